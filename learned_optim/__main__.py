@@ -1,0 +1,46 @@
+"""The command line of the released optimizers: `python -m learned_optim {list,card}`."""
+
+import argparse
+import json
+import sys
+
+import jax
+
+from learned_optim import released
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command. Returns the exit status: 0, or 2 for bad arguments."""
+    parser = argparse.ArgumentParser(
+        prog="learned-optim",
+        description="Look at the optimizers that come with learned_optim.",
+        epilog="To train, evaluate and compare optimizers: python -m meta_train --help",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{list,card}")
+    commands.add_parser("list", help="names of the released optimizers, with architecture and size")
+    card_parser = commands.add_parser("card", help="how one was made, what it was tested on, where it fails")
+    card_parser.add_argument("name", nargs="?", default="default", help="a name from 'list' (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    if arguments.command == "list":
+        print(_table())
+        return 0
+    try:
+        print(released.card(arguments.name))
+    except ValueError as error:
+        parser.error(str(error))
+    return 0
+
+
+def _table():
+    lines = [f"{'name':24} {'kind':22} {'weights':>8}  sizes"]
+    for name in released.list_pretrained():
+        optimizer, theta = released.load_pretrained(name)
+        sizes = {key: value for key, value in optimizer.spec.items() if key not in ("kind", "feature_version")}
+        mark = "  (default)" if name == released.DEFAULT else ""
+        count = sum(leaf.size for leaf in jax.tree.leaves(theta))
+        lines.append(f"{name:24} {optimizer.spec['kind']:22} {count:8,}  {json.dumps(sizes)}{mark}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

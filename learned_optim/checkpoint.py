@@ -1,0 +1,130 @@
+"""Saves a learned optimizer to one safetensors file, and loads it without running any code from the file.
+
+The file is an ordinary safetensors file (https://huggingface.co/docs/safetensors). Its tensors are the leaves of
+theta, named by their path, such as `linear_0/w`. Its header holds one metadata entry, `learned_optim`, a JSON object:
+
+    {"format": 1, "spec": {"kind": "mlp", …}, "sha256": "…"}
+
+`spec` rebuilds the optimizer; `sha256` is taken over the tensors (see `_digest`), so that a flipped bit is found.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from learned_optim import optimizers
+from learned_optim.base import LearnedOptimizer
+from learned_optim.base import Theta
+from learned_optim.base import check_theta
+
+FORMAT = 1
+_METADATA_KEY = "learned_optim"
+
+
+def save(path: str | os.PathLike, optimizer: LearnedOptimizer, theta: Theta) -> None:
+    """Writes an optimizer's spec and theta to a safetensors file. An existing file is replaced in one step.
+
+    Args:
+      path: where to write, by custom with the ending `.safetensors`.
+      optimizer: the optimizer whose `init` made theta.
+      theta: its meta-parameters, a pytree of float32 arrays.
+
+    Raises:
+      ValueError: if theta does not fit the optimizer.
+
+    Example:
+      >>> import jax, learned_optim, os, tempfile
+      >>> optimizer = learned_optim.mlp(hidden_sizes=(4,))
+      >>> path = os.path.join(tempfile.mkdtemp(), "mine.safetensors")
+      >>> learned_optim.save(path, optimizer, optimizer.init(jax.random.key(0)))
+      >>> optimizer, theta = learned_optim.load(path)
+    """
+    check_theta(theta, optimizer.init, optimizer.spec["kind"])
+    tensors = {_name(keys): np.asarray(leaf) for keys, leaf in jax.tree.leaves_with_path(theta)}
+    header = {"format": FORMAT, "spec": optimizer.spec, "sha256": _digest(tensors)}
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    safetensors.numpy.save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(header)})
+    os.replace(temporary, path)
+
+
+def load(path: str | os.PathLike) -> tuple[LearnedOptimizer, Theta]:
+    """Reads an optimizer and its theta from a file that `save` wrote.
+
+    Args:
+      path: the safetensors file.
+
+    Returns:
+      `(optimizer, theta)`; `optimizer.transform(theta)` is an optax transformation.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file is not a safetensors file, is truncated or damaged, was not written by `save`, or holds
+        an architecture that this version does not know.
+    """
+    tensors, header = _read(pathlib.Path(path))
+    try:
+        optimizer = optimizers.build(header["spec"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    skeleton = jax.eval_shape(optimizer.init, jax.random.key(0))
+    names = [_name(keys) for keys, _ in jax.tree.leaves_with_path(skeleton)]
+    if sorted(names) != sorted(tensors):
+        raise ValueError(
+            f"{path}: an optimizer of kind {optimizer.spec['kind']!r} has the tensors {sorted(names)}, "
+            f"the file holds {sorted(tensors)}. It was not written by learned_optim.save: make it again."
+        )
+    theta = jax.tree.unflatten(jax.tree.structure(skeleton), [jax.numpy.asarray(tensors[name]) for name in names])
+    try:
+        check_theta(theta, optimizer.init, optimizer.spec["kind"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return optimizer, theta
+
+
+def _read(path):
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}. For a released optimizer use learned_optim.learned_optimizer(name).")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}): it is damaged, cut short, or of another format. "
+            "Copy it again from where it was saved."
+        ) from error
+    try:
+        header = json.loads(metadata[_METADATA_KEY])
+        file_format, expected = header["format"], header["sha256"]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is a safetensors file, but not of a learned optimizer: its header has no valid "
+            f"{_METADATA_KEY!r} entry. Write such files with learned_optim.save."
+        ) from error
+    if file_format != FORMAT:
+        raise ValueError(f"{path} has format {file_format}, this version reads {FORMAT}: upgrade learned_optim.")
+    if _digest(tensors) != expected:
+        raise ValueError(f"{path} is damaged: the checksum of its tensors is not the one in its header. Copy it again.")
+    return tensors, header
+
+
+def _name(keys):
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+
+def _digest(tensors):
+    """SHA-256 over name, dtype, shape and little-endian bytes of every tensor, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name}\0{array.dtype.name}\0{array.shape}\0".encode())
+        digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()

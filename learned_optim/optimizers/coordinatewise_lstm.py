@@ -1,0 +1,86 @@
+"""Coordinatewise LSTM: a recurrent network, shared by all coordinates, turns each one's gradients into its steps.
+
+Andrychowicz, Denil, Gomez, Hoffman, Pfau, Schaul, Shillingford, de Freitas 2016, "Learning to learn by gradient
+descent by gradient descent", https://arxiv.org/abs/1606.04474
+
+Deviations: the gradient preprocessing is the paper's (p = 10), not that of its released code (5, with clamping), and
+so is the output scale of 0.1 (released code 0.01). One network serves all tensors.
+"""
+
+import jax.numpy as jnp
+import optax
+
+from learned_optim import features
+from learned_optim import networks
+from learned_optim.base import LearnedOptimizer
+from learned_optim.base import check_theta
+from learned_optim.base import per_tensor
+
+FEATURE_VERSION = 1
+
+
+def coordinatewise_lstm(
+    hidden_size: int = 20, num_layers: int = 2, *, output_scale: float = 0.1, preprocess_p: float = 10.0
+) -> LearnedOptimizer:
+    r"""Builds the coordinatewise LSTM optimizer.
+
+    .. math:: (\Delta p_t, h_{t+1}) = (0.1 \, o_t, h_{t+1}), \qquad (o_t, h_{t+1}) = \mathrm{LSTM}(x(g_t), h_t)
+
+    where x(g) is `learned_optim.features.log_sign`: the gradient's log magnitude and its sign.
+
+    Args:
+      hidden_size: units in each LSTM layer.
+      num_layers: number of LSTM layers.
+      output_scale: factor on the network's output, in units of the parameters.
+      preprocess_p: gradients below exp(-p) in magnitude are passed on linearly.
+
+    Returns:
+      A `LearnedOptimizer`. `num_steps` is accepted and not used. State: `2 * num_layers * hidden_size` float32 numbers
+      a coordinate (80 at the default sizes) and a step counter.
+
+    Raises:
+      ValueError: if a size is below 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> optimizer = coordinatewise_lstm()
+      >>> tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+      >>> params = jnp.ones(3)
+      >>> updates, state = tx.update(params, tx.init(params), params)
+
+    References:
+      Andrychowicz et al. 2016, https://arxiv.org/abs/1606.04474
+    """
+    if hidden_size < 1 or num_layers < 1:
+        raise ValueError(f"hidden_size and num_layers must be at least 1, got {hidden_size} and {num_layers}.")
+    network = networks.coordinatewise_lstm(hidden_size, num_layers)
+    num_slots = 2 * num_layers  # hidden and cell of each layer
+
+    def init(key):
+        return network.init(key, jnp.zeros((1, 2)), (jnp.zeros((1, hidden_size)),) * num_slots)
+
+    def transform(theta, *, num_steps=None) -> optax.GradientTransformationExtraArgs:
+        del num_steps
+        check_theta(theta, init, "coordinatewise_lstm")
+
+        def rule(grad, param, slots, step):
+            del param, step
+            inputs = jnp.stack([x.ravel() for x in features.log_sign(grad, preprocess_p)], axis=-1)
+            output, rows = network.apply(theta, inputs, tuple(slot.reshape(-1, hidden_size) for slot in slots))
+            slots = tuple(row.reshape(*grad.shape, hidden_size) for row in rows)
+            return output_scale * output.reshape(grad.shape), slots
+
+        def slot(param):
+            return jnp.zeros((*jnp.shape(param), hidden_size), jnp.float32)
+
+        return per_tensor([slot] * num_slots, rule)
+
+    spec = {
+        "kind": "coordinatewise_lstm",
+        "feature_version": FEATURE_VERSION,
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+        "output_scale": output_scale,
+        "preprocess_p": preprocess_p,
+    }
+    return LearnedOptimizer(init, transform, spec)

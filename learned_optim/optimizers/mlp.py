@@ -1,0 +1,95 @@
+"""Per-parameter MLP: a small network sees each coordinate's gradient, value and momenta and outputs its step.
+
+Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poole, Mordatch, Roberts, Sohl-Dickstein 2022,
+"Practical tradeoffs between memory, compute, and performance in learned optimizers" (small_fc),
+https://arxiv.org/abs/2203.11860
+
+Deviations: none known in the update rule. The 11 time features, which all coordinates share, enter the first layer as
+a bias instead of being copied to every coordinate; the function computed is the same.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import optax
+
+from learned_optim import features
+from learned_optim import networks
+from learned_optim.base import LearnedOptimizer
+from learned_optim.base import check_theta
+from learned_optim.base import per_tensor
+
+FEATURE_VERSION = 1
+DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
+
+
+def mlp(
+    hidden_sizes: Sequence[int] = (32, 32),
+    *,
+    step_multiplier: float = 1e-3,
+    magnitude_multiplier: float = 1e-3,
+) -> LearnedOptimizer:
+    r"""Builds the per-parameter MLP optimizer with 19 input features.
+
+    .. math:: \Delta p = -\lambda_1 \, d \, e^{\lambda_2 a}, \qquad (d, a) = \mathrm{MLP}(f)
+
+    The inputs f of a coordinate are its gradient, its value and six momenta (decays .1, .5, .9, .99, .999, .9999),
+    each divided by its root mean square over the tensor, and `tanh(t / s - 1)` for s = 1, 3, 10, …, 1e5 steps.
+
+    Args:
+      hidden_sizes: widths of the hidden ReLU layers. The paper's network is (32, 32).
+      step_multiplier: scale of the direction output, in units of the parameters.
+      magnitude_multiplier: scale of the log step size output.
+
+    Returns:
+      A `LearnedOptimizer`. `num_steps` is accepted and not used: no feature depends on the horizon. State: six
+      float32 copies of the parameters and a step counter.
+
+    Raises:
+      ValueError: if hidden_sizes is empty or holds a size below 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> optimizer = mlp(hidden_sizes=(4,))
+      >>> tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+      >>> params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
+      >>> updates, state = tx.update(params, tx.init(params), params)
+      >>> params = optax.apply_updates(params, updates)
+
+    References:
+      Metz et al. 2022, https://arxiv.org/abs/2203.11860
+    """
+    hidden_sizes = tuple(hidden_sizes)
+    if not hidden_sizes or min(hidden_sizes) < 1:
+        raise ValueError(f"hidden_sizes must be a non-empty sequence of sizes of at least 1, got {hidden_sizes}.")
+    network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2)
+
+    def init(key):
+        num_features, num_shared = 2 + len(DECAYS), len(features.TIME_SCALES)
+        return network.init(key, jnp.zeros((num_features, 1)), jnp.zeros((num_shared,)))
+
+    def transform(theta, *, num_steps=None) -> optax.GradientTransformationExtraArgs:
+        del num_steps
+        check_theta(theta, init, "mlp")
+
+        def rule(grad, param, slots, step):
+            slots = features.momenta(grad, slots, DECAYS)
+            inputs = jnp.stack([features.normalize(x).ravel() for x in (grad, param, *slots)])
+            direction, magnitude = network.apply(theta, inputs, features.tanh_time(step))
+            update = -step_multiplier * direction * jnp.exp(magnitude_multiplier * magnitude)
+            return update.reshape(grad.shape), slots
+
+        return per_tensor([_zeros] * len(DECAYS), rule)
+
+    spec = {
+        "kind": "mlp",
+        "feature_version": FEATURE_VERSION,
+        "hidden_sizes": list(hidden_sizes),
+        "step_multiplier": step_multiplier,
+        "magnitude_multiplier": magnitude_multiplier,
+    }
+    return LearnedOptimizer(init, transform, spec)
+
+
+def _zeros(param):
+    return jnp.zeros_like(param, jnp.float32)

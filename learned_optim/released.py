@@ -1,0 +1,126 @@
+"""The released optimizers: weights and cards that come with the package.
+
+(The weights are the package `learned_optim.pretrained`, the folder `pretrained` of a checkout; hence this file's name.)
+"""
+
+import difflib
+import functools
+import importlib.resources
+import re
+import warnings
+
+import optax
+
+from learned_optim import checkpoint
+from learned_optim.base import LearnedOptimizer
+from learned_optim.base import Theta
+
+# What `learned_optimizer()` gives. Released weights never change; a better default is a new name here.
+DEFAULT = "mlp-digits-v1"
+
+_warned: set[str] = set()  # names whose horizon warning was given
+
+
+def learned_optimizer(
+    name: str = "default", *, num_steps: int | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """Returns a released learned optimizer as an optax transformation. There is no learning rate to tune.
+
+    The updates are final: sign and step size are included. `update` needs params; the loss may be passed as `value=`.
+
+    Args:
+      name: a name from `list_pretrained()`, or "default".
+      num_steps: the number of updates you plan to make, if you know it. Architectures without progress features
+        ignore it (the card says which). Beyond the range that the optimizer was meta-trained for, a warning is given,
+        once per name.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs`.
+
+    Raises:
+      ValueError: if there is no released optimizer of that name, or num_steps is not a positive number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> from learned_optim import learned_optimizer
+      >>> tx = optax.chain(optax.clip_by_global_norm(1.0), learned_optimizer())
+      >>> params = {"w": jnp.ones((3, 2))}
+      >>> state = tx.init(params)
+      >>> grads = jax.grad(lambda params: jnp.sum(params["w"] ** 2))(params)
+      >>> updates, state = tx.update(grads, state, params)
+      >>> params = optax.apply_updates(params, updates)
+    """
+    name = _resolve(name)
+    if num_steps is not None:
+        if num_steps < 1:
+            raise ValueError(f"num_steps must be the planned number of updates, at least 1, got {num_steps}.")
+        low, high = _trained_horizon(name)
+        if not low <= num_steps <= high and name not in _warned:
+            _warned.add(name)
+            warnings.warn(
+                f"{name!r} was meta-trained on runs of {low} to {high} steps; num_steps={num_steps} is outside of "
+                f"that. Its card says what was measured there: python -m learned_optim card {name}",
+                stacklevel=2,
+            )
+    optimizer, theta = load_pretrained(name)
+    return optimizer.transform(theta, num_steps=num_steps)
+
+
+@functools.lru_cache(maxsize=8)
+def load_pretrained(name: str = "default") -> tuple[LearnedOptimizer, Theta]:
+    """Returns `(optimizer, theta)` of a released optimizer, for example to train it further.
+
+    Raises:
+      ValueError: if there is no released optimizer of that name.
+
+    Example:
+      >>> optimizer, theta = load_pretrained()
+      >>> optimizer.spec["kind"]
+      'mlp'
+    """
+    with importlib.resources.as_file(_folder(_resolve(name)) / "theta.safetensors") as path:
+        return checkpoint.load(path)
+
+
+def list_pretrained() -> tuple[str, ...]:
+    """Names of the released optimizers, in alphabetical order.
+
+    Example:
+      >>> "mlp-digits-v1" in list_pretrained()
+      True
+    """
+    folder = importlib.resources.files("learned_optim.pretrained")
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.joinpath("theta.safetensors").is_file()))
+
+
+def card(name: str = "default") -> str:
+    """The card of a released optimizer, in Markdown: how it was made, what it was tested on, where it fails.
+
+    Raises:
+      ValueError: if there is no released optimizer of that name.
+    """
+    return _folder(_resolve(name)).joinpath("card.md").read_text(encoding="utf-8")
+
+
+def _resolve(name):
+    name = DEFAULT if name == "default" else name
+    names = list_pretrained()
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise ValueError(
+            f"there is no released optimizer {name!r}. {hint}Released: {', '.join(names)}. "
+            "For a file of your own use learned_optim.load(path)."
+        )
+    return name
+
+
+def _folder(name):
+    return importlib.resources.files("learned_optim.pretrained") / name
+
+
+def _trained_horizon(name):
+    match = re.search(r"^\| trained horizon \| (\d+)(?:–(\d+))? steps \|$", card(name), re.MULTILINE)
+    if match is None:
+        raise ValueError(f"the card of {name!r} must have a row '| trained horizon | LOW–HIGH steps |'.")
+    return int(match[1]), int(match[2] or match[1])

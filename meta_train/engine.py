@@ -1,0 +1,181 @@
+"""The compiled outer step: estimate, average over tasks, update theta, with particles spread over all devices.
+
+One dispatch is one compiled program that makes several outer steps. State is donated and never leaves the devices;
+data, seed and the number of steps are arguments, so that no change of them compiles anything again.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import math
+import os
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from meta_train.estimators.base import Estimator
+
+_AXIS = "particles"
+
+
+class EngineState(NamedTuple):
+    """All that changes from outer step to outer step."""
+
+    step: jax.Array  # int32[], outer steps made
+    theta: Any
+    outer_state: Any  # the outer optimizer's state
+    estimator_states: tuple[Any, ...]  # one per estimator, every leaf with a leading axis of particles
+
+
+class Metrics(NamedTuple):
+    """What an outer step tells; `run` gives each with a leading axis of steps."""
+
+    loss: jax.Array  # float32[], mean of the tasks' losses
+    task_losses: jax.Array  # float32[tasks]
+    grad_norm: jax.Array  # float32[], before any clipping
+    dropped: jax.Array  # int32[], particles left out because they were not finite
+    inner_steps: jax.Array  # int32[], inner steps made
+
+
+class Engine(NamedTuple):
+    """The compiled functions of a run.
+
+    Fields:
+      init: `(theta, seed) -> EngineState`.
+      run: `(state, seed, num_steps) -> (state, Metrics)`. Makes num_steps outer steps, at most `steps_per_dispatch`,
+        and takes the memory of the state it is given. Rows of the metrics from num_steps on are zero.
+      mesh: the one-axis mesh of devices in use.
+    """
+
+    init: Callable[[Any, int], EngineState]
+    run: Callable[[EngineState, int, int], tuple[EngineState, Metrics]]
+    mesh: jax.sharding.Mesh
+
+
+def use_all_cores() -> None:
+    """Makes every CPU core a JAX device of its own, so that particles spread over them. Call it before any JAX work.
+
+    Does nothing where `jax_num_cpu_devices` was set already. Two one-core devices run several times as many inner
+    steps a second as one device with two cores: see `benchmarks/meta_training.py`.
+
+    Raises:
+      RuntimeError: if JAX has been used already.
+    """
+    if jax.config.jax_num_cpu_devices < 1:
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        jax.config.update("jax_num_cpu_devices", allowed)
+
+
+def build(
+    estimators: Sequence[Estimator],
+    outer_optimizer: optax.GradientTransformation,
+    *,
+    steps_per_dispatch: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> Engine:
+    """Builds the engine. An outer step averages the gradients of all estimators, each of them one task.
+
+    Random numbers depend on seed, outer step, estimator and particle only: not on the devices or the dispatches.
+
+    Args:
+      estimators: one per task.
+      outer_optimizer: updates theta; gets the mean loss as `value=`.
+      steps_per_dispatch: the most outer steps that one call of `run` makes.
+      devices: where to run. By default as many of `jax.devices()` as divide the particles evenly.
+
+    Raises:
+      ValueError: if there is no estimator, or the particles do not divide evenly among the given devices.
+    """
+    if not estimators:
+        raise ValueError("meta-training needs at least one estimator, got none.")
+    if steps_per_dispatch < 1:
+        raise ValueError(f"steps_per_dispatch must be at least 1, got {steps_per_dispatch}.")
+    mesh = jax.sharding.Mesh(np.asarray(_choose_devices(estimators, devices)), (_AXIS,))
+    replicated, sharded = jax.P(), jax.P(_AXIS)
+    specs = EngineState(replicated, replicated, replicated, sharded)
+    place = lambda tree, spec: jax.device_put(tree, jax.sharding.NamedSharding(mesh, spec))
+    data = place(tuple(estimator.data for estimator in estimators), replicated)
+    tx = optax.with_extra_args_support(outer_optimizer)
+
+    def outer_step(state, key, data):
+        key = jax.random.fold_in(key, state.step)
+        results = [
+            estimator.estimate(jax.random.fold_in(key, i), state.theta, estimator_state, data[i], axis_name=_AXIS)
+            for i, (estimator, estimator_state) in enumerate(zip(estimators, state.estimator_states, strict=True))
+        ]
+        gradients, estimator_states, infos = zip(*results, strict=True)
+        gradient = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *gradients)
+        task_losses = jnp.stack([info.loss for info in infos])
+        loss = jnp.mean(task_losses)
+        updates, outer_state = tx.update(gradient, state.outer_state, state.theta, value=loss)
+        theta = optax.apply_updates(state.theta, updates)
+        metrics = Metrics(
+            loss,
+            task_losses,
+            optax.tree.norm(gradient),
+            sum(info.dropped for info in infos),
+            sum(info.inner_steps for info in infos),
+        )
+        return EngineState(state.step + 1, theta, outer_state, estimator_states), metrics
+
+    def dispatch(state, seed, num_steps, data):
+        key = jax.random.fold_in(jax.random.key(seed), 1)
+        shapes = jax.eval_shape(outer_step, state, key, data)[1]
+        rows = jax.tree.map(lambda x: jnp.zeros((steps_per_dispatch, *x.shape), x.dtype), shapes)
+
+        def body(i, carry):
+            state, rows = carry
+            state, metrics = outer_step(state, key, data)
+            return state, jax.tree.map(lambda row, x: row.at[i].set(x), rows, metrics)
+
+        return jax.lax.fori_loop(0, num_steps, body, (state, rows))
+
+    # The replicated outputs are equal on all devices by construction; check_vma cannot see it through the optimizers.
+    compiled = jax.jit(
+        jax.shard_map(
+            dispatch,
+            mesh=mesh,
+            in_specs=(specs, replicated, replicated, replicated),
+            out_specs=(specs, replicated),
+            check_vma=False,
+        ),
+        donate_argnums=0,
+    )
+
+    @jax.jit
+    def start(theta, seed):
+        key = jax.random.fold_in(jax.random.key(seed), 0)
+        states = tuple(e.init(jax.random.fold_in(key, i), theta) for i, e in enumerate(estimators))
+        return tx.init(theta), states
+
+    def init(theta, seed):
+        theta = jax.tree.map(jnp.array, theta)  # a copy, for run takes its memory
+        outer_state, states = start(theta, np.uint32(seed))
+        return EngineState(
+            place(jnp.zeros((), jnp.int32), replicated),
+            place(theta, replicated),
+            place(outer_state, replicated),
+            place(states, sharded),
+        )
+
+    def run(state, seed, num_steps):
+        if not 1 <= num_steps <= steps_per_dispatch:
+            raise ValueError(f"num_steps must lie between 1 and {steps_per_dispatch}, got {num_steps}.")
+        return compiled(state, np.uint32(seed), np.int32(num_steps), data)
+
+    return Engine(init, run, mesh)
+
+
+def _choose_devices(estimators, devices):
+    counts = [estimator.num_particles for estimator in estimators]
+    if devices is None:
+        return jax.devices()[: math.gcd(len(jax.devices()), *counts)]
+    if any(count % len(devices) for count in counts):
+        raise ValueError(
+            f"particles must divide evenly among the devices, got num_particles {counts} on {len(devices)} devices: "
+            f"choose multiples of {len(devices)}, or give fewer devices."
+        )
+    return devices

@@ -1,0 +1,5 @@
+"""What theta is: each file builds a `Problem` for one kind of meta-parameters."""
+
+from meta_train.problems.optimizer_weights import optimizer_weights
+
+__all__ = ["optimizer_weights"]

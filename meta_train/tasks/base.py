@@ -1,0 +1,59 @@
+"""`Task`, an inner training problem, and the scale on which tasks compare."""
+
+from collections.abc import Callable
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Task(NamedTuple):
+    """An inner training problem, or a distribution of them.
+
+    Fields:
+      name: what to call it in metrics and tables.
+      data: pytree of arrays that `loss` and `evaluate` read; always passed in, never baked into a compiled program.
+      sample: `(key) -> config`. Draws what varies from episode to episode (scales, targets, …); `()` if nothing does.
+      init: `(key, config) -> params`. Draws initial parameters.
+      loss: `(params, key, data, config) -> scalar`. Training loss on a minibatch that it draws from key.
+      evaluate: `(params, key, data, config) -> dict` of scalars: `loss`, held out where there is such a thing, and
+        other metrics.
+      normalize: `(loss) -> scalar` on which tasks compare; finite for any loss, NaN included.
+
+    Example:
+      >>> import jax
+      >>> from meta_train import tasks
+      >>> task = tasks.get("digits-mlp")
+      >>> config = task.sample(jax.random.key(0))
+      >>> params = task.init(jax.random.key(1), config)
+      >>> bool(2.0 < task.loss(params, jax.random.key(2), task.data, config) < 2.6)  # about log 10
+      True
+    """
+
+    name: str
+    data: Any
+    sample: Callable[[jax.Array], Any]
+    init: Callable[[jax.Array, Any], Any]
+    loss: Callable[[Any, jax.Array, Any, Any], jax.Array]
+    evaluate: Callable[[Any, jax.Array, Any, Any], dict[str, jax.Array]]
+    normalize: Callable[[jax.Array], jax.Array]
+
+
+def log_normalizer(scale: float) -> Callable[[jax.Array], jax.Array]:
+    """Returns `loss -> log(loss / scale + 0.02)`, with the ratio cut to 0…10 and NaN taken as 10.
+
+    About 0 for an untrained model if `scale` is its loss. The logarithm makes a halving count the same early and late;
+    0.02 is where it stops counting. A diverged run costs log(10.02), however it diverged.
+
+    Example:
+      >>> normalize = log_normalizer(2.0)
+      >>> [round(float(normalize(loss)), 2) for loss in (2.0, 0.0, float("nan"))]
+      [0.02, -3.91, 2.3]
+    """
+
+    def normalize(loss):
+        ratio = jnp.nan_to_num(loss / scale, nan=10.0, posinf=10.0)
+        return jnp.log(jnp.clip(ratio, 0.0, 10.0) + 0.02)
+
+    return normalize

@@ -1,0 +1,219 @@
+"""`fit`: the meta-training loop, with metrics, checkpoints and resume."""
+
+from collections.abc import Sequence
+import hashlib
+import json
+import os
+import pathlib
+import time
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import tqdm
+
+from meta_train import engine
+from meta_train.estimators.base import Estimator
+
+
+class FitResult(NamedTuple):
+    """What `fit` returns."""
+
+    theta: Any  # the trained meta-parameters, as NumPy arrays
+    metrics: list[dict[str, Any]]  # one dict per outer step, from the first one on, earlier sessions included
+
+
+def fit(
+    estimators: Estimator | Sequence[Estimator],
+    theta: Any,
+    outer_optimizer: optax.GradientTransformation,
+    *,
+    num_steps: int,
+    seed: int = 0,
+    run_dir: str | os.PathLike | None = None,
+    resume: bool = False,
+    clip_norm: float | None = 1.0,
+    steps_per_dispatch: int = 10,
+    checkpoint_seconds: float = 5.0,
+    progress: bool = True,
+    devices: Sequence[jax.Device] | None = None,
+) -> FitResult:
+    """Meta-trains theta.
+
+    Args:
+      estimators: an estimator, or one for each task; an outer step averages their gradients.
+      theta: initial meta-parameters, a pytree of floating-point arrays, such as `LearnedOptimizer.init` gives.
+      outer_optimizer: any optax transformation with final updates; it gets the mean loss as `value=`.
+      num_steps: outer steps in all. A resumed run makes those that are missing.
+      seed: of everything random in the run, 0 … 2**32 - 1.
+      run_dir: where to keep `metrics.jsonl` and the folder `checkpoints`; made if missing. None keeps nothing.
+      resume: whether to go on from the last checkpoint in run_dir, if there is one. The result is bit for bit that
+        of a run that was not interrupted, on the same machine, devices and versions.
+      clip_norm: the gradient is scaled down to this global norm before the outer optimizer sees it. None: never.
+      steps_per_dispatch: outer steps between two looks at the metrics.
+      checkpoint_seconds: time between two checkpoints; this is what a killed run loses at most.
+      progress: whether to show a progress bar with the loss and inner steps a second.
+      devices: where to run; see `meta_train.engine.build`.
+
+    Returns:
+      A `FitResult`. Each metrics dict has `step`, `loss`, `loss/NAME` for each task, `grad_norm` (before clipping),
+      `dropped` particles, `inner_steps`, and `seconds` since this session began, compilation included.
+
+    Raises:
+      ValueError: if an argument is out of range, theta holds a non-finite number, run_dir holds a run and resume is
+        False, or it holds a run of other estimators, theta, outer optimizer or seed.
+      KeyboardInterrupt: as usual, after a last checkpoint.
+
+    Example: theta is a step size, learned on quadratics.
+      >>> import jax.numpy as jnp, optax, meta_train
+      >>> problem = meta_train.Problem(
+      ...     init=lambda key, theta, num_steps: jnp.ones(()),
+      ...     step=lambda key, theta, w, data: (w - jnp.exp(theta) * w, (w - jnp.exp(theta) * w) ** 2),
+      ... )
+      >>> estimator = meta_train.estimators.truncated_backprop(
+      ...     problem, num_particles=2, unroll_length=2, horizon=meta_train.truncation.constant(4))
+      >>> result = fit(estimator, jnp.log(0.5), optax.adam(0.1), num_steps=50, progress=False)
+      >>> bool(abs(result.theta - jnp.log(1.0)) < 0.3)
+      True
+    """
+    estimators = (estimators,) if isinstance(estimators, Estimator) else tuple(estimators)
+    _check_arguments(num_steps, seed, clip_norm, theta)
+    if clip_norm is not None:
+        outer_optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), outer_optimizer)
+    run_engine = engine.build(estimators, outer_optimizer, steps_per_dispatch=steps_per_dispatch, devices=devices)
+    state = run_engine.init(theta, seed)
+    store = None if run_dir is None else _Store(pathlib.Path(run_dir), _fingerprint(state, estimators, seed), resume)
+    metrics: list[dict[str, Any]] = []
+    if store is not None:
+        state, metrics = store.restore(state)
+
+    names = [estimator.name for estimator in estimators]
+    began = last_saved = time.monotonic()
+    step = int(state.step)
+    bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
+    try:
+        while step < num_steps:
+            count = min(steps_per_dispatch, num_steps - step)
+            dispatched = time.monotonic()
+            state, rows = run_engine.run(state, seed, count)
+            rows = jax.tree.map(lambda x: np.asarray(x)[:count], rows)
+            now = time.monotonic()
+            records = _records(rows, names, step, now - began)
+            metrics += records
+            step += count
+            bar.set_postfix_str(
+                f"loss {records[-1]['loss']:.3f}, {rows.inner_steps.sum() / (now - dispatched):,.0f} inner steps/s",
+                refresh=False,
+            )
+            bar.update(count)
+            if store is not None:
+                store.log(records)
+                if now - last_saved >= checkpoint_seconds:
+                    store.save(step, state)
+                    last_saved = time.monotonic()
+    finally:
+        bar.close()
+        if store is not None:
+            store.close(step, state)
+    return FitResult(jax.tree.map(np.asarray, state.theta), metrics)
+
+
+class _Store:
+    """The files of a run: `run.json` says what run it is, `metrics.jsonl` and `checkpoints` how far it came."""
+
+    def __init__(self, folder, fingerprint, resume):
+        folder.mkdir(parents=True, exist_ok=True)
+        identity, self._metrics = folder / "run.json", folder / "metrics.jsonl"
+        if identity.exists():
+            if not resume:
+                raise ValueError(
+                    f"{folder} already holds a run: pass resume=True (--resume) to go on with it, or choose another "
+                    "folder."
+                )
+            held = json.loads(identity.read_text())
+            differing = sorted(key for key in fingerprint if held.get(key) != fingerprint[key])
+            if differing:
+                raise ValueError(
+                    f"{folder} holds another run, whose {', '.join(differing)} differ: to resume, give the same "
+                    "estimators, theta, outer optimizer and seed; otherwise choose another folder."
+                )
+        self._manager = ocp.CheckpointManager(
+            (folder / "checkpoints").absolute(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False),
+        )
+        temporary = identity.with_suffix(".tmp")
+        temporary.write_text(json.dumps(fingerprint, indent=2) + "\n")
+        os.replace(temporary, identity)
+
+    def restore(self, state):
+        """Returns the state of the last checkpoint, or the one given, and the metrics up to there."""
+        step = self._manager.latest_step()
+        if step is not None:
+            restored = self._manager.restore(step, args=ocp.args.StandardRestore(_to_dict(state)))
+            state = jax.tree.unflatten(jax.tree.structure(state), [restored[k] for k in sorted(restored)])
+        done = step or 0
+        lines = self._metrics.read_text().splitlines(keepends=True) if self._metrics.exists() else []
+        kept = lines[:done]  # a killed run may have logged more steps than it saved
+        self._metrics.write_text("".join(kept))
+        return state, [json.loads(line) for line in kept]
+
+    def log(self, records):
+        with self._metrics.open("a") as file:
+            file.writelines(json.dumps(record) + "\n" for record in records)
+
+    def save(self, step, state):
+        self._manager.save(step, args=ocp.args.StandardSave(_to_dict(state)))
+
+    def close(self, step, state):
+        if self._manager.latest_step() != step and step > 0:
+            self.save(step, state)
+        self._manager.close()
+
+
+def _to_dict(state):
+    return {f"{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def _fingerprint(state, estimators, seed):
+    """What must agree for a run to be resumed: seed, tasks, and the initial state, by its shapes and by its numbers."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(state):
+        digest.update(np.asarray(leaf).tobytes())
+    return {
+        "seed": int(seed),
+        "tasks": [estimator.name for estimator in estimators],
+        "particles": [estimator.num_particles for estimator in estimators],
+        "structure": str(jax.tree.structure(state)),
+        "shapes": [list(leaf.shape) for leaf in jax.tree.leaves(state)],
+        "initial state": digest.hexdigest(),
+    }
+
+
+def _records(rows, names, step, seconds):
+    return [
+        {
+            "step": step + i + 1,
+            "loss": float(rows.loss[i]),
+            **{f"loss/{name}": float(loss) for name, loss in zip(names, rows.task_losses[i], strict=True)},
+            "grad_norm": float(rows.grad_norm[i]),
+            "dropped": int(rows.dropped[i]),
+            "inner_steps": int(rows.inner_steps[i]),
+            "seconds": round(seconds, 3),
+        }
+        for i in range(len(rows.loss))
+    ]
+
+
+def _check_arguments(num_steps, seed, clip_norm, theta):
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must lie between 0 and 2**32 - 1, got {seed}.")
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm must be positive, or None for no clipping, got {clip_norm}.")
+    for path, leaf in jax.tree.leaves_with_path(theta):
+        if not np.isfinite(np.asarray(leaf)).all():
+            raise ValueError(f"theta must be finite, but theta{jax.tree_util.keystr(path)} holds NaN or infinity.")
