@@ -1,10 +1,13 @@
 """`fit`: the meta-training loop, with metrics, checkpoints and resume."""
 
 from collections.abc import Sequence
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
+import signal
+import threading
 import time
 from typing import Any
 from typing import NamedTuple
@@ -65,7 +68,8 @@ def fit(
     Raises:
       ValueError: if an argument is out of range, theta holds a non-finite number, run_dir holds a run and resume is
         False, or it holds a run of other estimators, theta, outer optimizer or seed.
-      KeyboardInterrupt: as usual, after a last checkpoint.
+      KeyboardInterrupt: on Ctrl-C, when the dispatch is through and a last checkpoint made; a second Ctrl-C stops at
+        once, and what came after the last checkpoint is lost.
 
     Example: theta is a step size, learned on quadratics.
       >>> import jax.numpy as jnp, optax, meta_train
@@ -90,35 +94,56 @@ def fit(
     if store is not None:
         state, metrics = store.restore(state)
 
+    step = int(state.step)
+    if step > num_steps:
+        raise ValueError(f"{run_dir} holds a run of {step} outer steps already, more than num_steps={num_steps}.")
     names = [estimator.name for estimator in estimators]
     began = last_saved = time.monotonic()
-    step = int(state.step)
     bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
-    try:
-        while step < num_steps:
+    with bar, _deferred_interrupts() as interrupts:
+        while step < num_steps and not interrupts:
             count = min(steps_per_dispatch, num_steps - step)
             dispatched = time.monotonic()
             state, rows = run_engine.run(state, seed, count)
-            rows = jax.tree.map(lambda x: np.asarray(x)[:count], rows)
+            rows = jax.tree.map(np.asarray, rows)
             now = time.monotonic()
-            records = _records(rows, names, step, now - began)
+            records = _records(rows, names, step, count, now - began)
             metrics += records
             step += count
-            bar.set_postfix_str(
-                f"loss {records[-1]['loss']:.3f}, {rows.inner_steps.sum() / (now - dispatched):,.0f} inner steps/s",
-                refresh=False,
-            )
+            rate = rows.inner_steps.sum() / (now - dispatched)
+            bar.set_postfix_str(f"loss {records[-1]['loss']:.3f}, {rate:,.0f} inner steps/s", refresh=False)
             bar.update(count)
             if store is not None:
                 store.log(records)
                 if now - last_saved >= checkpoint_seconds:
                     store.save(step, state)
                     last_saved = time.monotonic()
-    finally:
-        bar.close()
-        if store is not None:
-            store.close(step, state)
+    if store is not None:
+        store.close(step, state)
+    if interrupts:
+        raise KeyboardInterrupt
     return FitResult(jax.tree.map(np.asarray, state.theta), metrics)
+
+
+@contextlib.contextmanager
+def _deferred_interrupts():
+    """Yields a list that gets an entry at the first Ctrl-C, so that the loop can end with a whole step; the second
+    Ctrl-C interrupts at once. Outside of the main thread, where Python has no signal handlers, it stays empty."""
+    interrupts: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupts
+        return
+
+    def note(signum, frame):
+        if interrupts:
+            raise KeyboardInterrupt
+        interrupts.append(signum)
+
+    previous = signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 class _Store:
@@ -192,7 +217,7 @@ def _fingerprint(state, estimators, seed):
     }
 
 
-def _records(rows, names, step, seconds):
+def _records(rows, names, step, count, seconds):
     return [
         {
             "step": step + i + 1,
@@ -203,7 +228,7 @@ def _records(rows, names, step, seconds):
             "inner_steps": int(rows.inner_steps[i]),
             "seconds": round(seconds, 3),
         }
-        for i in range(len(rows.loss))
+        for i in range(count)
     ]
 
 

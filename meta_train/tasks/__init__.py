@@ -1,4 +1,7 @@
-"""Tasks to train inside, by name. `META_TRAIN` is what released recipes may train on, `HELD_OUT` what they may not."""
+"""Tasks to train inside, by name.
+
+Released recipes are trained on `META_TRAIN`, chosen by `VALIDATION` and reported on `TEST`. No task is in two of them.
+"""
 
 import difflib
 
@@ -15,6 +18,8 @@ TASKS = {
     "digits-mlp": lambda: mlp("digits-mlp", data.load("digits")),
     "digits-softmax": lambda: softmax_regression("digits-softmax", data.load("digits")),
     "quadratic": quadratic,
+    "digits-wide": lambda: mlp("digits-wide", data.load("digits"), hidden_sizes=(128,)),
+    "iris-mlp": lambda: mlp("iris-mlp", data.load("iris"), hidden_sizes=(16,), batch_size=32),
     "digits-deep-tanh": lambda: mlp(
         "digits-deep-tanh", data.load("digits"), hidden_sizes=(48, 48, 48), activation=jax.nn.tanh
     ),
@@ -24,7 +29,8 @@ TASKS = {
     "wine-softmax": lambda: softmax_regression("wine-softmax", data.load("wine"), batch_size=32),
 }
 META_TRAIN = ("digits-mlp", "digits-softmax", "quadratic")
-HELD_OUT = ("digits-deep-tanh", "breast-cancer-mlp", "wine-softmax")
+VALIDATION = ("digits-wide", "iris-mlp")
+TEST = ("digits-deep-tanh", "breast-cancer-mlp", "wine-softmax")
 
 
 def get(name: str) -> Task:
@@ -44,4 +50,27 @@ def get(name: str) -> Task:
     return TASKS[name]()
 
 
-__all__ = ["HELD_OUT", "META_TRAIN", "TASKS", "Task", "get", "mlp", "quadratic", "softmax_regression"]
+def suite(name: str) -> tuple[str, ...]:
+    """Names of the tasks of the suite "meta-train", "validation" or "test".
+
+    Raises:
+      ValueError: for another name.
+    """
+    suites = {"meta-train": META_TRAIN, "validation": VALIDATION, "test": TEST}
+    if name not in suites:
+        raise ValueError(f"there is no suite {name!r}. Choose from {', '.join(suites)}.")
+    return suites[name]
+
+
+__all__ = [
+    "META_TRAIN",
+    "TASKS",
+    "TEST",
+    "VALIDATION",
+    "Task",
+    "get",
+    "mlp",
+    "quadratic",
+    "softmax_regression",
+    "suite",
+]

@@ -1,0 +1,99 @@
+"""Tables, plots and JSON of evaluation results."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from meta_train.evaluate import Result
+
+
+def table(results: Sequence[Result]) -> str:
+    """A text table: a line for each optimizer, means over seeds with their standard errors.
+
+    Example:
+      >>> import numpy as np
+      >>> print(table([Result("sgd", np.array([[3.0, 1.0], [3.0, 2.0]]), {"loss": np.array([2.0, 2.0])})]))
+      optimizer  final training loss  held-out loss
+      sgd            1.500 ± 0.500    2.000 ± 0.000
+    """
+    metrics = list(results[0].held_out)
+    header = ["optimizer", "final training loss", *(f"held-out {metric}" for metric in metrics)]
+    rows = [
+        [result.optimizer, _number(result.final_losses), *(_number(result.held_out[metric]) for metric in metrics)]
+        for result in results
+    ]
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [header, *rows]]
+    return "\n".join(lines)
+
+
+def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike) -> None:
+    """Draws training curves to a PNG: a panel for each task, a line for each optimizer, the range of seeds shaded.
+
+    The curves are running means over a fortieth of the steps; the vertical axis is logarithmic.
+
+    Args:
+      results: for each task its results, all with the same number of steps.
+      path: the PNG file.
+    """
+    # Imported here: drawing is optional work, and Matplotlib takes a second to load.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * len(results), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, (task, runs) in zip(figure.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True):
+        for result in runs:
+            curves, offset = _smooth(result.losses)
+            steps = np.arange(curves.shape[1]) + offset
+            (line,) = panel.plot(steps, curves.mean(axis=0), label=result.optimizer, linewidth=1.6)
+            panel.fill_between(
+                steps, curves.min(axis=0), curves.max(axis=0), color=line.get_color(), alpha=0.15, linewidth=0
+            )
+        panel.set(title=task, xlabel="step", yscale="log")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    figure.axes[0].set_ylabel("training loss")
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def as_json(results: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
+    """Results as plain JSON values: for each task and optimizer the final losses and held-out metrics of each seed."""
+    return {
+        task: [
+            {
+                "optimizer": result.optimizer,
+                "num_steps": result.losses.shape[1],
+                "final_training_loss": _finite_list(result.final_losses),
+                "held_out": {metric: _finite_list(values) for metric, values in result.held_out.items()},
+            }
+            for result in runs
+        ]
+        for task, runs in results.items()
+    }
+
+
+def _number(values):
+    diverged = np.count_nonzero(~np.isfinite(values))
+    if diverged:
+        return f"diverged in {diverged} of {len(values)}"
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    digits = 3 if 0.1 <= abs(values.mean()) < 1000 else None
+    text = (lambda x: f"{x:.{digits}f}") if digits else (lambda x: f"{x:.2e}")
+    return text(values.mean()) + (f" ± {text(error)}" if len(values) > 1 else "")
+
+
+def _smooth(losses):
+    """Running mean along the steps, and the step that the first of its entries stands for."""
+    width = max(1, losses.shape[1] // 40)
+    sums = np.cumsum(np.pad(losses.astype(np.float64), ((0, 0), (1, 0))), axis=1)
+    return (sums[:, width:] - sums[:, :-width]) / width, (width - 1) / 2
+
+
+def _finite_list(values):
+    return [float(value) if np.isfinite(value) else None for value in values]  # JSON knows no infinity

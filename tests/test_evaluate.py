@@ -1,0 +1,96 @@
+"""Evaluation runs, tuning and comparison."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from meta_train import evaluate
+from meta_train import tasks
+from meta_train.tasks.base import Task
+from meta_train.tasks.base import log_normalizer
+
+BOWL = Task(
+    name="bowl",
+    data=(),
+    sample=lambda key: (),
+    init=lambda key, config: jax.random.normal(key, (3,)),
+    loss=lambda params, key, data, config: 0.5 * jnp.sum(params**2),
+    evaluate=lambda params, key, data, config: {"loss": jnp.sum(jnp.abs(params))},
+    normalize=log_normalizer(1.0),
+)
+
+
+def test_run_makes_the_steps_of_a_hand_written_loop():
+    result = evaluate.run(BOWL, optax.sgd(0.5), num_steps=4, num_seeds=2, name="sgd")
+    # Each step halves the parameters, so it quarters the loss.
+    np.testing.assert_allclose(result.losses[:, 1:], result.losses[:, :-1] / 4, rtol=1e-6)
+    assert result.losses.shape == (2, 4)
+    assert result.losses[0, 0] != result.losses[1, 0]
+    norms = np.sqrt(2 * result.losses[:, 0]) / 16
+    assert np.all(result.held_out["loss"] >= norms * (1 - 1e-6))  # the 1-norm bounds the 2-norm
+    assert np.all(result.held_out["loss"] <= norms * np.sqrt(3) * (1 + 1e-6))
+
+
+def test_seeds_fix_the_draws_whatever_the_optimizer():
+    task = tasks.get("quadratic")
+    first, second = (evaluate.run(task, optax.sgd(rate), num_steps=2, num_seeds=3) for rate in (0.0, 0.1))
+    np.testing.assert_array_equal(first.losses[:, 0], second.losses[:, 0])
+    assert np.all(first.losses[:, 1] != second.losses[:, 1])
+
+
+def test_the_optimizer_gets_the_loss_as_value():
+    def update(updates, state, params=None, *, value, **extra):
+        del params, extra
+        return jax.tree.map(lambda g: -value * jnp.sign(g), updates), state
+
+    tx = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+    result = evaluate.run(BOWL, tx, num_steps=1, num_seeds=2)
+    assert np.all(np.isfinite(result.held_out["loss"]))
+
+
+def test_final_losses_are_means_of_the_last_tenth_and_nan_is_infinite():
+    losses = np.stack([np.arange(20.0), np.full(20, np.nan)])
+    np.testing.assert_array_equal(evaluate.final_losses(losses), [18.5, np.inf])
+    np.testing.assert_array_equal(evaluate.final_losses(np.array([[3.0, 2.0]])), [2.0])
+
+
+def test_tuning_finds_the_best_rate_and_passes_over_divergence():
+    # At rate 1 the bowl is solved in one step; at 1e30 it overflows to NaN.
+    assert evaluate.tune(BOWL, optax.sgd, num_steps=10, learning_rates=(0.01, 1.0, 1e30)) == 1.0
+    assert evaluate.tune(BOWL, optax.sgd, num_steps=10, learning_rates=(1e30, 0.01)) == 0.01
+
+
+def test_tuning_and_reporting_use_different_seeds(monkeypatch):
+    seen = []
+    original = evaluate._keys
+    monkeypatch.setattr(evaluate, "_keys", lambda *args: seen.append(original(*args)) or seen[-1])
+    evaluate.run(BOWL, optax.sgd(0.1), num_steps=1, num_seeds=4)
+    evaluate.tune(BOWL, optax.sgd, num_steps=1, num_seeds=4, learning_rates=(0.1,))
+    reported, tuned = (set(map(tuple, np.asarray(jax.random.key_data(keys)))) for keys in seen)
+    assert len(reported) == len(tuned) == 4
+    assert not reported & tuned
+
+
+@pytest.mark.optax_promotion
+def test_compare_adds_untuned_and_tuned_adam(monkeypatch):
+    monkeypatch.setattr(evaluate, "LEARNING_RATES", (1e-5, 0.1))
+    lines = []
+    results = evaluate.compare(BOWL, {"mine": optax.sgd(0.5)}, num_steps=20, num_seeds=2, progress=lines.append)
+    assert [result.optimizer for result in results] == ["mine", "Adam 1e-3", "Adam 0.1 (tuned)"]
+    assert results[2].final_losses.mean() < results[1].final_losses.mean()
+    assert any("mine" in line for line in lines)
+
+
+def test_the_grid_has_three_rates_a_decade_and_reaches_beyond_one():
+    ratios = np.diff(np.log10(evaluate.LEARNING_RATES))
+    np.testing.assert_allclose(ratios, 1 / 3, atol=0.02)
+    assert evaluate.LEARNING_RATES[0] == 1e-5
+    assert evaluate.LEARNING_RATES[-1] == 10
+
+
+@pytest.mark.parametrize("arguments", [{"num_steps": 0, "num_seeds": 1}, {"num_steps": 1, "num_seeds": 0}])
+def test_run_refuses_to_do_nothing(arguments):
+    with pytest.raises(ValueError, match="at least 1"):
+        evaluate.run(BOWL, optax.sgd(0.1), **arguments)

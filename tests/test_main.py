@@ -1,0 +1,90 @@
+"""The command line, run in this process."""
+
+import json
+
+import pytest
+
+from meta_train import __main__ as command_line
+from meta_train import evaluate
+
+pytestmark = pytest.mark.optax_promotion
+
+
+def run(*arguments):
+    """Returns the exit status of the command line."""
+    with pytest.raises(SystemExit) as error:
+        command_line.main(list(map(str, arguments)))
+    return error.value.code
+
+
+@pytest.fixture
+def small_grid(monkeypatch):
+    monkeypatch.setattr(evaluate, "LEARNING_RATES", (1e-3, 1e-1))
+
+
+def test_train_compare_and_evaluate_work_on_each_others_files(tmp_path, capsys, small_grid):
+    folder, theta = tmp_path / "run", tmp_path / "run" / "theta.safetensors"
+    assert run("train", "demo", "--steps", 2, "--out", folder) == 0
+    assert str(theta) in capsys.readouterr().out
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+
+    assert run("train", "demo", "--steps", 3, "--out", folder) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run("train", "demo", "--steps", 3, "--out", folder, "--resume") == 0
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+    assert run("train", "demo", "--steps", 1, "--out", folder, "--resume") == 2
+    assert "3 outer steps already" in capsys.readouterr().err
+
+    picture = tmp_path / "curves.png"
+    arguments = ("--task", "quadratic", "--steps", 20, "--seeds", 2, "--out", picture)
+    assert run("compare", theta, "default", *arguments) == 0
+    output = capsys.readouterr().out
+    for word in (str(theta), "default", "Adam 1e-3", "(tuned)", str(picture)):
+        assert word in output
+    assert picture.stat().st_size > 10_000
+
+    figures = tmp_path / "figures.json"
+    arguments = ("--suite", "validation", "--steps", 20, "--seeds", 2, "--out", figures)
+    assert run("evaluate", theta, *arguments) == 0
+    record = json.loads(figures.read_text())
+    assert sorted(record) == ["digits-wide", "iris-mlp"]
+    assert len(record["iris-mlp"]) == 3
+    assert len(record["iris-mlp"][0]["final_training_loss"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["train", "dmo"], "Did you mean 'demo'?"),
+        (["train", "demo", "--stepz", "3"], "--steps"),
+        (["train", "demo", "--steps", "0"], "x>=1"),
+        (["trian"], "Did you mean 'train'?"),
+        (["compare", "default", "--task", "digits-mpl"], "Did you mean 'digits-mlp'?"),
+        (["compare", "defualt"], "no released optimizer 'defualt'"),
+        (["compare", "missing.safetensors"], "missing.safetensors"),
+        (["evaluate", "default", "--suite", "tests"], "meta-train, validation, test"),
+    ],
+)
+def test_bad_arguments_are_answered_with_what_would_be_right(arguments, hint, capsys):
+    assert run(*arguments) == 2
+    assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "compare"])
+def test_help_teaches(command, capsys):
+    assert run(command, "--help") == 0
+    assert "Usage: meta-train" in capsys.readouterr().out
+
+
+def test_demo_does_the_main_job(tmp_path, capsys, small_grid, monkeypatch):
+    original = command_line.recipes.get
+    monkeypatch.setattr(command_line.recipes, "get", lambda name: original(name, num_steps=60))
+    monkeypatch.setattr(command_line.showcase, "NUM_STEPS", 100)
+    for _ in range(2):  # a finished demo starts anew
+        assert run("demo", "--out", tmp_path) == 0
+        rows = [line for line in capsys.readouterr().out.splitlines() if "±" in line]
+        finals = {name: float(figures.split("±")[0]) for name, figures in (row.split("  ", 1) for row in rows)}
+        assert finals["yours"] < finals["yours, before meta-training"]
+        assert finals["yours"] < finals["Adam 1e-3"]
+        assert (tmp_path / "compare.png").stat().st_size > 10_000
+        assert (tmp_path / "my-optimizer.safetensors").stat().st_size > 500

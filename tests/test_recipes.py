@@ -1,0 +1,44 @@
+"""Recipes: found by name or file, and trained on meta-training tasks only."""
+
+import jax
+import numpy as np
+import pytest
+
+from meta_train import recipes
+from meta_train import tasks
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_trains_on_meta_training_tasks_only(name):
+    recipe = recipes.get(name, num_steps=3)
+    assert {estimator.name for estimator in recipe.estimators} <= set(tasks.META_TRAIN)
+    assert recipe.num_steps == 3
+    assert jax.tree.structure(recipe.theta) == jax.tree.structure(recipe.optimizer.init(jax.random.key(0)))
+
+
+def test_the_seed_draws_theta():
+    first, second, again = (recipes.get("demo", seed=seed).theta for seed in (1, 2, 1))
+    leaves = [np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(theta)]) for theta in (first, second, again)]
+    np.testing.assert_array_equal(leaves[0], leaves[2])
+    assert np.any(leaves[0] != leaves[1])
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"no recipe 'dmo'. Did you mean 'demo'\?"):
+        recipes.get("dmo")
+
+
+def test_a_recipe_from_a_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from meta_train.recipes import demo\n\n"
+        "def recipe(num_steps=7, seed=0):\n"
+        "    return demo.recipe(num_steps, seed)\n"
+    )
+    assert recipes.get(str(path)).num_steps == 7
+    assert recipes.get(str(path), num_steps=9).num_steps == 9
+    path.write_text("answer = 42\n")
+    with pytest.raises(ValueError, match="must define a function recipe"):
+        recipes.get(str(path))
+    with pytest.raises(ValueError, match="no recipe file"):
+        recipes.get(str(tmp_path / "missing.py"))
