@@ -3,7 +3,7 @@
 The standard case: digits 8×8, MLP 64-32-10, batch 128, 16 antithetic pairs (and 64), windows of 50 inner steps. An
 inner step is one update of one particle; a pair makes two at a time. Prints a table and writes JSON.
 
-    python benchmarks/meta_training.py [--out FILE] [--case NAME …] [--devices N]
+    python benchmarks/meta_training.py [--out FILE] [--case NAME …] [--devices N] [--repeats N]
 """
 
 import argparse
@@ -59,7 +59,7 @@ CASES = {
 }
 
 
-def measure(name: str, repeats: int = 5) -> dict:
+def measure(name: str, repeats: int) -> dict:
     """Times a case: the median, best and worst of `repeats` dispatches after the first."""
     optimizer, make_estimator, num_particles = CASES[name]()
     began = time.perf_counter()
@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/meta_training.json"))
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES), metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--devices", type=int, help="CPU devices (default: one for each core)")
+    parser.add_argument("--repeats", type=int, default=7, help="timed dispatches (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.devices:
         jax.config.update("jax_num_cpu_devices", arguments.devices)
@@ -121,7 +122,7 @@ def main() -> None:
     print(f"{'case':44} {'inner steps/s':>13} {'worst–best':>17} {'first result':>13}")
     rows = []
     for name in arguments.case:
-        row = measure(name)
+        row = measure(name, arguments.repeats)
         rows.append(row)
         spread = f"{row['worst']:,}–{row['best']:,}"
         print(f"{name:44} {row['inner_steps_per_second']:13,} {spread:>17} {row['seconds_to_first_result']:11.1f} s")

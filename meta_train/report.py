@@ -20,7 +20,7 @@ def table(results: Sequence[Result]) -> str:
       optimizer  final training loss  held-out loss
       sgd            1.500 ± 0.500    2.000 ± 0.000
     """
-    metrics = list(results[0].held_out)
+    metrics = sorted(results[0].held_out, key=lambda metric: (metric != "loss", metric))
     header = ["optimizer", "final training loss", *(f"held-out {metric}" for metric in metrics)]
     rows = [
         [result.optimizer, _number(result.final_losses), *(_number(result.held_out[metric]) for metric in metrics)]
