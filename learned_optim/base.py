@@ -57,8 +57,8 @@ def per_tensor(
 
     Returns:
       A transformation whose updates have the dtype of their parameter. Arithmetic is in float32. Tensors without
-      elements get empty updates; `None` leaves stay `None`. A gradient that is NaN or infinite makes its tensor's
-      update NaN or infinite, as with every optax optimizer: wrap in `optax.apply_if_finite` to skip such steps.
+      elements get empty updates; `None` leaves stay `None`. NaN in a gradient gives NaN in its tensor's update and
+      state, as with every optax optimizer: wrap in `optax.apply_if_finite` to skip such steps.
 
     Raises:
       ValueError: in `update`, if params is None, or if gradients and params differ in structure or shapes.
@@ -107,6 +107,7 @@ def _abstract(init):
 
 
 def _apply(rule, step, grad, param, *slots):
+    grad, param = jnp.asarray(grad), jnp.asarray(param)
     if param.size == 0:
         return jnp.zeros_like(param), slots
     new, slots = rule(grad.astype(jnp.float32), param.astype(jnp.float32), slots, step)

@@ -5,7 +5,7 @@ theta, named by their path, such as `linear_0/w`. Its header holds one metadata 
 
     {"format": 1, "spec": {"kind": "mlp", …}, "sha256": "…"}
 
-`spec` rebuilds the optimizer; `sha256` is taken over the tensors (see `_digest`), so that a flipped bit is found.
+`spec` rebuilds the optimizer; `sha256` is taken over it and the tensors (`_digest`), so that a flipped bit is found.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ def save(path: str | os.PathLike, optimizer: LearnedOptimizer, theta: Theta) -> 
       theta: its meta-parameters, a pytree of float32 arrays.
 
     Raises:
-      ValueError: if theta does not fit the optimizer.
+      ValueError: if theta does not fit the optimizer, or is not float32.
 
     Example:
       >>> import jax, learned_optim, os, tempfile
@@ -47,12 +47,19 @@ def save(path: str | os.PathLike, optimizer: LearnedOptimizer, theta: Theta) -> 
     """
     check_theta(theta, optimizer.init, optimizer.spec["kind"])
     tensors = {_name(keys): np.asarray(leaf) for keys, leaf in jax.tree.leaves_with_path(theta)}
-    header = {"format": FORMAT, "spec": optimizer.spec, "sha256": _digest(tensors)}
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.float32:
+            raise ValueError(f"theta must be float32 to be saved, but {name!r} is {tensor.dtype}: convert it first.")
+    header = {"format": FORMAT, "spec": optimizer.spec, "sha256": _digest(optimizer.spec, tensors)}
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    safetensors.numpy.save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(header)})
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(safetensors.numpy.save(tensors, metadata={_METADATA_KEY: json.dumps(header)}))
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def load(path: str | os.PathLike) -> tuple[LearnedOptimizer, Theta]:
@@ -103,7 +110,7 @@ def _read(path):
         ) from error
     try:
         header = json.loads(metadata[_METADATA_KEY])
-        file_format, expected = header["format"], header["sha256"]
+        file_format, spec, expected = header["format"], header["spec"], header["sha256"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} is a safetensors file, but not of a learned optimizer: its header has no valid "
@@ -111,8 +118,8 @@ def _read(path):
         ) from error
     if file_format != FORMAT:
         raise ValueError(f"{path} has format {file_format}, this version reads {FORMAT}: upgrade learned_optim.")
-    if _digest(tensors) != expected:
-        raise ValueError(f"{path} is damaged: the checksum of its tensors is not the one in its header. Copy it again.")
+    if _digest(spec, tensors) != expected:
+        raise ValueError(f"{path} is damaged: the checksum of its content is not the one in its header. Copy it again.")
     return tensors, header
 
 
@@ -120,9 +127,9 @@ def _name(keys):
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
-def _digest(tensors):
-    """SHA-256 over name, dtype, shape and little-endian bytes of every tensor, in the order of their names."""
-    digest = hashlib.sha256()
+def _digest(spec, tensors):
+    """SHA-256 over the spec, then name, dtype, shape and little-endian bytes of every tensor, in the order of names."""
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         digest.update(f"{name}\0{array.dtype.name}\0{array.shape}\0".encode())

@@ -41,9 +41,9 @@ def log_sign(grad: jax.Array, p: float = 10.0) -> tuple[jax.Array, jax.Array]:
       >>> [feature.round(2).tolist() for feature in log_sign(jnp.array([1.0, -1e-9]))]
       [[0.0, -1.0], [1.0, -0.0]]
     """
-    large = jnp.abs(grad) >= np.exp(-p)
+    large = jnp.abs(grad) >= float(np.exp(-p))
     magnitude = jnp.where(large, jnp.abs(grad), 1.0)  # keeps log and its derivative finite where it is not used
     return (
         jnp.where(large, jnp.log(magnitude) / p, -1.0),
-        jnp.where(large, jnp.sign(grad), np.exp(p) * grad),
+        jnp.where(large, jnp.sign(grad), float(np.exp(p)) * grad),
     )

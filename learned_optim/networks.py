@@ -5,6 +5,7 @@ feature is then contiguous, which is what vectorised elementwise code wants.
 """
 
 from collections.abc import Sequence
+import operator
 
 import haiku as hk
 import jax
@@ -27,6 +28,20 @@ def per_parameter_mlp(hidden_sizes: Sequence[int], num_outputs: int) -> hk.Trans
         return hidden
 
     return hk.without_apply_rng(hk.transform(network))
+
+
+def check_sizes(hidden_sizes: Sequence[int]) -> tuple[int, ...]:
+    """Returns the sizes of hidden layers as a tuple of ints, or raises ValueError if they are not."""
+    try:
+        sizes = tuple(operator.index(size) for size in hidden_sizes)
+    except TypeError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise ValueError(
+            "hidden_sizes must be a non-empty sequence of whole numbers from 1 on, such as (32, 32), "
+            f"got {hidden_sizes!r}."
+        )
+    return sizes
 
 
 def coordinatewise_lstm(hidden_size: int, num_layers: int) -> hk.Transformed:
@@ -58,7 +73,7 @@ class _ColumnLinear(hk.Module):
     def __call__(self, inputs: jax.Array, shared: jax.Array | None = None) -> jax.Array:
         split = inputs.shape[0]
         num_inputs = split if shared is None else split + shared.shape[0]
-        init = hk.initializers.TruncatedNormal(1.0 / np.sqrt(num_inputs))
+        init = hk.initializers.TruncatedNormal(float(1.0 / np.sqrt(num_inputs)))
         w = hk.get_parameter("w", (num_inputs, self._output_size), jnp.float32, init)
         b = hk.get_parameter("b", (self._output_size,), jnp.float32, jnp.zeros)
         bias = b if shared is None else b + shared @ w[split:]

@@ -9,6 +9,7 @@ import importlib.resources
 import re
 import warnings
 
+import jax
 import optax
 
 from learned_optim import checkpoint
@@ -66,7 +67,6 @@ def learned_optimizer(
     return optimizer.transform(theta, num_steps=num_steps)
 
 
-@functools.lru_cache(maxsize=8)
 def load_pretrained(name: str = "default") -> tuple[LearnedOptimizer, Theta]:
     """Returns `(optimizer, theta)` of a released optimizer, for example to train it further.
 
@@ -78,8 +78,8 @@ def load_pretrained(name: str = "default") -> tuple[LearnedOptimizer, Theta]:
       >>> optimizer.spec["kind"]
       'mlp'
     """
-    with importlib.resources.as_file(_folder(_resolve(name)) / "theta.safetensors") as path:
-        return checkpoint.load(path)
+    optimizer, theta = _load(_resolve(name))
+    return optimizer, jax.tree.map(lambda leaf: leaf, theta)  # new dicts, so that the cached ones stay as they are
 
 
 def list_pretrained() -> tuple[str, ...]:
@@ -117,6 +117,12 @@ def _resolve(name):
 
 def _folder(name):
     return importlib.resources.files("learned_optim.pretrained") / name
+
+
+@functools.lru_cache(maxsize=8)
+def _load(name):
+    with importlib.resources.as_file(_folder(name) / "theta.safetensors") as path:
+        return checkpoint.load(path)
 
 
 def _trained_horizon(name):

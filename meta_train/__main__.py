@@ -11,6 +11,7 @@ import typer
 import learned_optim
 import meta_train
 from meta_train import demo as showcase
+from meta_train import engine
 from meta_train import evaluate as evaluation
 from meta_train import recipes
 from meta_train import report
@@ -120,6 +121,7 @@ def compare(
 def main(argv: list[str] | None = None) -> NoReturn:
     """Runs one command and exits: with status 0, 2 for bad arguments, or 130 after Ctrl-C."""
     meta_train.use_all_cores()
+    engine.cache_compilations()
     try:
         app(args=argv, prog_name="meta-train")
     except (ValueError, FileNotFoundError) as error:

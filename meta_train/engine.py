@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import math
 import os
+import pathlib
 from typing import Any
 from typing import NamedTuple
 
@@ -69,6 +70,16 @@ def use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", allowed)
 
 
+def cache_compilations() -> None:
+    """Keeps compiled programs on disk, so that a run that was made before starts in a second or two.
+
+    They go to the folder that `JAX_COMPILATION_CACHE_DIR` names, or else to `learned_optim` in the user's cache folder.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(caches) / "learned_optim"))
+
+
 def build(
     estimators: Sequence[Estimator],
     outer_optimizer: optax.GradientTransformation,
@@ -96,8 +107,7 @@ def build(
     mesh = jax.sharding.Mesh(np.asarray(_choose_devices(estimators, devices)), (_AXIS,))
     replicated, sharded = jax.P(), jax.P(_AXIS)
     specs = EngineState(replicated, replicated, replicated, sharded)
-    place = lambda tree, spec: jax.device_put(tree, jax.sharding.NamedSharding(mesh, spec))
-    data = place(tuple(estimator.data for estimator in estimators), replicated)
+    data = jax.device_put(tuple(e.data for e in estimators), jax.sharding.NamedSharding(mesh, replicated))
     tx = optax.with_extra_args_support(outer_optimizer)
 
     def outer_step(state, key, data):
@@ -145,21 +155,18 @@ def build(
         donate_argnums=0,
     )
 
-    @jax.jit
     def start(theta, seed):
         key = jax.random.fold_in(jax.random.key(seed), 0)
         states = tuple(e.init(jax.random.fold_in(key, i), theta) for i, e in enumerate(estimators))
-        return tx.init(theta), states
+        theta = jax.tree.map(jnp.copy, theta)  # not the caller's memory, for run takes it
+        return EngineState(jnp.zeros((), jnp.int32), theta, tx.init(theta), states)
+
+    shardings = EngineState(*(jax.sharding.NamedSharding(mesh, spec) for spec in specs))
+    compiled_start = jax.jit(start, out_shardings=shardings)
 
     def init(theta, seed):
-        theta = jax.tree.map(jnp.array, theta)  # a copy, for run takes its memory
-        outer_state, states = start(theta, np.uint32(seed))
-        return EngineState(
-            place(jnp.zeros((), jnp.int32), replicated),
-            place(theta, replicated),
-            place(outer_state, replicated),
-            place(states, sharded),
-        )
+        # As NumPy arrays, which every process of a distributed run may pass to a program on all devices.
+        return compiled_start(jax.tree.map(np.asarray, theta), np.uint32(seed))
 
     def run(state, seed, num_steps):
         if not 1 <= num_steps <= steps_per_dispatch:

@@ -26,8 +26,10 @@ def build(spec: dict[str, Any]) -> LearnedOptimizer:
       >>> build({"kind": "mlp", "feature_version": 1, "hidden_sizes": [4]}).spec["hidden_sizes"]
       [4]
     """
+    if not isinstance(spec, dict) or not isinstance(spec.get("kind"), str):
+        raise ValueError(f"a spec must be a dict with a string 'kind', got {spec!r}.")
     arguments = dict(spec)
-    kind, version = arguments.pop("kind", None), arguments.pop("feature_version", None)
+    kind, version = arguments.pop("kind"), arguments.pop("feature_version", None)
     if kind not in KINDS:
         raise ValueError(
             f"spec['kind'] must be one of {sorted(KINDS)}, got {kind!r}. "

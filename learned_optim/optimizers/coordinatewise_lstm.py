@@ -7,6 +7,8 @@ Deviations: the gradient preprocessing is the paper's (p = 10), not that of its 
 so is the output scale of 0.1 (released code 0.01). One network serves all tensors.
 """
 
+import operator
+
 import jax.numpy as jnp
 import optax
 
@@ -40,6 +42,7 @@ def coordinatewise_lstm(
 
     Raises:
       ValueError: if a size is below 1.
+      TypeError: if a size is not a whole number.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -51,13 +54,15 @@ def coordinatewise_lstm(
     References:
       Andrychowicz et al. 2016, https://arxiv.org/abs/1606.04474
     """
+    hidden_size, num_layers = operator.index(hidden_size), operator.index(num_layers)
     if hidden_size < 1 or num_layers < 1:
         raise ValueError(f"hidden_size and num_layers must be at least 1, got {hidden_size} and {num_layers}.")
     network = networks.coordinatewise_lstm(hidden_size, num_layers)
     num_slots = 2 * num_layers  # hidden and cell of each layer
 
     def init(key):
-        return network.init(key, jnp.zeros((1, 2)), (jnp.zeros((1, hidden_size)),) * num_slots)
+        state = (jnp.zeros((1, hidden_size), jnp.float32),) * num_slots
+        return network.init(key, jnp.zeros((1, 2), jnp.float32), state)
 
     def transform(theta, *, num_steps=None) -> optax.GradientTransformationExtraArgs:
         del num_steps

@@ -46,7 +46,7 @@ def mlp(
       float32 copies of the parameters and a step counter.
 
     Raises:
-      ValueError: if hidden_sizes is empty or holds a size below 1.
+      ValueError: if hidden_sizes is empty or holds anything but whole numbers from 1 on.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -59,14 +59,12 @@ def mlp(
     References:
       Metz et al. 2022, https://arxiv.org/abs/2203.11860
     """
-    hidden_sizes = tuple(hidden_sizes)
-    if not hidden_sizes or min(hidden_sizes) < 1:
-        raise ValueError(f"hidden_sizes must be a non-empty sequence of sizes of at least 1, got {hidden_sizes}.")
+    hidden_sizes = networks.check_sizes(hidden_sizes)
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2)
 
     def init(key):
         num_features, num_shared = 2 + len(DECAYS), len(features.TIME_SCALES)
-        return network.init(key, jnp.zeros((num_features, 1)), jnp.zeros((num_shared,)))
+        return network.init(key, jnp.zeros((num_features, 1), jnp.float32), jnp.zeros((num_shared,), jnp.float32))
 
     def transform(theta, *, num_steps=None) -> optax.GradientTransformationExtraArgs:
         del num_steps

@@ -5,6 +5,7 @@ from typing import Any
 from typing import NamedTuple
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 
 
@@ -63,6 +64,12 @@ def mean_over_particles(gradients: Any, losses: jax.Array, inner_steps: int, axi
     mean = lambda x: total(x) / jnp.maximum(num_kept, 1).astype(x.dtype)
     info = Info(mean(losses), particles - num_kept, particles * inner_steps)
     return jax.tree.map(mean, gradients), info, keep
+
+
+def perturbation(key: jax.Array, theta: Any, std: float) -> Any:
+    """Draws a normal perturbation with theta's structure, all of it at once: a draw for each leaf compiles slowly."""
+    flat, unravel = jax.flatten_util.ravel_pytree(theta)
+    return unravel(std * jax.random.normal(key, flat.shape, flat.dtype))
 
 
 def check_particles(num_particles: int) -> None:

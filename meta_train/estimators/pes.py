@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from meta_train import truncation
+from meta_train.estimators import base
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
@@ -101,8 +102,7 @@ def pes(
     def estimate(key, theta, state, data, axis_name=None):
         def pair(state):
             reset_key, horizon_key, noise_key, step_key = jax.random.split(jax.random.fold_in(key, state.index), 4)
-            noise = optax.tree.random_like(noise_key, theta, jax.random.normal)
-            noise = optax.tree.scale(std, noise)
+            noise = base.perturbation(noise_key, theta, std)
             thetas = jax.tree.map(lambda t, e: jnp.stack([t + e, t - e]), theta, noise)
             next_horizon = horizon.sample(horizon_key)
             fresh = jax.vmap(lambda t: problem.init(reset_key, t, next_horizon))(thetas)

@@ -1,0 +1,95 @@
+"""Averaging over particles, on one device and over shards."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from meta_train.estimators.base import check_particles
+from meta_train.estimators.base import mean_over_particles
+
+GRADIENTS = {
+    "scalar": np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], np.float32),
+    "matrix": np.arange(36, dtype=np.float32).reshape(6, 2, 3),
+}
+LOSSES = np.array([10.0, 20.0, 30.0, 40.0, 50.0, 60.0], np.float32)
+
+
+def _spoil(loss_at=(), scalar_at=(), matrix_at=()):
+    """The gradients and losses above with numbers that are not finite at the given particles."""
+    gradients, losses = {name: array.copy() for name, array in GRADIENTS.items()}, LOSSES.copy()
+    losses[list(loss_at)] = np.inf
+    gradients["scalar"][list(scalar_at)] = -np.inf
+    gradients["matrix"][list(matrix_at), 1, 2] = np.nan
+    return gradients, losses
+
+
+def _on_one_axis(gradients, losses):
+    return mean_over_particles(gradients, losses, 7, None)
+
+
+def _on_vmapped_shards(gradients, losses):
+    """Three shards of two particles."""
+    shard = lambda x: x.reshape(3, 2, *x.shape[1:])
+    run = jax.vmap(lambda g, x: mean_over_particles(g, x, 7, "shards"), axis_name="shards")
+    gradient, info, keep = run(jax.tree.map(shard, gradients), shard(losses))
+    for leaf in jax.tree.leaves((gradient, info)):
+        np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[0], leaf.shape))  # the same on every shard
+    return *jax.tree.map(lambda x: x[0], (gradient, info)), keep.ravel()
+
+
+def _on_devices(gradients, losses):
+    """Two devices with three particles each."""
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:2]), ("devices",))
+    run = jax.shard_map(
+        lambda g, x: mean_over_particles(g, x, 7, "devices"),
+        mesh=mesh,
+        in_specs=(jax.P("devices"), jax.P("devices")),
+        out_specs=(jax.P(), jax.P(), jax.P("devices")),
+    )
+    return jax.jit(run)(gradients, losses)
+
+
+@pytest.mark.parametrize("run", [_on_one_axis, _on_vmapped_shards, _on_devices])
+@pytest.mark.parametrize(
+    ("spoilt", "kept"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5]),
+        ({"loss_at": [1]}, [0, 2, 3, 4, 5]),
+        ({"scalar_at": [2]}, [0, 1, 3, 4, 5]),
+        ({"matrix_at": [5]}, [0, 1, 2, 3, 4]),
+        ({"loss_at": [0, 1], "scalar_at": [1, 2], "matrix_at": [4]}, [3, 5]),
+    ],
+)
+def test_mean_over_the_finite_particles(run, spoilt, kept):
+    gradient, info, keep = run(*_spoil(**spoilt))
+    np.testing.assert_array_equal(np.flatnonzero(keep), kept)
+    for name, array in GRADIENTS.items():
+        np.testing.assert_allclose(gradient[name], array[kept].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(info.loss, LOSSES[kept].mean(), rtol=1e-6)
+    assert (int(info.dropped), int(info.inner_steps)) == (6 - len(kept), 6 * 7)
+
+
+@pytest.mark.parametrize("run", [_on_one_axis, _on_vmapped_shards, _on_devices])
+def test_no_finite_particle_gives_zero(run):
+    gradient, info, keep = run(*_spoil(loss_at=range(6)))
+    assert not np.any(keep)
+    for name, array in GRADIENTS.items():
+        np.testing.assert_array_equal(gradient[name], np.zeros(array.shape[1:]))
+    assert (float(info.loss), int(info.dropped)) == (0.0, 6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+def test_dtypes(dtype):
+    with jax.enable_x64(dtype == jnp.float64):
+        gradients = jax.tree.map(lambda x: jnp.asarray(x, dtype), GRADIENTS)
+        gradient, info, _ = mean_over_particles(gradients, jnp.asarray(LOSSES, dtype), 7, None)
+        assert {leaf.dtype for leaf in jax.tree.leaves((gradient, info.loss))} == {jnp.dtype(dtype)}
+        assert info.dropped.dtype == info.inner_steps.dtype == jnp.int32
+        np.testing.assert_allclose(gradient["scalar"].astype(jnp.float32), 3.5, rtol=1e-2)
+
+
+def test_at_least_one_particle():
+    check_particles(1)
+    with pytest.raises(ValueError, match="num_particles must be at least 1, got 0"):
+        check_particles(0)

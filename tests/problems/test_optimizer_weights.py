@@ -1,0 +1,85 @@
+"""Optimizer weights as meta-parameters: a step is that of a hand-written optax loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_optim import LearnedOptimizer
+from meta_train import data
+from meta_train import problems
+from meta_train import tasks
+
+
+def _decaying_momentum(theta, *, num_steps):
+    """Momentum with a rate that falls linearly to zero at num_steps, times the loss: all that a problem passes on."""
+
+    def init(params):
+        return jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params)
+
+    def update(updates, state, params, *, value):
+        step, momentum = state
+        rate = theta["rate"] * (1 - step / num_steps)
+        momentum = jax.tree.map(lambda m, g: theta["decay"] * m + g, momentum, updates)
+        updates = jax.tree.map(lambda m, p: -rate * value * (m + 0.01 * p), momentum, params)
+        return updates, (step + 1, momentum)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+OPTIMIZER = LearnedOptimizer(
+    init=lambda key: {"rate": jnp.asarray(0.1), "decay": jnp.asarray(0.5)}, transform=_decaying_momentum, spec={}
+)
+
+
+@pytest.mark.parametrize("num_steps", [4, 100])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: tasks.quadratic(size=3),
+        lambda: tasks.softmax_regression("scaled", data.load("iris"), batch_size=4, init_scale=(0.1, 10.0)),
+    ],
+)
+def test_steps_equal_a_hand_written_loop(build, num_steps):
+    task = build()
+    problem = problems.optimizer_weights(OPTIMIZER, task)
+    assert problem.name == task.name
+    assert problem.data is task.data
+    theta = OPTIMIZER.init(None)
+    state = problem.init(jax.random.key(0), theta, jnp.asarray(num_steps))
+    step = jax.jit(problem.step)
+
+    params, config = state.params, state.config
+    momentum = jax.tree.map(jnp.zeros_like, params)
+    grad = jax.jit(jax.value_and_grad(task.loss))
+    for index in range(3):
+        key = jax.random.key(10 + index)
+        state, problem_loss = step(key, theta, state, problem.data)
+        loss, grads = grad(params, key, task.data, config)
+        np.testing.assert_allclose(problem_loss, task.normalize(loss), rtol=1e-5, atol=1e-6)
+        momentum = jax.tree.map(lambda m, g: 0.5 * m + g, momentum, grads)
+        rate = 0.1 * (1 - index / num_steps) * float(loss)
+        params = jax.tree.map(lambda p, m, rate=rate: p - rate * (m + 0.01 * p), params, momentum)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), state.params, params)
+    assert int(state.opt_state[0]) == 3
+
+
+def test_an_episode_draws_its_configuration_and_parameters_from_the_key():
+    problem = problems.optimizer_weights(OPTIMIZER, tasks.quadratic(size=3))
+    init = jax.jit(problem.init)
+    first, again, other = (init(jax.random.key(seed), OPTIMIZER.init(None), jnp.asarray(5)) for seed in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    drawn = lambda state: jax.tree.leaves((state.config, state.params))
+    for a, b in zip(drawn(first), drawn(other), strict=True):
+        assert np.all(a != b)
+    assert int(first.num_steps) == 5
+
+
+def test_theta_and_num_steps_reach_the_first_state_of_the_optimizer():
+    def transform(theta, *, num_steps):
+        return optax.GradientTransformationExtraArgs(lambda params: (theta, num_steps), lambda *_: None)
+
+    optimizer = LearnedOptimizer(lambda key: None, transform, {})
+    problem = problems.optimizer_weights(optimizer, tasks.quadratic(size=3))
+    assert problem.init(jax.random.key(0), "theta", 42).opt_state == ("theta", 42)

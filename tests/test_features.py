@@ -1,0 +1,105 @@
+"""Each input feature against values computed by hand or by NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_optim import features
+
+
+def test_time_scales_are_the_published_ones():
+    assert features.TIME_SCALES == (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+
+
+def test_momenta_are_exponential_moving_averages():
+    grad, previous = jnp.array([1.0, -2.0, 0.0]), (jnp.array([4.0, 0.0, 1.0]), jnp.array([0.0, 8.0, -1.0]))
+    slow, fast = features.momenta(grad, previous, (0.75, 0.5))
+    np.testing.assert_array_equal(slow, [3.25, -0.5, 0.75])
+    np.testing.assert_array_equal(fast, [0.5, 3.0, -0.5])
+
+
+def test_momentum_of_a_constant_gradient():
+    """From zero, after t steps: g (1 - decay^t), without bias correction."""
+    momenta = (jnp.zeros(()), jnp.zeros(()))
+    for _ in range(10):
+        momenta = features.momenta(jnp.asarray(3.0), momenta, (0.9, 0.99))
+    np.testing.assert_allclose(momenta, [3 * (1 - 0.9**10), 3 * (1 - 0.99**10)], rtol=1e-6)
+
+
+def test_momenta_need_one_decay_each():
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        features.momenta(jnp.ones(2), (jnp.ones(2),), (0.9, 0.99))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 3), (2, 1, 3)])
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e6])
+def test_normalize_divides_by_the_root_mean_square(shape, scale):
+    x = np.random.RandomState(0).standard_normal(shape) * scale
+    expected = x / np.sqrt(1e-5 + np.mean(x**2))
+    np.testing.assert_allclose(features.normalize(jnp.asarray(x, jnp.float32)), expected, rtol=2e-6)
+
+
+def test_normalize_by_hand():
+    np.testing.assert_allclose(features.normalize(jnp.array([3.0, -4.0, 0.0, 0.0])), [1.2, -1.6, 0, 0], rtol=2e-6)
+    np.testing.assert_array_equal(features.normalize(jnp.zeros(3)), 0.0)
+    np.testing.assert_allclose(features.normalize(jnp.asarray(1e-5**0.5)), 0.5**0.5, rtol=2e-6)  # half of it epsilon
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 7, 100, 12_345, 1_000_000])
+def test_tanh_time(step):
+    scales = np.array([1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5])
+    actual = features.tanh_time(jnp.asarray(step, jnp.float32))
+    assert (actual.shape, actual.dtype) == ((11,), jnp.float32)
+    np.testing.assert_allclose(actual, np.tanh(step / scales - 1), rtol=2e-6, atol=2e-7)
+
+
+def test_tanh_time_is_zero_at_the_scale():
+    for index, scale in enumerate(features.TIME_SCALES):
+        assert features.tanh_time(jnp.asarray(scale, jnp.float32))[index] == 0
+
+
+def test_log_sign_where_the_gradient_is_large():
+    """(log|g| / p, sign g) for |g| >= exp(-p)."""
+    grad = jnp.array([1.0, -1.0, 100.0, -1e-4, 5e-5, -1e20, 1e30])
+    magnitude, sign = features.log_sign(grad)
+    expected = np.array([0, 0, np.log(100), np.log(1e-4), np.log(5e-5), np.log(1e20), np.log(1e30)]) / 10
+    np.testing.assert_allclose(magnitude, expected, rtol=1e-6)
+    np.testing.assert_array_equal(sign, [1, -1, 1, -1, 1, -1, 1])
+
+
+def test_log_sign_where_the_gradient_is_small():
+    """(-1, exp(p) g) for |g| < exp(-p)."""
+    grad = jnp.array([4.5e-5, -4.5e-5, 1e-6, -1e-9, 0.0])
+    magnitude, scaled = features.log_sign(grad)
+    np.testing.assert_array_equal(magnitude, -1.0)
+    np.testing.assert_allclose(scaled, np.exp(10) * np.array([4.5e-5, -4.5e-5, 1e-6, -1e-9, 0.0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("p", [2.0, 5.0, 10.0])
+def test_log_sign_at_the_threshold(p):
+    """The two branches meet there, at (-1, 1), and part on either side of it."""
+    at = np.float32(np.exp(-p))
+    magnitude, sign = features.log_sign(jnp.array([at, -at]), p)
+    np.testing.assert_allclose(magnitude, -1.0, rtol=1e-6)
+    np.testing.assert_allclose(sign, [1.0, -1.0], rtol=1e-6)
+    (above, below), (sign_above, sign_below) = features.log_sign(jnp.array([at * 1.5, at / 1.5]), p)
+    np.testing.assert_allclose([above, below], [-1 + np.log(1.5) / p, -1], rtol=1e-6)
+    np.testing.assert_allclose([sign_above, sign_below], [1, 1 / 1.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("grad", "slopes"),
+    [(0.0, (0, np.exp(10))), (1e-6, (0, np.exp(10))), (0.25, (0.4, 0)), (-1e-3, (-100, 0))],
+)
+def test_log_sign_has_finite_derivatives(grad, slopes):
+    """d log|g| / p = 1 / (p g) above the threshold, and d exp(p) g below it: at zero too, where log has none."""
+    actual = jax.jacobian(features.log_sign)(jnp.asarray(grad))
+    np.testing.assert_allclose(actual, slopes, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
+def test_features_keep_shape_and_float32(shape):
+    grad = jnp.full(shape, 0.5, jnp.float32)
+    for feature in (*features.momenta(grad, (grad,), (0.9,)), *features.log_sign(grad)):
+        assert (feature.shape, feature.dtype) == (shape, jnp.float32)

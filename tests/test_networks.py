@@ -1,0 +1,84 @@
+"""The networks against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_optim import networks
+
+
+def _random_theta(network, *inputs):
+    """Weights and biases that are all non-zero, so that none can be forgotten unseen."""
+    random = np.random.RandomState(0)
+    skeleton = jax.eval_shape(network.init, jax.random.key(0), *inputs)
+    return jax.tree.map(lambda leaf: jnp.asarray(random.standard_normal(leaf.shape) * 0.7, jnp.float32), skeleton)
+
+
+def _float32(tree):
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize("hidden_sizes", [(5,), (4, 3), (2, 6, 3)])
+@pytest.mark.parametrize("n", [1, 7])
+def test_per_parameter_mlp_equals_numpy_with_the_shared_inputs_copied(hidden_sizes, n):
+    network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2)
+    random = np.random.RandomState(1)
+    inputs, shared = random.standard_normal((6, n)), random.standard_normal(4)
+    theta = _random_theta(network, jnp.zeros((6, 1)), jnp.zeros(4))
+    actual = jax.jit(network.apply)(theta, _float32(inputs), _float32(shared))
+
+    hidden = np.concatenate([inputs.T, np.tile(shared, (n, 1))], axis=1)  # [n, 10]: own inputs first
+    for layer in range(len(hidden_sizes) + 1):
+        weights = theta[f"linear_{layer}" if layer else "linear"]
+        hidden = (np.maximum(hidden, 0) if layer else hidden) @ np.asarray(weights["w"]) + np.asarray(weights["b"])
+    assert actual.shape == (2, n)
+    np.testing.assert_allclose(actual, hidden.T, rtol=1e-5, atol=1e-5)
+
+
+def test_per_parameter_mlp_init():
+    """Truncated normal of standard deviation 1 / sqrt(number of all inputs), biases zero."""
+    init = jax.jit(networks.per_parameter_mlp((400, 300), 2).init)
+    theta = init(jax.random.key(0), jnp.zeros((8, 1)), jnp.zeros(11))
+    shapes = {name: {key: leaf.shape for key, leaf in layer.items()} for name, layer in theta.items()}
+    assert shapes == {
+        "linear": {"b": (400,), "w": (19, 400)},
+        "linear_1": {"b": (300,), "w": (400, 300)},
+        "linear_2": {"b": (2,), "w": (300, 2)},
+    }
+    for name, fan_in in (("linear", 19), ("linear_1", 400)):
+        np.testing.assert_array_equal(theta[name]["b"], 0)
+        # Haiku's stddev is that of the normal before it is cut at two deviations, which leaves 0.88 of it.
+        np.testing.assert_allclose(np.std(theta[name]["w"]), 0.8796 / np.sqrt(fan_in), rtol=0.03)
+        assert np.max(np.abs(theta[name]["w"])) <= 2.001 / np.sqrt(fan_in)
+
+
+def _lstm_step(inputs, hidden, cell, weights):
+    """Haiku's LSTM: gates in the order input, cell, forget, output, and 1 added to the forget gate."""
+    gates = np.concatenate([inputs, hidden], axis=1) @ np.asarray(weights["w"]) + np.asarray(weights["b"])
+    i, g, f, o = np.split(gates, 4, axis=1)
+    cell = _sigmoid(f + 1) * cell + _sigmoid(i) * np.tanh(g)
+    return _sigmoid(o) * np.tanh(cell), cell
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 6])
+def test_coordinatewise_lstm_equals_numpy(num_layers, n):
+    network = networks.coordinatewise_lstm(4, num_layers)
+    random = np.random.RandomState(2)
+    inputs, state = random.standard_normal((n, 2)), [random.standard_normal((n, 4)) for _ in range(2 * num_layers)]
+    theta = _random_theta(network, jnp.zeros((1, 2)), (jnp.zeros((1, 4)),) * 2 * num_layers)
+    output, new_state = jax.jit(network.apply)(theta, _float32(inputs), tuple(_float32(state)))
+
+    hidden, expected = inputs, []
+    for layer in range(num_layers):
+        hidden, cell = _lstm_step(hidden, *state[2 * layer : 2 * layer + 2], theta[f"lstm_{layer}/linear"])
+        expected += [hidden, cell]
+    expected_output = hidden @ np.asarray(theta["linear"]["w"])[:, 0] + np.asarray(theta["linear"]["b"])
+    np.testing.assert_allclose(output, expected_output, rtol=1e-5, atol=1e-6)
+    for have, want in zip(new_state, expected, strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,150 @@
+"""Horizons, clocks and windows, against a plain Python loop."""
+
+import functools
+
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from meta_train import truncation
+from meta_train.truncation import Clock
+
+NUM_DRAWS = 20_000
+
+
+def _draw(sample):
+    return np.asarray(jax.jit(jax.vmap(sample))(jax.random.split(jax.random.key(0), NUM_DRAWS)))
+
+
+def _shares(draws, values):
+    """How often each value was drawn."""
+    return np.array([np.mean(draws == value) for value in values])
+
+
+def test_constant():
+    horizon = truncation.constant(30)
+    draws = _draw(horizon.sample)
+    assert draws.dtype == np.int32
+    assert set(draws) == {30}
+    assert (horizon.low, horizon.high) == (30, 30)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 6), (3, 3), (10, 13)])
+def test_log_uniform_gives_every_length_its_probability(low, high):
+    """The logarithm is uniform on log(low - 1/2) … log(high + 1/2) and rounded to a whole length."""
+    horizon = truncation.log_uniform(low, high)
+    draws, lengths = _draw(horizon.sample), np.arange(low, high + 1)
+    assert draws.dtype == np.int32
+    assert set(draws) == set(lengths)
+    assert (horizon.low, horizon.high) == (low, high)
+    expected = np.log((lengths + 0.5) / (lengths - 0.5)) / np.log((high + 0.5) / (low - 0.5))
+    error = np.sqrt(expected * (1 - expected) / NUM_DRAWS)
+    np.testing.assert_array_less(abs(_shares(draws, lengths) - expected), 4 * error + 1e-9)
+
+
+def test_log_uniform_over_decades():
+    """A third of the lengths falls into each of three decades, and both bounds hold."""
+    draws = _draw(truncation.log_uniform(100, 100_000).sample)
+    assert 100 <= draws.min() < 110
+    assert 90_000 < draws.max() <= 100_000
+    shares = np.histogram(np.log10(draws), bins=[2, 3, 4, 5.001])[0] / NUM_DRAWS
+    np.testing.assert_allclose(shares, 1 / 3, atol=4 * np.sqrt(2 / 9 / NUM_DRAWS))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 5), (-1, 5), (6, 5)])
+def test_log_uniform_refuses_bad_bounds(low, high):
+    with pytest.raises(ValueError, match=f"1 <= low <= high, got low={low} and high={high}"):
+        truncation.log_uniform(low, high)
+
+
+def test_constant_refuses_an_empty_episode():
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
+        truncation.constant(0)
+
+
+def test_a_window_fits_into_every_episode():
+    horizon = truncation.log_uniform(10, 100)
+    truncation.check_window(horizon, 1)
+    truncation.check_window(horizon, 10)
+    for unroll_length in (0, 11, 50):
+        with pytest.raises(ValueError, match=f"the shortest episode, 10 steps, got {unroll_length}"):
+            truncation.check_window(horizon, unroll_length)
+
+
+def test_staggered_clocks_start_anywhere():
+    clocks = jax.jit(jax.vmap(lambda key: truncation.start_clock(key, truncation.constant(5), True)))(
+        jax.random.split(jax.random.key(0), NUM_DRAWS)
+    )
+    assert clocks.step.dtype == clocks.horizon.dtype == jnp.int32
+    assert set(np.asarray(clocks.step)) == set(range(5))
+    np.testing.assert_allclose(_shares(clocks.step, range(5)), 0.2, atol=4 * np.sqrt(0.16 / NUM_DRAWS))
+
+
+def test_clocks_start_inside_of_their_own_horizon():
+    start = jax.jit(
+        jax.vmap(lambda key, stagger: truncation.start_clock(key, truncation.log_uniform(1, 50), stagger), (0, None)),
+        static_argnums=1,
+    )
+    keys = jax.random.split(jax.random.key(0), 2_000)
+    staggered, aligned = start(keys, True), start(keys, False)
+    assert np.all(staggered.step < staggered.horizon)
+    assert np.max(staggered.step) > 30
+    assert len(set(np.asarray(staggered.horizon))) == 50
+    np.testing.assert_array_equal(aligned.step, 0)
+    np.testing.assert_array_equal(aligned.horizon, staggered.horizon)
+    lengths = np.asarray(staggered.horizon)
+    excess = (np.asarray(staggered.step) - (lengths - 1) / 2) / lengths  # mean 0, variance at most 1 / 12
+    assert abs(excess.mean()) < 4 * np.sqrt(1 / 12 / len(excess))
+
+
+def test_end_unless_ends_the_others():
+    clock = Clock(jnp.array([1, 2, 3], jnp.int32), jnp.array([7, 8, 9], jnp.int32))
+    ended = truncation.end_unless(jnp.array([True, False, True]), clock)
+    np.testing.assert_array_equal(ended.step, [1, 8, 3])
+    np.testing.assert_array_equal(ended.horizon, [7, 8, 9])
+
+
+def _step(key, state):
+    """Counts the steps of the episode and adds up the draws: every number shows where it comes from."""
+    count, total = state["count"] + 1, state["total"] + jax.random.randint(key, (), 1, 1000, jnp.int32)
+    return {"count": count, "total": total}, (1000 * count + total).astype(jnp.float32)
+
+
+_unroll = jax.jit(functools.partial(truncation.unroll, _step))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=strategies.data())
+def test_unroll_equals_a_loop(data):
+    """Over windows of every length up to that of the shortest episode, from every step of the episode."""
+    window = data.draw(strategies.integers(1, 5), "window")
+    horizon = data.draw(strategies.integers(window, 9), "horizon")
+    next_horizon = data.draw(strategies.integers(window, 9), "next horizon")
+    begin = data.draw(strategies.integers(0, horizon), "begin")  # horizon: the episode ended with the last window
+    keys = jax.random.split(jax.random.key(data.draw(strategies.integers(0, 99), "seed")), window)
+    numbers = np.asarray(jax.vmap(lambda key: jax.random.randint(key, (), 1, 1000, jnp.int32))(keys))
+
+    integers = functools.partial(jnp.asarray, dtype=jnp.int32)
+    state = {"count": integers(begin), "total": integers(5)}
+    fresh = {"count": integers(0), "total": integers(70)}
+    result = _unroll(state, Clock(integers(begin), integers(horizon)), fresh, integers(next_horizon), keys)
+
+    count, total, step, losses, restarted = begin, 5, begin, [], []
+    for number in numbers:
+        if step == horizon and not any(restarted):
+            count, total, step, horizon = 0, 70, 0, next_horizon
+            restarted.append(True)
+        else:
+            restarted.append(any(restarted))
+        count, total, step = count + 1, total + number, step + 1
+        losses.append(1000 * count + total)
+
+    after, clock, actual_losses, actual_restarted = result
+    assert (int(after["count"]), int(after["total"])) == (count, total)
+    assert (int(clock.step), int(clock.horizon)) == (step, horizon)
+    np.testing.assert_array_equal(actual_losses, losses)
+    np.testing.assert_array_equal(actual_restarted, restarted)
