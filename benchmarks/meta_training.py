@@ -1,12 +1,13 @@
-"""Meta-training throughput: inner steps a second, time to the first result, and compile time. `make bench` runs it.
+"""Meta-training throughput: inner steps a second, time to the first result, memory. `make bench` runs it.
 
 The standard case: digits 8×8, MLP 64-32-10, batch 128, 16 antithetic pairs (and 64), windows of 50 inner steps. An
 inner step is one update of one particle; a pair makes two at a time. Prints a table and writes JSON.
 
-    python benchmarks/meta_training.py [--out FILE] [--case NAME …] [--devices N] [--repeats N]
+    python benchmarks/meta_training.py [--out FILE] [--case NAME …] [--repeats N]
 """
 
 import argparse
+from collections.abc import Sequence
 import json
 import pathlib
 import platform
@@ -16,6 +17,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -30,14 +32,16 @@ from meta_train import truncation
 STEPS_PER_DISPATCH = 5
 
 
-def _pes(optimizer, num_particles):
-    problem = problems.optimizer_weights(optimizer, tasks.get("digits-mlp"))
-    return estimators.pes(
-        problem, num_particles=num_particles, unroll_length=50, horizon=truncation.log_uniform(100, 1000)
-    )
+def pes(optimizer, num_particles, task="digits-mlp", unroll_length=50):
+    """PES on a task, given by name or built, with the standard window."""
+    task = tasks.get(task) if isinstance(task, str) else task
+    problem = problems.optimizer_weights(optimizer, task)
+    horizon = truncation.log_uniform(max(100, unroll_length), 1000)
+    return estimators.pes(problem, num_particles=num_particles, unroll_length=unroll_length, horizon=horizon)
 
 
-def _truncated_backprop(optimizer, num_particles):
+def truncated_backprop(optimizer, num_particles):
+    """Truncated backprop on the digits MLP as in Andrychowicz et al.: windows of 20, runs of 100 steps."""
     problem = problems.optimizer_weights(optimizer, tasks.get("digits-mlp"), second_derivatives=False)
     return estimators.truncated_backprop(
         problem, num_particles=num_particles, unroll_length=20, horizon=truncation.constant(100)
@@ -45,29 +49,33 @@ def _truncated_backprop(optimizer, num_particles):
 
 
 CASES = {
-    "mlp 4, PES, 16 pairs": lambda: (learned_optim.mlp((4,)), _pes, 16),
-    "mlp 8, PES, 16 pairs": lambda: (learned_optim.mlp((8,)), _pes, 16),
-    "mlp 32×32, PES, 16 pairs": lambda: (learned_optim.mlp((32, 32)), _pes, 16),
-    "mlp 4, PES, 64 pairs": lambda: (learned_optim.mlp((4,)), _pes, 64),
-    "mlp 8, PES, 64 pairs": lambda: (learned_optim.mlp((8,)), _pes, 64),
-    "mlp 4, truncated backprop, 16 particles": lambda: (learned_optim.mlp((4,)), _truncated_backprop, 16),
+    "mlp 4, PES, 16 pairs": lambda: (learned_optim.mlp((4,)), pes, 16),
+    "mlp 8, PES, 16 pairs": lambda: (learned_optim.mlp((8,)), pes, 16),
+    "mlp 32×32, PES, 16 pairs": lambda: (learned_optim.mlp((32, 32)), pes, 16),
+    "mlp 4, PES, 64 pairs": lambda: (learned_optim.mlp((4,)), pes, 64),
+    "mlp 8, PES, 64 pairs": lambda: (learned_optim.mlp((8,)), pes, 64),
+    "LSTM 2×20, PES, 16 pairs": lambda: (learned_optim.coordinatewise_lstm(), pes, 16),
+    "mlp 4, truncated backprop, 16 particles": lambda: (learned_optim.mlp((4,)), truncated_backprop, 16),
     "LSTM 2×20, truncated backprop, 8 particles": lambda: (
         learned_optim.coordinatewise_lstm(),
-        _truncated_backprop,
+        truncated_backprop,
         8,
     ),
 }
 
 
-def measure(name: str, repeats: int) -> dict:
-    """Times a case: the median, best and worst of `repeats` dispatches after the first."""
-    optimizer, make_estimator, num_particles = CASES[name]()
+def measure(
+    optimizer: learned_optim.LearnedOptimizer,
+    estimator: meta_train.Estimator,
+    repeats: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> dict:
+    """Times `repeats` dispatches after the first; gives median, best and worst rate, and the program's memory."""
     began = time.perf_counter()
-    theta = optimizer.init(jax.random.key(0))
     case = engine.build(
-        [make_estimator(optimizer, num_particles)], optax.adam(1e-3), steps_per_dispatch=STEPS_PER_DISPATCH
+        [estimator], optax.adam(1e-3), steps_per_dispatch=STEPS_PER_DISPATCH, devices=devices
     )
-    state = case.init(theta, 0)
+    state = case.init(optimizer.init(jax.random.key(0)), 0)
     rates = []
     for repeat in range(repeats + 1):
         started = time.perf_counter()
@@ -77,15 +85,62 @@ def measure(name: str, repeats: int) -> dict:
         if repeat == 0:
             first = time.perf_counter() - began
     rates = rates[1:]
+    memory = case.lower(state).compile().memory_analysis()  # of one device
     return {
-        "case": name,
         "devices": case.mesh.size,
-        "weights": sum(leaf.size for leaf in jax.tree.leaves(theta)),
+        "weights": sum(leaf.size for leaf in jax.tree.leaves(state.theta)),
         "inner_steps_per_second": round(statistics.median(rates)),
         "best": round(max(rates)),
         "worst": round(min(rates)),
         "seconds_to_first_result": round(first, 2),
+        "state_megabytes": round(memory.argument_size_in_bytes * case.mesh.size / 1e6, 3),
+        "temporary_megabytes": round(memory.temp_size_in_bytes * case.mesh.size / 1e6, 3),
     }
+
+
+def flops_per_inner_step(optimizer: learned_optim.LearnedOptimizer, task: str = "digits-mlp") -> float:
+    """Floating-point operations of one inner step, forward, backward and update, as XLA counts them."""
+    problem = problems.optimizer_weights(optimizer, tasks.get(task))
+    key, theta = jax.random.key(0), optimizer.init(jax.random.key(0))
+    state = problem.init(key, theta, jnp.asarray(100, jnp.int32))
+    return jax.jit(problem.step).lower(key, theta, state, problem.data).compile().cost_analysis()["flops"]
+
+
+def matmul_rate(size: int = 1024, repeats: int = 10) -> float:
+    """The machine's float32 matrix product, in operations a second over all devices: the best of `repeats`."""
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("devices",))
+    product = jax.jit(jax.shard_map(lambda x: x @ x, mesh=mesh, in_specs=jax.P("devices"), out_specs=jax.P("devices")))
+    x = jnp.ones((jax.device_count(), size, size), jnp.float32) / size
+    product(x).block_until_ready()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        product(x).block_until_ready()
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 * jax.device_count() / min(seconds)
+
+
+def about() -> dict:
+    """The machine, the versions and the commit, for a record of measurements."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=pathlib.Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "machine": {"processor": _processor(), "devices": jax.device_count(), "system": platform.system()},
+        "versions": {"python": platform.python_version(), "jax": jax.__version__, "optax": optax.__version__},
+        "commit": commit.stdout.strip() or "unknown",
+    }
+
+
+def write(record: dict, path: pathlib.Path) -> None:
+    """Writes a record as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    print(f"Wrote {path}")
 
 
 def _processor():
@@ -95,46 +150,38 @@ def _processor():
     return platform.processor()
 
 
-def _commit():
-    result = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=pathlib.Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return result.stdout.strip() or "unknown"
-
-
 def main() -> None:
     """Measures the cases named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/meta_training.json"))
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES), metavar="NAME", help=", ".join(CASES))
-    parser.add_argument("--devices", type=int, help="CPU devices (default: one for each core)")
     parser.add_argument("--repeats", type=int, default=7, help="timed dispatches (default: %(default)s)")
     arguments = parser.parse_args()
-    if arguments.devices:
-        jax.config.update("jax_num_cpu_devices", arguments.devices)
     meta_train.use_all_cores()
 
+    peak = matmul_rate()
     print(f"{_processor()}, {jax.device_count()} devices, JAX {jax.__version__}, Python {platform.python_version()}")
-    print(f"{'case':44} {'inner steps/s':>13} {'worst–best':>17} {'first result':>13}")
+    print(f"float32 matrix product: {peak / 1e9:.0f} GFLOP/s")
+    print(
+        f"{'case':44} {'inner steps/s':>13} {'worst–best':>17} {'first result':>13} {'state':>9} {'temporary':>10} "
+        f"{'MFLOP/step':>11} {'of peak':>8}"
+    )
     rows = []
     for name in arguments.case:
-        row = measure(name, arguments.repeats)
+        optimizer, make_estimator, num_particles = CASES[name]()
+        row = {"case": name, **measure(optimizer, make_estimator(optimizer, num_particles), arguments.repeats)}
+        # Of the inner step alone: truncated backprop differentiates it, which costs two to three times as much again.
+        row["megaflops_per_inner_step"] = round(flops_per_inner_step(optimizer) / 1e6, 3)
+        row["share_of_matmul_rate"] = row["megaflops_per_inner_step"] * 1e6 * row["inner_steps_per_second"] / peak
         rows.append(row)
         spread = f"{row['worst']:,}–{row['best']:,}"
-        print(f"{name:44} {row['inner_steps_per_second']:13,} {spread:>17} {row['seconds_to_first_result']:11.1f} s")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    record = {
-        "machine": {"processor": _processor(), "devices": jax.device_count(), "platform": platform.platform()},
-        "versions": {"python": platform.python_version(), "jax": jax.__version__, "optax": optax.__version__},
-        "commit": _commit(),
-        "results": rows,
-    }
-    arguments.out.write_text(json.dumps(record, indent=2) + "\n")
-    print(f"Wrote {arguments.out}")
+        print(
+            f"{name:44} {row['inner_steps_per_second']:13,} {spread:>17} {row['seconds_to_first_result']:11.1f} s "
+            f"{row['state_megabytes']:6.1f} MB {row['temporary_megabytes']:7.1f} MB "
+            f"{row['megaflops_per_inner_step']:11.2f} {row['share_of_matmul_rate']:8.0%}",
+            flush=True,
+        )
+    write({**about(), "matmul_gigaflops": round(peak / 1e9, 1), "results": rows}, arguments.out)
 
 
 if __name__ == "__main__":

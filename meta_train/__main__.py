@@ -11,6 +11,7 @@ import typer
 import learned_optim
 import meta_train
 from meta_train import demo as showcase
+from meta_train import distributed
 from meta_train import engine
 from meta_train import evaluate as evaluation
 from meta_train import recipes
@@ -46,18 +47,31 @@ def demo(out: Annotated[pathlib.Path, typer.Option(help="Folder for what the dem
 
 @app.command()
 def train(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, or a Python file with one.")],
     out: Annotated[pathlib.Path | None, typer.Option(help="Folder of the run.  [default: runs/RECIPE]")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Outer steps.  [default: the recipe's]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed.  [default: the recipe's]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    num_processes: Annotated[int, typer.Option(min=1, help="Processes that share the run.")] = 1,
+    coordinator: Annotated[str | None, typer.Option(help="HOST:PORT of process 0.")] = None,
+    process_id: Annotated[int | None, typer.Option(min=0, help="Which of the processes this is.")] = None,
 ):
     """Meta-train a recipe. Writes theta.safetensors, metrics.jsonl and checkpoints to the folder.
 
     Stop it with Ctrl-C whenever you like, and go on with --resume.
 
+    With --num-processes alone, that many processes are started on this machine. On several machines start one on each,
+    with the same --coordinator and its own --process-id, and a folder that all of them see.
+
     Example: python -m meta_train train demo --out runs/mine
     """
+    if (coordinator is None) != (process_id is None):
+        raise ValueError("--coordinator and --process-id go together: give both, or neither to stay on this machine.")
+    if process_id is not None:
+        distributed.initialize(coordinator, num_processes, process_id)
+    elif num_processes > 1:
+        raise typer.Exit(distributed.launch(context.obj, num_processes))
     chosen = recipes.get(recipe, num_steps=steps, seed=seed)
     out = out or pathlib.Path("runs") / pathlib.Path(recipe).stem
     try:
@@ -65,6 +79,8 @@ def train(
     except KeyboardInterrupt:
         print(f"Stopped, and saved. Go on with: meta-train train {recipe} --out {out} --resume", file=sys.stderr)
         raise typer.Exit(130) from None
+    if not distributed.is_main():
+        return
     learned_optim.save(out / "theta.safetensors", chosen.optimizer, result.theta)
     tail = result.metrics[-max(1, len(result.metrics) // 20) :]
     print(f"Mean meta-loss of the last {len(tail)} outer steps: {sum(row['loss'] for row in tail) / len(tail):.3f}")
@@ -118,12 +134,31 @@ def compare(
     print(f"Wrote {out}")
 
 
+@app.command()
+def plot(
+    run: Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    out: Annotated[pathlib.Path | None, typer.Option(help="PNG file.  [default: RUN/curves.png]")] = None,
+):
+    """Draw the curves of a meta-training run, finished or not: losses, gradient norm, dropped particles.
+
+    Example: python -m meta_train plot runs/mine
+    """
+    path = run / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    if not rows:
+        raise ValueError(f"{run} holds no run with metrics: give the folder that 'train --out' wrote to.")
+    out = out or run / "curves.png"
+    report.plot_run(rows, out)
+    print(f"Wrote {out}")
+
+
 def main(argv: list[str] | None = None) -> NoReturn:
     """Runs one command and exits: with status 0, 2 for bad arguments, or 130 after Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else argv
     meta_train.use_all_cores()
     engine.cache_compilations()
     try:
-        app(args=argv, prog_name="meta-train")
+        app(args=argv, prog_name="meta-train", obj=argv)
     except (ValueError, FileNotFoundError) as error:
         print(f"meta-train: {error}", file=sys.stderr)
         sys.exit(2)

@@ -48,11 +48,13 @@ class Engine(NamedTuple):
       init: `(theta, seed) -> EngineState`.
       run: `(state, seed, num_steps) -> (state, Metrics)`. Makes num_steps outer steps, at most `steps_per_dispatch`,
         and takes the memory of the state it is given. Rows of the metrics from num_steps on are zero.
+      lower: `(state) -> jax.stages.Lowered` of `run`, to look at the program, its memory and its cost.
       mesh: the one-axis mesh of devices in use.
     """
 
     init: Callable[[Any, int], EngineState]
     run: Callable[[EngineState, int, int], tuple[EngineState, Metrics]]
+    lower: Callable[[EngineState], jax.stages.Lowered]
     mesh: jax.sharding.Mesh
 
 
@@ -173,7 +175,10 @@ def build(
             raise ValueError(f"num_steps must lie between 1 and {steps_per_dispatch}, got {num_steps}.")
         return compiled(state, np.uint32(seed), np.int32(num_steps), data)
 
-    return Engine(init, run, mesh)
+    def lower(state):
+        return compiled.lower(state, np.uint32(0), np.int32(1), data)
+
+    return Engine(init, run, lower, mesh)
 
 
 def _choose_devices(estimators, devices):

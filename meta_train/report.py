@@ -62,6 +62,34 @@ def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike) -> No
     figure.savefig(path, dpi=130)
 
 
+def plot_run(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> None:
+    """Draws the course of a meta-training run to a PNG: loss of each task, gradient norm, dropped particles.
+
+    Args:
+      metrics: the rows that `fit` returns, or those of a `metrics.jsonl`.
+      path: the PNG file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    steps = np.array([row["step"] for row in metrics])
+    names = [key for key in metrics[0] if key.startswith("loss/")]
+    panels = zip(figure.subplots(1, 3), (names, ["grad_norm"], ["dropped"]), ("linear", "log", "linear"), strict=True)
+    for panel, keys, scale in panels:
+        for key in keys:
+            values = np.array([row[key] for row in metrics], np.float64)
+            (line,) = panel.plot(steps, values, linewidth=0.5, alpha=0.3)
+            smooth, offset = _smooth(values[None])
+            panel.plot(steps[0] + offset + np.arange(smooth.shape[1]), smooth[0], color=line.get_color(), label=key)
+        panel.set(xlabel="outer step", yscale=scale)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
 def as_json(results: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
     """Results as plain JSON values: for each task and optimizer the final losses and held-out metrics of each seed."""
     return {

@@ -18,6 +18,7 @@ import optax
 import orbax.checkpoint as ocp
 import tqdm
 
+from meta_train import distributed
 from meta_train import engine
 from meta_train.estimators.base import Estimator
 
@@ -99,7 +100,8 @@ def fit(
         raise ValueError(f"{run_dir} holds a run of {step} outer steps already, more than num_steps={num_steps}.")
     names = [estimator.name for estimator in estimators]
     began = last_saved = time.monotonic()
-    bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
+    shown = progress and distributed.is_main()
+    bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not shown, dynamic_ncols=True)
     with bar, _deferred_interrupts() as interrupts:
         while step < num_steps and not interrupts:
             count = min(steps_per_dispatch, num_steps - step)
@@ -115,7 +117,7 @@ def fit(
             bar.update(count)
             if store is not None:
                 store.log(records)
-                if now - last_saved >= checkpoint_seconds:
+                if distributed.decision_of_main(now - last_saved >= checkpoint_seconds):
                     store.save(step, state)
                     last_saved = time.monotonic()
     if store is not None:
@@ -128,9 +130,10 @@ def fit(
 @contextlib.contextmanager
 def _deferred_interrupts():
     """Yields a list that gets an entry at the first Ctrl-C, so that the loop can end with a whole step; the second
-    Ctrl-C interrupts at once. Outside of the main thread, where Python has no signal handlers, it stays empty."""
+    Ctrl-C interrupts at once. Outside of the main thread, where Python has no signal handlers, and in a run of several
+    processes, which would not stop at the same step, it stays empty."""
     interrupts: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
         yield interrupts
         return
 
@@ -169,9 +172,8 @@ class _Store:
             (folder / "checkpoints").absolute(),
             options=ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False),
         )
-        temporary = identity.with_suffix(".tmp")
-        temporary.write_text(json.dumps(fingerprint, indent=2) + "\n")
-        os.replace(temporary, identity)
+        distributed.wait_for_all("the folder was looked at")
+        _write(identity, json.dumps(fingerprint, indent=2) + "\n")
 
     def restore(self, state):
         """Returns the state of the last checkpoint, or the one given, and the metrics up to there."""
@@ -182,10 +184,12 @@ class _Store:
         done = step or 0
         lines = self._metrics.read_text().splitlines(keepends=True) if self._metrics.exists() else []
         kept = lines[:done]  # a killed run may have logged more steps than it saved
-        self._metrics.write_text("".join(kept))
+        _write(self._metrics, "".join(kept))
         return state, [json.loads(line) for line in kept]
 
     def log(self, records):
+        if not distributed.is_main():
+            return
         with self._metrics.open("a") as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
 
@@ -198,14 +202,22 @@ class _Store:
         self._manager.close()
 
 
+def _write(path, text):
+    """Replaces a file in one step, in process 0."""
+    if distributed.is_main():
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(text)
+        os.replace(temporary, path)
+
+
 def _to_dict(state):
     return {f"{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
 
 
 def _fingerprint(state, estimators, seed):
-    """What must agree for a run to be resumed: seed, tasks, and the initial state, by its shapes and by its numbers."""
+    """What must agree for a run to be resumed: seed, tasks, the shapes of the initial state, and theta's numbers."""
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(state):
+    for leaf in jax.tree.leaves((state.theta, state.outer_state)):
         digest.update(np.asarray(leaf).tobytes())
     return {
         "seed": int(seed),
@@ -213,7 +225,7 @@ def _fingerprint(state, estimators, seed):
         "particles": [estimator.num_particles for estimator in estimators],
         "structure": str(jax.tree.structure(state)),
         "shapes": [list(leaf.shape) for leaf in jax.tree.leaves(state)],
-        "initial state": digest.hexdigest(),
+        "theta": digest.hexdigest(),
     }
 
 

@@ -43,6 +43,9 @@ def test_train_compare_and_evaluate_work_on_each_others_files(tmp_path, capsys, 
     assert run("train", "demo", "--steps", 1, "--out", folder, "--resume") == 2
     assert "3 outer steps already" in capsys.readouterr().err
 
+    assert run("plot", folder) == 0
+    assert (folder / "curves.png").stat().st_size > 10_000
+
     picture = tmp_path / "curves.png"
     arguments = ("--task", "quadratic", "--steps", 100, "--seeds", 2, "--out", picture)
     assert run("compare", theta, "default", *arguments) == 0
@@ -71,6 +74,8 @@ def test_train_compare_and_evaluate_work_on_each_others_files(tmp_path, capsys, 
         (["compare", "defualt"], "no released optimizer 'defualt'"),
         (["compare", "missing.safetensors"], "missing.safetensors"),
         (["evaluate", "default", "--suite", "tests"], "meta-train, validation, test"),
+        (["plot", "nowhere"], "the folder that 'train --out' wrote to"),
+        (["train", "demo", "--process-id", "1"], "--coordinator and --process-id go together"),
     ],
 )
 def test_bad_arguments_are_answered_with_what_would_be_right(arguments, hint, capsys):
@@ -78,7 +83,7 @@ def test_bad_arguments_are_answered_with_what_would_be_right(arguments, hint, ca
     assert hint in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "compare"])
+@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "compare", "plot"])
 def test_help_teaches(command, capsys):
     assert run(command, "--help") == 0
     assert "Usage: meta-train" in capsys.readouterr().out

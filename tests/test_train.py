@@ -189,7 +189,7 @@ def test_a_folder_that_holds_a_run(tmp_path):
         ({"estimator": _bowl("other")}, "tasks"),
         ({"estimator": [_bowl(), _bowl()]}, "tasks"),
         ({"estimator": _bowl(num_particles=4)}, "particles"),
-        ({"theta": {"x": np.array([3.0, -4.5], np.float32)}}, "initial state"),
+        ({"theta": {"x": np.array([3.0, -4.5], np.float32)}}, "theta"),
         ({"theta": {"x": np.zeros(3, np.float32)}}, "shapes"),
         ({"outer_optimizer": optax.sgd(0.1)}, "structure"),
         ({"clip_norm": None}, "structure"),

@@ -55,7 +55,7 @@ def mean_over_particles(gradients: Any, losses: jax.Array, inner_steps: int, axi
         keep &= jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
 
     def total(x):
-        x = jnp.sum(jnp.where(jnp.expand_dims(keep, range(1, x.ndim)), x, 0), axis=0)
+        x = jnp.sum(jnp.where(jnp.expand_dims(keep, range(1, x.ndim)), x, 0), axis=0, dtype=x.dtype)
         return x if axis_name is None else jax.lax.psum(x, axis_name)
 
     num_kept = total(jnp.ones_like(keep, jnp.int32))

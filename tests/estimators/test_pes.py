@@ -77,6 +77,41 @@ def test_unbiased_on_influence_balancing(influence_balancing, unroll_length, sta
     assert abs(mean - TRUNCATED_GRADIENT) > 20 * error
 
 
+def test_windows_by_hand(influence_balancing):
+    """One pair, windows of 7 steps, episodes of 10: the ends inside of windows 1 and 2 divide their losses."""
+    with jax.enable_x64(True):
+        theta, window, length = jnp.asarray(THETA, jnp.float64), 7, 10
+        estimator = pes(
+            influence_balancing,
+            num_particles=1,
+            unroll_length=window,
+            horizon=truncation.constant(length),
+            std=0.1,
+            stagger=False,
+        )
+        estimate, state = jax.jit(estimator.estimate), jax.jit(estimator.init)(jax.random.key(0), theta)
+        inner, accumulator = [influence_balancing.init(None, theta, length)] * 2, 0.0
+        for index in range(4):
+            gradient, state, info = estimate(jax.random.key(index), theta, state, estimator.data)
+            ends = index in (1, 2)
+            noise = state.accumulator[0] - (0.0 if ends else accumulator)
+            expected, losses = 0.0, []
+            for step in range(index * window, (index + 1) * window):
+                if step > 0 and step % length == 0:
+                    inner, accumulator = [influence_balancing.init(None, theta, length)] * 2, 0.0
+                pair = [
+                    influence_balancing.step(None, theta + sign * noise, s, influence_balancing.data)
+                    for sign, s in zip((1, -1), inner, strict=True)
+                ]
+                inner, (positive, negative) = zip(*pair, strict=True)
+                expected += (accumulator + noise) * (positive - negative) / (2 * 0.1**2 * window)
+                losses += [positive, negative]
+            accumulator += noise
+            np.testing.assert_allclose(gradient, expected, rtol=1e-9)
+            np.testing.assert_allclose(info.loss, np.mean(losses), rtol=1e-9)
+            np.testing.assert_allclose(state.states[0], inner, rtol=1e-9)
+
+
 def test_one_window_for_a_whole_episode_is_antithetic_evolution_strategies():
     """On z'Hz / 2 a pair gives e (e'g) for normal e and g = Hz: mean g, variance |g|^2 + g_i^2, whatever the std."""
     hessian = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 3.0]], np.float32)
@@ -111,13 +146,14 @@ def test_both_signs_see_the_same_draws():
     estimator = pes(problem, num_particles=4, unroll_length=7, horizon=truncation.constant(10))
     theta = jnp.ones(2)
     estimate, state = jax.jit(estimator.estimate), jax.jit(estimator.init)(jax.random.key(0), theta)
+    assert len(set(np.asarray(state.states[:, 0]).tolist())) == 4  # no two pairs see the same
     means = []
     for window in range(4):
         gradient, state, info = estimate(jax.random.key(window), theta, state, estimator.data)
         np.testing.assert_array_equal(gradient, np.zeros(2))
         means.append(float(info.loss))
     assert len(set(means)) == 4
-    assert len(set(np.asarray(state.states[:, 0]).tolist())) == 4  # no two pairs see the same
+    assert len(set(np.asarray(state.states[:, 0]).tolist())) == 4
 
 
 @functools.cache  # it compiles once for several tests

@@ -1,0 +1,102 @@
+"""Several processes, one run: one process a host, or several on one machine. All make every outer step together.
+
+Each process holds its share of the particles and a copy of theta. What travels in an outer step is one sum of gradients
+(as many numbers as theta has, whatever the number of particles) and a few scalars for each task.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import jax.experimental.multihost_utils
+import numpy as np
+
+
+def initialize(coordinator: str, num_processes: int, process_id: int) -> None:
+    """Joins a run of several processes. Call it before any JAX work, in every process, with the same arguments but one.
+
+    Args:
+      coordinator: `HOST:PORT` of process 0, reachable from all.
+      num_processes: how many processes take part.
+      process_id: which of them this is, from 0 on.
+
+    Raises:
+      ValueError: if the numbers do not fit together.
+    """
+    if not 0 <= process_id < num_processes:
+        raise ValueError(f"process_id must lie between 0 and num_processes - 1, got {process_id} of {num_processes}.")
+    if ":" not in coordinator:
+        raise ValueError(f"the coordinator must be HOST:PORT of process 0, got {coordinator!r}.")
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(coordinator, num_processes, process_id, initialization_timeout=120)
+
+
+def is_main() -> bool:
+    """Whether this is process 0, which writes the files and shows the progress."""
+    return jax.process_index() == 0
+
+
+def decision_of_main(choice: bool) -> bool:
+    """What process 0 chose. All processes must ask at the same point."""
+    if jax.process_count() == 1:
+        return choice
+    return bool(jax.experimental.multihost_utils.broadcast_one_to_all(np.asarray(choice)))
+
+
+def wait_for_all(point: str) -> None:
+    """Returns when all processes have come to this point."""
+    if jax.process_count() > 1:
+        jax.experimental.multihost_utils.sync_global_devices(point)
+
+
+def launch(arguments: list[str], num_processes: int) -> int:
+    """Runs `python -m meta_train ARGUMENTS` in several processes on this machine, which share its cores.
+
+    When one of them stops before its time, the others are stopped too.
+
+    Returns:
+      The exit status: 0 if all came to their end, or that of the process that failed first.
+    """
+    coordinator = f"localhost:{_free_port()}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(max(1, cores // num_processes))}
+    command = [sys.executable, "-m", "meta_train", *arguments, "--coordinator", coordinator]
+    processes = [
+        subprocess.Popen([*command, "--process-id", str(i)], env=environment) for i in range(num_processes)
+    ]
+    try:
+        status = _wait(processes)
+    except KeyboardInterrupt:
+        status = 130
+    finally:
+        for process in processes:
+            process.kill()  # a run can be killed at any time
+            process.wait()
+    return status
+
+
+def _wait(processes):
+    while True:
+        statuses = [process.poll() for process in processes]
+        failed = [i for i, status in enumerate(statuses) if status]
+        if failed:
+            i = failed[0]
+            reason = f"was killed by signal {-statuses[i]}" if statuses[i] < 0 else f"failed with status {statuses[i]}"
+            print(
+                f"meta-train: process {i} of {len(processes)} {reason}, so the others were stopped. The run goes on "
+                "from its last checkpoint with the same command and --resume.",
+                file=sys.stderr,
+            )
+            return abs(statuses[i])
+        if all(status == 0 for status in statuses):
+            return 0
+        time.sleep(0.1)
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,100 @@
+"""Several processes on this machine: the same numbers as one, and a clear end when one of them is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import learned_optim
+from meta_train import distributed
+
+# Quick to compile, and long enough to be killed on the way.
+RECIPE = """
+import jax
+import optax
+
+import learned_optim
+from meta_train import estimators
+from meta_train import problems
+from meta_train import tasks
+from meta_train import truncation
+from meta_train.recipes import Recipe
+
+
+def recipe(num_steps=1000, seed=0):
+    optimizer = learned_optim.mlp((2,))
+    problem = problems.optimizer_weights(optimizer, tasks.quadratic(size=2))
+    horizon = truncation.constant(6)
+    estimator = estimators.pes(problem, num_particles=4, unroll_length=4, horizon=horizon)
+    return Recipe(optimizer, optimizer.init(jax.random.key(0)), (estimator,), optax.adam(1e-3), num_steps, seed)
+"""
+
+
+def _start(out, *arguments):
+    recipe = out.parent / "recipe.py"
+    recipe.write_text(RECIPE)
+    command = [sys.executable, "-m", "meta_train", "train", str(recipe), "--out", str(out), *arguments]
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _lines(out):
+    path = out / "metrics.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _assert_same(out, expected):
+    theta, wanted = (learned_optim.load(folder / "theta.safetensors")[1] for folder in (out, expected))
+    # Each process sums its own particles, as each device of one process does: nothing differs but the transport.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), theta, wanted)
+    rows, wanted_rows = ([json.loads(line) for line in _lines(folder)] for folder in (out, expected))
+    assert [row["step"] for row in rows] == [row["step"] for row in wanted_rows]
+    np.testing.assert_allclose([r["loss"] for r in rows], [r["loss"] for r in wanted_rows], rtol=1e-5)
+
+
+def test_two_processes_make_the_run_of_one_and_survive_the_death_of_one_of_them(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    process = _start(one)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+
+    launcher = _start(two, "--num-processes", "2")
+    while len(_lines(two)) < 10 and launcher.poll() is None:
+        time.sleep(0.01)
+    children = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True, check=True)
+    pids = [int(line) for line in children.stdout.split()]
+    assert len(pids) == 2
+    os.kill(max(pids), signal.SIGKILL)
+    _, errors = launcher.communicate()
+    assert launcher.returncode == signal.SIGKILL, errors
+    assert "process 1 of 2 was killed by signal 9, so the others were stopped" in errors
+    assert "--resume" in errors
+    assert 10 <= len(_lines(two)) < 1000
+
+    launcher = _start(two, "--num-processes", "2", "--resume")
+    output, errors = launcher.communicate()
+    assert launcher.returncode == 0, errors
+    assert output.count("theta.safetensors. Next:") == 1  # process 0 alone speaks
+    _assert_same(two, one)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("a:1", 2, 2), "got 2 of 2"), (("a:1", 2, -1), "got -1 of 2"), (("localhost", 2, 0), "HOST:PORT")],
+)
+def test_numbers_that_do_not_fit_are_refused_before_anything_waits(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        distributed.initialize(*arguments)
+
+
+def test_alone_the_only_process_decides():
+    assert distributed.is_main()
+    assert distributed.decision_of_main(True)
+    assert not distributed.decision_of_main(False)
+    distributed.wait_for_all("here")
