@@ -47,7 +47,8 @@ class Engine(NamedTuple):
     Fields:
       init: `(theta, seed) -> EngineState`.
       run: `(state, seed, num_steps) -> (state, Metrics)`. Makes num_steps outer steps, at most `steps_per_dispatch`,
-        and takes the memory of the state it is given. Rows of the metrics from num_steps on are zero.
+        and takes the memory of the state it is given: a state can be used once. Rows of the metrics from num_steps on
+        are zero.
       lower: `(state) -> jax.stages.Lowered` of `run`, to look at the program, its memory and its cost.
       mesh: the one-axis mesh of devices in use.
     """
@@ -173,6 +174,8 @@ def build(
     def run(state, seed, num_steps):
         if not 1 <= num_steps <= steps_per_dispatch:
             raise ValueError(f"num_steps must lie between 1 and {steps_per_dispatch}, got {num_steps}.")
+        if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+            raise ValueError("run takes the memory of the state it is given: go on with the state that it returned.")
         return compiled(state, np.uint32(seed), np.int32(num_steps), data)
 
     def lower(state):
@@ -185,6 +188,8 @@ def _choose_devices(estimators, devices):
     counts = [estimator.num_particles for estimator in estimators]
     if devices is None:
         return jax.devices()[: math.gcd(len(jax.devices()), *counts)]
+    if not devices:
+        raise ValueError("devices must name at least one device, got none. None takes those that JAX has.")
     if any(count % len(devices) for count in counts):
         raise ValueError(
             f"particles must divide evenly among the devices, got num_particles {counts} on {len(devices)} devices: "

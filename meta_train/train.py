@@ -13,6 +13,7 @@ from typing import Any
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
@@ -68,7 +69,9 @@ def fit(
 
     Raises:
       ValueError: if an argument is out of range, theta holds a non-finite number, run_dir holds a run and resume is
-        False, or it holds a run of other estimators, theta, outer optimizer or seed.
+        False, or it holds a run with another theta, seed, tasks, number of particles or kind of outer optimizer.
+        (Settings that change no shape, such as std or a learning rate, are not compared: keep them as they were.)
+      TypeError: if theta holds numbers that are not floating-point.
       KeyboardInterrupt: on Ctrl-C, when the dispatch is through and a last checkpoint made; a second Ctrl-C stops at
         once, and what came after the last checkpoint is lost.
 
@@ -85,7 +88,7 @@ def fit(
       True
     """
     estimators = (estimators,) if isinstance(estimators, Estimator) else tuple(estimators)
-    _check_arguments(num_steps, seed, clip_norm, theta)
+    _check_arguments(num_steps, seed, clip_norm, theta, [estimator.name for estimator in estimators])
     if clip_norm is not None:
         outer_optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), outer_optimizer)
     run_engine = engine.build(estimators, outer_optimizer, steps_per_dispatch=steps_per_dispatch, devices=devices)
@@ -180,9 +183,10 @@ class _Store:
         step = self._manager.latest_step()
         if step is not None:
             restored = self._manager.restore(step, args=ocp.args.StandardRestore(_to_dict(state)))
-            state = jax.tree.unflatten(jax.tree.structure(state), [restored[k] for k in sorted(restored)])
+            leaves = [_like(old, restored[k]) for old, k in zip(jax.tree.leaves(state), sorted(restored), strict=True)]
+            state = jax.tree.unflatten(jax.tree.structure(state), leaves)
         done = step or 0
-        lines = self._metrics.read_text().splitlines(keepends=True) if self._metrics.exists() else []
+        lines = self._metrics.read_text(errors="replace").splitlines(keepends=True) if self._metrics.exists() else []
         kept = lines[:done]  # a killed run may have logged more steps than it saved
         _write(self._metrics, "".join(kept))
         return state, [json.loads(line) for line in kept]
@@ -211,14 +215,25 @@ def _write(path, text):
 
 
 def _to_dict(state):
-    return {f"{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
+    return {f"{i:04}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def _plain(leaf):
+    """An array that can be stored: a random key as its integers, anything else as it is."""
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def _like(old, stored):
+    """Undoes `_plain`, for a leaf that stands where `old` stood."""
+    is_key = jnp.issubdtype(old.dtype, jax.dtypes.prng_key)
+    return jax.random.wrap_key_data(stored, impl=jax.random.key_impl(old)) if is_key else stored
 
 
 def _fingerprint(state, estimators, seed):
     """What must agree for a run to be resumed: seed, tasks, the shapes of the initial state, and theta's numbers."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves((state.theta, state.outer_state)):
-        digest.update(np.asarray(leaf).tobytes())
+        digest.update(np.asarray(_plain(leaf)).tobytes())
     return {
         "seed": int(seed),
         "tasks": [estimator.name for estimator in estimators],
@@ -244,13 +259,20 @@ def _records(rows, names, step, count, seconds):
     ]
 
 
-def _check_arguments(num_steps, seed, clip_norm, theta):
+def _check_arguments(num_steps, seed, clip_norm, theta, names):
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must lie between 0 and 2**32 - 1, got {seed}.")
     if clip_norm is not None and not clip_norm > 0:
         raise ValueError(f"clip_norm must be positive, or None for no clipping, got {clip_norm}.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"tasks must have different names, for the metrics to tell them apart, got {names}.")
     for path, leaf in jax.tree.leaves_with_path(theta):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise TypeError(
+                f"theta must be floating-point, but theta{jax.tree_util.keystr(path)} is {jnp.result_type(leaf)}: "
+                "convert it first."
+            )
         if not np.isfinite(np.asarray(leaf)).all():
             raise ValueError(f"theta must be finite, but theta{jax.tree_util.keystr(path)} holds NaN or infinity.")

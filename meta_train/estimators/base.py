@@ -48,7 +48,7 @@ def mean_over_particles(gradients: Any, losses: jax.Array, inner_steps: int, axi
       axis_name: the mapped axis over which the particles are spread, or None.
 
     Returns:
-      `(gradient, info, keep)` with bool[particles] keep. If no particle is kept, gradient and loss are zero.
+      `(gradient, info, keep)` with bool[particles] keep. If no particle is kept, the gradient is zero, the loss NaN.
     """
     keep = jnp.isfinite(losses)
     for leaf in jax.tree.leaves(gradients):
@@ -62,7 +62,8 @@ def mean_over_particles(gradients: Any, losses: jax.Array, inner_steps: int, axi
     particles = jnp.asarray(keep.shape[0], jnp.int32)
     particles = particles if axis_name is None else jax.lax.psum(particles, axis_name)
     mean = lambda x: total(x) / jnp.maximum(num_kept, 1).astype(x.dtype)
-    info = Info(mean(losses), particles - num_kept, particles * inner_steps)
+    loss = jnp.where(num_kept > 0, mean(losses), jnp.nan)
+    info = Info(loss, particles - num_kept, particles * inner_steps)
     return jax.tree.map(mean, gradients), info, keep
 
 

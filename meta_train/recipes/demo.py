@@ -11,7 +11,7 @@ from meta_train import truncation
 from meta_train.recipes import Recipe
 
 
-def recipe(num_steps: int = 400, seed: int = 0) -> Recipe:
+def recipe(num_steps: int = 600, seed: int = 0) -> Recipe:
     """PES on the digits MLP, runs of 100 to 500 steps."""
     optimizer = learned_optim.mlp(hidden_sizes=(8,))
     estimator = estimators.pes(

@@ -24,7 +24,7 @@ def _start(task, key):
 
 @pytest.mark.parametrize("name", tasks.TASKS)
 def test_first_losses(name):
-    """They are finite, fixed by the key, about the scale that the task is normalised by, and have a gradient."""
+    """They are finite, fixed by the key, and about the scale that the task is normalised by."""
     task = get(name)
     assert task.name == name
 
@@ -32,19 +32,18 @@ def test_first_losses(name):
     def first(key, data):
         start_key, loss_key, other_key = jax.random.split(key, 3)
         config, params = _start(task, start_key)
-        loss, grads = jax.value_and_grad(task.loss)(params, loss_key, data, config)
-        others = [task.loss(params, key, data, config) for key in (loss_key, other_key)]
-        return loss, others, optax.tree.norm(grads), task.normalize(loss), task.evaluate(params, key, data, config)
+        losses = [task.loss(params, key, data, config) for key in (loss_key, other_key)]
+        return losses, task.normalize(losses[0]), task.evaluate(params, key, data, config)
 
     keys = jax.random.split(jax.random.key(0), 32)
-    losses, (same, other), norms, normalized, held_out = jax.vmap(first, (0, None))(keys, task.data)
+    run = jax.vmap(first, (0, None))
+    (losses, other), normalized, held_out = run(keys, task.data)
     assert losses.dtype == jnp.float32
-    np.testing.assert_array_equal(losses, same)
+    np.testing.assert_array_equal(losses, run(keys, task.data)[0][0])
     if jax.tree.leaves(task.data):  # the minibatch depends on the key
         assert np.all(losses != other)
     assert len(set(np.asarray(losses).tolist())) == 32
-    assert np.all(np.isfinite(norms))
-    assert np.all(norms > 0)
+    assert np.all(np.isfinite(losses))
     assert 0.8 < np.mean(np.exp(normalized) - 0.02) < 1.3
     assert 0.8 < np.mean(held_out["loss"]) / np.mean(losses) < 1.25
 
