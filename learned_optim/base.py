@@ -1,4 +1,4 @@
-"""`LearnedOptimizer`, the type that every architecture returns, and `per_tensor`, which builds its transformation."""
+"""`LearnedOptimizer`, the type that every architecture returns, and `define`, which makes one of an update rule."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 Theta = Any  # pytree of float32 arrays: the meta-parameters
@@ -21,7 +22,14 @@ class LearnedOptimizer(NamedTuple):
       transform: `(theta, *, num_steps=None) -> optax.GradientTransformationExtraArgs`. The returned transformation
         gives *final* updates: sign and step size are included, so nothing follows it in `optax.chain`. It needs
         `params` in `update`; it accepts the loss as `value=` and ignores extra arguments that it does not know.
-        `num_steps` is the number of updates that the user plans to make, for architectures that use it.
+        `num_steps` is the number of updates that the user plans to make, for architectures that use it: a Python int,
+        None if it is not known, or in meta-training a traced integer, of which a value below 1 counts as None.
+        Further options, the same for every architecture:
+          step_scale: a factor on the updates, a float or an optax schedule `(count) -> factor`.
+          weight_decay: decoupled decay; `weight_decay * step_scale * param` is taken off at every step.
+          mask: which parameters decay, a tree of bools or a function of params, as in `optax.adamw`.
+          moment_dtype: dtype in which averages of gradients are stored. Second moments and the state of recurrent
+            networks stay float32, for they would not move in bfloat16. Momenta of decay above .99 lose precision there.
       spec: JSON-serialisable dict with `kind`, `feature_version` and the constructor's arguments;
         `learned_optim.optimizers.build(spec)` makes the same optimizer again.
 
@@ -37,50 +45,144 @@ class LearnedOptimizer(NamedTuple):
     spec: dict[str, Any]
 
 
-class PerTensorState(NamedTuple):
-    """State of a transformation made by `per_tensor`."""
+class OptimizerState(NamedTuple):
+    """State of a learned optimizer's transformation."""
 
     step: jax.Array  # int32[], updates made so far
     slots: tuple[Any, ...]  # one pytree per slot, each with the structure of params
+    shared: Any  # what belongs to no tensor or to all of them together, such as a recurrent network's state
+
+
+class Rule(NamedTuple):
+    """How an architecture updates the tensors of a model: what `define` makes a transformation of.
+
+    Tensors without elements are left out of all lists. Arithmetic is in float32.
+
+    Fields:
+      slots: one function per state array of a tensor, `(param) -> array`. `momentum` marks those that a user may want
+        in another dtype; `zeros` makes a float32 array that stays float32.
+      update: `(grads, params, slots, shared, step, loss) -> (updates, slots, shared)` with lists that have one entry
+        per tensor: float32 arrays, and for `slots` tuples of arrays. `step` is a float32 scalar, 0 at the first
+        update; `loss` is a float32 scalar, or None if the user did not pass `value=`.
+      shared: `(params) -> pytree`, the first value of `shared`.
+    """
+
+    slots: Sequence[Callable[[jax.Array], jax.Array]]
+    update: Callable[..., tuple[list[jax.Array], list[tuple[jax.Array, ...]], Any]]
+    shared: Callable[[list[jax.Array]], Any] = lambda params: ()
 
 
 def per_tensor(
     slots: Sequence[Callable[[jax.Array], jax.Array]],
     rule: Callable[..., tuple[jax.Array, tuple[jax.Array, ...]]],
-) -> optax.GradientTransformationExtraArgs:
-    """Builds a transformation that applies one rule to every tensor by itself.
+) -> Rule:
+    """A rule that treats every tensor by itself: `(grad, param, slots, step) -> (update, slots)`."""
+
+    def update(grads, params, slots, shared, step, loss):
+        del loss
+        results = [rule(*tensor, step) for tensor in zip(grads, params, slots, strict=True)]
+        return [new for new, _ in results], [made for _, made in results], shared
+
+    return Rule(slots, update)
+
+
+def zeros(param: jax.Array) -> jax.Array:
+    """A slot: float32 zeros in the shape of the parameter, sharded as it is."""
+    return jnp.zeros_like(param, jnp.float32)
+
+
+def momentum(param: jax.Array) -> jax.Array:
+    """A slot like `zeros` for an average of gradients, which is stored in the user's `moment_dtype`."""
+    return zeros(param)
+
+
+def define(
+    spec: dict[str, Any], init: Callable[[jax.Array], Theta], rule: Callable[[Theta, jax.Array], Rule]
+) -> LearnedOptimizer:
+    """Makes a `LearnedOptimizer` of an architecture's initial theta and its rule, with the options that all share.
 
     Args:
-      slots: one function per state array, `(param) -> array`; each slot becomes a pytree shaped like params.
-      rule: `(grad, param, slots, step) -> (update, slots)` with float32 `grad`, `param` and `update` of one shape,
-        `slots` a tuple of arrays, and `step` a float32 scalar that is 0 at the first update.
-
-    Returns:
-      A transformation whose updates have the dtype of their parameter. Arithmetic is in float32. Tensors without
-      elements get empty updates; `None` leaves stay `None`. NaN in a gradient gives NaN in its tensor's update and
-      state, as with every optax optimizer: wrap in `optax.apply_if_finite` to skip such steps.
-
-    Raises:
-      ValueError: in `update`, if params is None, or if gradients and params differ in structure or shapes.
-      TypeError: in `init`, if a parameter is not a real floating-point array.
+      spec: `kind`, `feature_version` and the constructor's arguments.
+      init: `(key) -> theta`.
+      rule: `(theta, horizon) -> Rule`. `horizon` is num_steps as a float32 scalar, 0 if it is not known.
     """
+
+    def transform(
+        theta: Theta,
+        *,
+        num_steps: int | jax.Array | None = None,
+        step_scale: float | Callable[[jax.Array], jax.Array] | None = None,
+        weight_decay: float | None = None,
+        mask: Any | Callable[[Any], Any] | None = None,
+        moment_dtype: Any = jnp.float32,
+    ) -> optax.GradientTransformationExtraArgs:
+        check_theta(theta, init, spec["kind"])
+        tx = _transformation(rule(theta, _horizon(num_steps)), _check_moment_dtype(moment_dtype))
+        if mask is not None and weight_decay is None:
+            raise ValueError("mask says which parameters decay, so it needs weight_decay: pass both or neither.")
+        if weight_decay is None and step_scale is None:
+            return tx
+        parts = [tx]
+        if weight_decay is not None:
+            parts.append(optax.add_decayed_weights(-weight_decay, mask))
+        if step_scale is not None:
+            parts.append(optax.scale_by_learning_rate(step_scale, flip_sign=False))
+        return optax.chain(*parts)
+
+    return LearnedOptimizer(init, transform, spec)
+
+
+def _transformation(rule, moment_dtype):
+    dtypes = [moment_dtype if slot is momentum else jnp.float32 for slot in rule.slots]
 
     def init(params):
         jax.tree_util.tree_map_with_path(_check_dtype, params)
-        return PerTensorState(jnp.zeros((), jnp.int32), tuple(jax.tree.map(slot, params) for slot in slots))
+        slots = tuple(
+            jax.tree.map(lambda param, slot=slot, dtype=dtype: slot(jnp.asarray(param)).astype(dtype), params)
+            for slot, dtype in zip(rule.slots, dtypes, strict=True)
+        )
+        tensors = [jnp.asarray(param) for param in jax.tree.leaves(params) if jnp.size(param)]
+        return OptimizerState(jnp.zeros((), jnp.int32), slots, rule.shared(tensors))
 
-    def update(updates, state, params=None, **extra_args):
-        del extra_args  # `value` and the like: part of the contract, not of these rules
+    def update(updates, state, params=None, *, value=None, **extra_args):
+        del extra_args  # what other transformations in a chain may want
         _check_update(updates, params)
-        step = state.step.astype(jnp.float32)
         treedef = jax.tree.structure(params)
-        columns = [treedef.flatten_up_to(tree) for tree in (updates, params, *state.slots)]
-        results = [_apply(rule, step, *tensor) for tensor in zip(*columns, strict=True)]
-        new_updates = treedef.unflatten([new for new, _ in results])
-        new_slots = tuple(treedef.unflatten([made[i] for _, made in results]) for i in range(len(slots)))
-        return new_updates, PerTensorState(state.step + 1, new_slots)
+        rows = zip(*(treedef.flatten_up_to(tree) for tree in (updates, params, *state.slots)), strict=True)
+        tensors = [tuple(jnp.asarray(array) for array in row) for row in rows]
+        full = [tensor for tensor in tensors if tensor[1].size]
+        made, new_slots, shared = rule.update(
+            [tensor[0].astype(jnp.float32) for tensor in full],
+            [tensor[1].astype(jnp.float32) for tensor in full],
+            [tuple(slot.astype(jnp.float32) for slot in tensor[2:]) for tensor in full],
+            state.shared,
+            state.step.astype(jnp.float32),
+            None if value is None else jnp.asarray(value).astype(jnp.float32),
+        )
+        results = zip(made, new_slots, strict=True)
+        columns = [_stored(next(results), tensor, dtypes) if tensor[1].size else tensor[1:] for tensor in tensors]
+        first, *rest = [treedef.unflatten([column[i] for column in columns]) for i in range(1 + len(dtypes))]
+        return first, OptimizerState(state.step + 1, tuple(rest), shared)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _stored(result, tensor, dtypes):
+    """An update in the dtype of its parameter, and the slots in theirs."""
+    new, slots = result
+    return new.astype(tensor[1].dtype), *(slot.astype(dtype) for slot, dtype in zip(slots, dtypes, strict=True))
+
+
+def _horizon(num_steps):
+    if isinstance(num_steps, (int, np.integer)) and num_steps < 1:
+        raise ValueError(f"num_steps must be the planned number of updates, at least 1, or None, got {num_steps}.")
+    return jnp.asarray(0 if num_steps is None else num_steps).astype(jnp.float32)
+
+
+def _check_moment_dtype(dtype):
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"moment_dtype must be a real floating-point dtype such as jnp.bfloat16, got {dtype!r}.")
+    return jnp.dtype(dtype)
 
 
 def check_theta(theta: Theta, init: Callable[[jax.Array], Theta], kind: str) -> None:
@@ -104,14 +206,6 @@ def check_theta(theta: Theta, init: Callable[[jax.Array], Theta], kind: str) -> 
 @functools.lru_cache(maxsize=64)
 def _abstract(init):
     return jax.eval_shape(init, jax.random.key(0))
-
-
-def _apply(rule, step, grad, param, *slots):
-    grad, param = jnp.asarray(grad), jnp.asarray(param)
-    if param.size == 0:
-        return jnp.zeros_like(param), slots
-    new, slots = rule(grad.astype(jnp.float32), param.astype(jnp.float32), slots, step)
-    return new.astype(param.dtype), slots
 
 
 def _check_dtype(path, param):

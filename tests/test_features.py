@@ -103,3 +103,34 @@ def test_features_keep_shape_and_float32(shape):
     grad = jnp.full(shape, 0.5, jnp.float32)
     for feature in (*features.momenta(grad, (grad,), (0.9,)), *features.log_sign(grad)):
         assert (feature.shape, feature.dtype) == (shape, jnp.float32)
+
+
+def test_mean_square_and_inverse_sqrt():
+    x = np.random.RandomState(0).standard_normal((2, 3))
+    np.testing.assert_allclose(features.mean_square(jnp.asarray(x, jnp.float32)), np.mean(x**2), rtol=1e-6)
+    positive = np.array([1e-19, 1e-10, 0.25, 9.0, 1e30])
+    np.testing.assert_allclose(features.inverse_sqrt(jnp.asarray(positive, jnp.float32)), positive**-0.5, rtol=1e-6)
+    slope = jax.grad(features.inverse_sqrt)(jnp.asarray(1e-18))
+    np.testing.assert_allclose(slope, -0.5 * 1e-18**-1.5, rtol=1e-5)
+
+
+def test_second_moment_is_a_moving_average_with_a_ceiling():
+    grad, previous = jnp.array([2.0, 0.0, 1e20, -1e38, jnp.nan, jnp.inf]), jnp.array([8.0, 4.0, 1.0, 1e30, 1.0, 1.0])
+    expected = [7.0, 3.0, 1e30, 1e30, np.nan, 1e30]
+    np.testing.assert_allclose(features.second_moment(grad, previous, 0.75), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims"),
+    [
+        ((), None),
+        ((7,), None),
+        ((2, 3), (0, 1)),
+        ((3, 2), (1, 0)),
+        ((4, 4), (0, 1)),
+        ((3, 3, 64, 32), (3, 2)),
+        ((5, 1, 5, 2), (0, 2)),
+    ],
+)
+def test_factored_dims_are_the_two_largest(shape, dims):
+    assert features.factored_dims(shape) == dims

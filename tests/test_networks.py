@@ -40,6 +40,35 @@ def test_per_parameter_mlp_equals_numpy_with_the_shared_inputs_copied(hidden_siz
     np.testing.assert_allclose(actual, hidden.T, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("hidden_sizes", [(4, 3), (17, 2, 20)])
+def test_unrolled_mlp_equals_per_parameter_mlp_on_stacked_features(hidden_sizes):
+    """Features of four shapes that broadcast to one, in any order. Layers wider than 16 are computed another way."""
+    unrolled, stacked = networks.unrolled_mlp(hidden_sizes, 2), networks.per_parameter_mlp(hidden_sizes, 2)
+    random = np.random.RandomState(3)
+    inputs = [random.standard_normal(shape) for shape in ((5, 1), (5, 3), (1, 3), (5, 3), (1, 1), (5, 1))]
+    scales, shared = random.standard_normal(6), random.standard_normal(4)
+    theta = _random_theta(stacked, jnp.zeros((6, 1)), jnp.zeros(4))
+    skeleton = jax.eval_shape(unrolled.init, jax.random.key(0), [jnp.zeros(())] * 6, jnp.ones(6), jnp.zeros(4))
+    assert jax.tree.map(jnp.shape, theta) == jax.tree.map(jnp.shape, skeleton)
+
+    actual = jax.jit(unrolled.apply)(theta, _float32(inputs), _float32(scales), _float32(shared))
+    rows = [np.broadcast_to(x, (5, 3)).ravel() * scale for x, scale in zip(inputs, scales, strict=True)]
+    expected = stacked.apply(theta, _float32(np.stack(rows)), _float32(shared))
+    assert [output.shape for output in actual] == [(5, 3)] * 2
+    np.testing.assert_allclose(np.stack(actual).reshape(2, 15), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [1, 5, 16, 17])
+def test_unrolled_linear_equals_numpy(width):
+    random = np.random.RandomState(4)
+    w, b = random.standard_normal((3, width)), random.standard_normal(width)
+    inputs = [random.standard_normal(shape) for shape in ((2, 1, 4), (1, 3, 4), (2, 3, 4))]
+    outputs = networks.unrolled_linear(_float32(w), _float32(b), _float32(inputs))
+    expected = np.tensordot(w.T, np.stack([np.broadcast_to(x, (2, 3, 4)) for x in inputs]), 1) + b[:, None, None, None]
+    assert [output.shape for output in outputs] == [(2, 3, 4)] * width
+    np.testing.assert_allclose(np.stack(outputs), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_per_parameter_mlp_init():
     """Truncated normal of standard deviation 1 / sqrt(number of all inputs), biases zero."""
     init = jax.jit(networks.per_parameter_mlp((400, 300), 2).init)

@@ -1,18 +1,19 @@
-"""The architectures by name. A new one is a file in this folder and a line in `KINDS`."""
+"""The architectures by name. A new one is a file in this folder and a line in the list of imports."""
 
+import inspect
 from typing import Any
 
 from learned_optim.base import LearnedOptimizer
-from learned_optim.optimizers.coordinatewise_lstm import FEATURE_VERSION as _LSTM_VERSION
+
+# One line per architecture, in alphabetical order: its constructor, which bears the name of its file and its kind.
+from learned_optim.optimizers.adam_residual import adam_residual
 from learned_optim.optimizers.coordinatewise_lstm import coordinatewise_lstm
-from learned_optim.optimizers.mlp import FEATURE_VERSION as _MLP_VERSION
+from learned_optim.optimizers.factored_mlp import factored_mlp
 from learned_optim.optimizers.mlp import mlp
 
-# kind: (constructor, version of its input features and update rule)
-KINDS = {
-    "coordinatewise_lstm": (coordinatewise_lstm, _LSTM_VERSION),
-    "mlp": (mlp, _MLP_VERSION),
-}
+KINDS = {name: constructor for name, constructor in list(globals().items()) if inspect.isfunction(constructor)}
+
+__all__ = [*KINDS]  # what `learned_optim` passes on to its users
 
 
 def build(spec: dict[str, Any]) -> LearnedOptimizer:
@@ -35,13 +36,13 @@ def build(spec: dict[str, Any]) -> LearnedOptimizer:
             f"spec['kind'] must be one of {sorted(KINDS)}, got {kind!r}. "
             "If it was saved by a newer version, upgrade learned_optim."
         )
-    constructor, supported = KINDS[kind]
-    if version != supported:
+    try:
+        optimizer = KINDS[kind](**arguments)
+    except TypeError as error:
+        raise ValueError(f"the spec does not fit the architecture {kind!r}: {error}. Got {spec}.") from error
+    if version != (supported := optimizer.spec["feature_version"]):
         raise ValueError(
             f"spec['feature_version'] of {kind!r} must be {supported}, got {version!r}: "
             "install the version of learned_optim that saved it."
         )
-    try:
-        return constructor(**arguments)
-    except TypeError as error:
-        raise ValueError(f"the spec does not fit the architecture {kind!r}: {error}. Got {spec}.") from error
+    return optimizer

@@ -10,13 +10,13 @@ so is the output scale of 0.1 (released code 0.01). One network serves all tenso
 import operator
 
 import jax.numpy as jnp
-import optax
 
 from learned_optim import features
 from learned_optim import networks
 from learned_optim.base import LearnedOptimizer
-from learned_optim.base import check_theta
+from learned_optim.base import define
 from learned_optim.base import per_tensor
+from learned_optim.base import zeros
 
 FEATURE_VERSION = 1
 
@@ -64,11 +64,10 @@ def coordinatewise_lstm(
         state = (jnp.zeros((1, hidden_size), jnp.float32),) * num_slots
         return network.init(key, jnp.zeros((1, 2), jnp.float32), state)
 
-    def transform(theta, *, num_steps=None) -> optax.GradientTransformationExtraArgs:
-        del num_steps
-        check_theta(theta, init, "coordinatewise_lstm")
+    def rule(theta, horizon):
+        del horizon
 
-        def rule(grad, param, slots, step):
+        def update(grad, param, slots, step):
             del param, step
             inputs = jnp.stack([x.ravel() for x in features.log_sign(grad, preprocess_p)], axis=-1)
             output, rows = network.apply(theta, inputs, tuple(slot.reshape(-1, hidden_size) for slot in slots))
@@ -76,9 +75,9 @@ def coordinatewise_lstm(
             return output_scale * output.reshape(grad.shape), slots
 
         def slot(param):
-            return jnp.zeros((*jnp.shape(param), hidden_size), jnp.float32)
+            return jnp.broadcast_to(zeros(param)[..., None], (*param.shape, hidden_size))
 
-        return per_tensor([slot] * num_slots, rule)
+        return per_tensor([slot] * num_slots, update)
 
     spec = {
         "kind": "coordinatewise_lstm",
@@ -88,4 +87,4 @@ def coordinatewise_lstm(
         "output_scale": output_scale,
         "preprocess_p": preprocess_p,
     }
-    return LearnedOptimizer(init, transform, spec)
+    return define(spec, init, rule)

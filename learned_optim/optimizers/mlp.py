@@ -11,12 +11,12 @@ a bias instead of being copied to every coordinate; the function computed is the
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-import optax
 
 from learned_optim import features
 from learned_optim import networks
 from learned_optim.base import LearnedOptimizer
-from learned_optim.base import check_theta
+from learned_optim.base import define
+from learned_optim.base import momentum
 from learned_optim.base import per_tensor
 
 FEATURE_VERSION = 1
@@ -66,18 +66,17 @@ def mlp(
         num_features, num_shared = 2 + len(DECAYS), len(features.TIME_SCALES)
         return network.init(key, jnp.zeros((num_features, 1), jnp.float32), jnp.zeros((num_shared,), jnp.float32))
 
-    def transform(theta, *, num_steps=None) -> optax.GradientTransformationExtraArgs:
-        del num_steps
-        check_theta(theta, init, "mlp")
+    def rule(theta, horizon):
+        del horizon
 
-        def rule(grad, param, slots, step):
+        def update(grad, param, slots, step):
             slots = features.momenta(grad, slots, DECAYS)
             inputs = jnp.stack([features.normalize(x).ravel() for x in (grad, param, *slots)])
             direction, magnitude = network.apply(theta, inputs, features.tanh_time(step))
-            update = -step_multiplier * direction * jnp.exp(magnitude_multiplier * magnitude)
-            return update.reshape(grad.shape), slots
+            new = -step_multiplier * direction * jnp.exp(magnitude_multiplier * magnitude)
+            return new.reshape(grad.shape), slots
 
-        return per_tensor([_zeros] * len(DECAYS), rule)
+        return per_tensor([momentum] * len(DECAYS), update)
 
     spec = {
         "kind": "mlp",
@@ -86,8 +85,4 @@ def mlp(
         "step_multiplier": step_multiplier,
         "magnitude_multiplier": magnitude_multiplier,
     }
-    return LearnedOptimizer(init, transform, spec)
-
-
-def _zeros(param):
-    return jnp.zeros_like(param, jnp.float32)
+    return define(spec, init, rule)

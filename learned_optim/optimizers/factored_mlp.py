@@ -1,0 +1,112 @@
+"""Factored MLP: a tiny network sees momenta and Adafactor's row and column second moments and outputs the step.
+
+Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poole, Mordatch, Roberts, Sohl-Dickstein 2022,
+"Practical tradeoffs between memory, compute, and performance in learned optimizers" (adafac_mlp),
+https://arxiv.org/abs/2203.11860
+
+Features, their order and all epsilons are those of the authors' released code. Deviations:
+- Second moments, r and c are at most 1e30, so that they stay finite in float32 (the released code gives NaN at
+  gradients of 1e20).
+- Momentum decays are clipped to [0, 1], as the released code does with the other decays only.
+- The released code adds 1e-30 to squared gradients. Its other epsilons swallow that, so it is left out.
+- The 11 time features, which all coordinates share, enter the first layer as a bias, and the normalising factors of
+  the others multiply its weights; the function computed is the same.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_optim import factored_features
+from learned_optim import features
+from learned_optim import networks
+from learned_optim.base import LearnedOptimizer
+from learned_optim.base import define
+from learned_optim.base import per_tensor
+
+FEATURE_VERSION = 1
+
+
+def factored_mlp(
+    hidden_sizes: Sequence[int] = (4, 4),
+    *,
+    step_multiplier: float = 1e-3,
+    magnitude_multiplier: float = 1e-3,
+) -> LearnedOptimizer:
+    r"""Builds the per-parameter MLP optimizer with factored second moments and 39 input features.
+
+    .. math:: \Delta p = -\lambda_1 \, d \, e^{\lambda_2 a}, \qquad (d, a) = \mathrm{MLP}(f)
+
+    With m the three momenta of the gradient g (decays .9, .99, .999), v the moving average of g² (.999), r and c
+    those of its mean over the rows and columns of the two largest dimensions (.9, .99, .999), and
+    F(x) = x / √(r / mean r) / √c, the inputs f of a coordinate of value p are g, p, m, v, m/√v, 1/√v, F(g), r, c,
+    1/√r, 1/√c, F(m), each divided by its root mean square over the tensor, and `tanh(t / s - 1)` for s = 1, 3, 10, …,
+    1e5 steps. Tensors with fewer than two dimensions have moving averages of g² in place of r and c, and F(x) = x/√v.
+
+    Args:
+      hidden_sizes: widths of the hidden ReLU layers. The paper's network is (4, 4).
+      step_multiplier: scale of the direction output, in units of the parameters.
+      magnitude_multiplier: scale of the log step size output.
+
+    Returns:
+      A `LearnedOptimizer`. Its theta holds the network's weights and, under "decays", an offset δ for each decay β,
+      which becomes `1 - exp(10 * (log(1 - β) / 10 + δ))`, clipped to [0, 1]. `num_steps` is accepted and not used: no
+      feature depends on the horizon. State: four float32 copies of the parameters, three rows and three columns of
+      each tensor (of a vector, three more copies and three numbers) and a step counter.
+
+    Raises:
+      ValueError: if hidden_sizes is empty or holds anything but whole numbers from 1 on.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> optimizer = factored_mlp()
+      >>> tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+      >>> params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
+      >>> updates, state = tx.update(params, tx.init(params), params)
+      >>> params = optax.apply_updates(params, updates)
+
+    References:
+      Metz et al. 2022, https://arxiv.org/abs/2203.11860
+      Shazeer and Stern 2018 (Adafactor), https://arxiv.org/abs/1804.04235
+    """
+    hidden_sizes = networks.check_sizes(hidden_sizes)
+    network = networks.unrolled_mlp(hidden_sizes, num_outputs=2)
+
+    def init(key):
+        inputs = [jnp.zeros((), jnp.float32)] * factored_features.NUM_FEATURES
+        shared = jnp.zeros((len(features.TIME_SCALES),), jnp.float32)
+        offsets = {name: jnp.zeros((len(decays),), jnp.float32) for name, decays in factored_features.DECAYS._asdict().items()}
+        return {"decays": offsets, **network.init(key, inputs, jnp.ones((factored_features.NUM_FEATURES,), jnp.float32), shared)}
+
+    def rule(theta, horizon):
+        del horizon
+        weights = {name: layer for name, layer in theta.items() if name != "decays"}
+        decays = _decays(theta["decays"])
+
+        def update(grad, param, slots, step):
+            slots, grad_square = factored_features.accumulate(grad, slots, decays)
+            inputs, mean_squares = factored_features.inputs(grad, param, slots, grad_square)
+            scales = jax.lax.rsqrt(1e-5 + mean_squares)
+            direction, magnitude = network.apply(weights, inputs, scales, features.tanh_time(step))
+            return -step_multiplier * direction * jnp.exp(magnitude_multiplier * magnitude), slots
+
+        return per_tensor(factored_features.SLOTS, update)
+
+    spec = {
+        "kind": "factored_mlp",
+        "feature_version": FEATURE_VERSION,
+        "hidden_sizes": list(hidden_sizes),
+        "step_multiplier": step_multiplier,
+        "magnitude_multiplier": magnitude_multiplier,
+    }
+    return define(spec, init, rule)
+
+
+def _decays(offsets):
+    def moved(initial, offset):
+        log_mixing = np.log1p(-np.asarray(initial)).astype(np.float32)
+        return jnp.clip(1.0 - jnp.exp(log_mixing + 10.0 * offset), 0.0, 1.0)
+
+    return factored_features.Decays(**{name: moved(beta, offsets[name]) for name, beta in factored_features.DECAYS._asdict().items()})
