@@ -1,9 +1,11 @@
 """The Haiku networks inside learned optimizers; one set of weights serves all coordinates of a tensor.
 
-Arrays of coordinates have the coordinate as their *last* axis where a network is narrow (`per_parameter_mlp`): each
-feature is then contiguous, which is what vectorised elementwise code wants. `unrolled_mlp` goes one step further.
+The features of a coordinate are never side by side in memory. A narrow network is a sum of products of scalars and
+arrays, which XLA fuses into one loop with what makes its inputs and what uses its outputs (`per_parameter_mlp`); a wide
+one, whose layers are matrix products, goes over the tensor in blocks that fit the processor's cache (`in_blocks`).
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import operator
 
@@ -12,22 +14,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_INDEPENDENT_SUMS = 8  # a fused multiply-add takes four cycles, of which two can start in each
-_UNROLLED_WIDTH = 16  # outputs of the widest layer that `unrolled_linear` unrolls
+_BLOCK = 1 << 15  # coordinates in a block: float32[32, 32768] is 4 MB
+_INDEPENDENT_SUMS = 8  # a fused multiply-add takes four cycles, and two can start in each
+_UNROLLED_WIDTH = 16  # outputs of the widest layer that is unrolled; wider ones take long to compile
 
 
 def per_parameter_mlp(hidden_sizes: Sequence[int], num_outputs: int) -> hk.Transformed:
     """A ReLU network over coordinates, some of whose inputs are the same for all of them.
 
     Returns:
-      `apply(theta, features, shared) -> outputs` with float32 `features` [num_features, n], `shared` [num_shared] and
-      `outputs` [num_outputs, n]. The shared inputs enter the first layer once, as a bias.
+      `apply(theta, features, scales, shared) -> outputs`: `features` is a sequence of float32 arrays that broadcast to
+      one shape, `scales` [num_features] their factors, `shared` [num_shared] the inputs that are the same for all
+      coordinates, which enter the first layer once, as a bias, and `outputs` a list of num_outputs arrays.
     """
 
-    def network(features: jax.Array, shared: jax.Array) -> jax.Array:
-        hidden = _ColumnLinear((*hidden_sizes, num_outputs)[0])(features, shared)
+    def network(features: Sequence[jax.Array], scales: jax.Array, shared: jax.Array) -> list[jax.Array]:
+        split = len(features)
+        w, b = _linear((*hidden_sizes, num_outputs)[0], split + shared.shape[0])
+        hidden = unrolled_linear(w[:split] * scales[:, None], b + shared @ w[split:], features)
         for size in (*hidden_sizes, num_outputs)[1:]:
-            hidden = _ColumnLinear(size)(jax.nn.relu(hidden))
+            w, b = _linear(size, len(hidden))
+            hidden = unrolled_linear(w, b, [relu(x) for x in hidden])
         return hidden
 
     return hk.without_apply_rng(hk.transform(network))
@@ -45,27 +52,6 @@ def check_sizes(hidden_sizes: Sequence[int]) -> tuple[int, ...]:
             f"got {hidden_sizes!r}."
         )
     return sizes
-
-
-def unrolled_mlp(hidden_sizes: Sequence[int], num_outputs: int) -> hk.Transformed:
-    """The network of `per_parameter_mlp`, for features that are arrays of their own instead of rows of one array.
-
-    Returns:
-      `apply(theta, features, scales, shared) -> outputs`: `features` is a sequence of float32 arrays that broadcast to
-      one shape, `scales` [num_features] their factors, `shared` [num_shared] the inputs that are the same for all
-      coordinates, and `outputs` a list of num_outputs arrays of that shape.
-    """
-
-    def network(features: Sequence[jax.Array], scales: jax.Array, shared: jax.Array) -> list[jax.Array]:
-        split = len(features)
-        w, b = _ColumnLinear((*hidden_sizes, num_outputs)[0]).weights(split + shared.shape[0])
-        hidden = unrolled_linear(w[:split] * scales[:, None], b + shared @ w[split:], features)
-        for size in (*hidden_sizes, num_outputs)[1:]:
-            w, b = _ColumnLinear(size).weights(len(hidden))
-            hidden = unrolled_linear(w, b, [relu(x) for x in hidden])
-        return hidden
-
-    return hk.without_apply_rng(hk.transform(network))
 
 
 def unrolled_linear(w: jax.Array, b: jax.Array, inputs: Sequence[jax.Array]) -> list[jax.Array]:
@@ -126,22 +112,54 @@ def coordinatewise_lstm(hidden_size: int, num_layers: int) -> hk.Transformed:
     return hk.without_apply_rng(hk.transform(network))
 
 
-class _ColumnLinear(hk.Module):
-    """A linear layer on inputs [num_inputs, n], with further inputs [num_shared] that are the same in all columns."""
+def in_blocks(
+    function: Callable[..., tuple[jax.Array, ...]], arrays: Sequence[jax.Array], hidden_sizes: Sequence[int]
+) -> tuple[jax.Array, ...]:
+    """`function(*arrays)`, in blocks along the longest axis if the network inside has a layer too wide to be unrolled.
 
-    def __init__(self, output_size: int):
+    Args:
+      function: gives arrays each of whose entries along that axis depends on the same entries of the arguments.
+      arrays: float32 arrays of one rank that broadcast to one shape.
+      hidden_sizes: widths of the hidden layers of the network in `function`.
+    """
+    shape = jnp.broadcast_shapes(*(x.shape for x in arrays))
+    axis = int(np.argmax(shape)) if shape else 0
+    rows = max(1, _BLOCK * shape[axis] // int(np.prod(shape))) if shape else 1
+    if max(hidden_sizes) <= _UNROLLED_WIDTH or not shape or rows >= shape[axis]:
+        return function(*arrays)
+
+    def piece(start):
+        slices = [x if x.shape[axis] == 1 else jax.lax.dynamic_slice_in_dim(x, start, rows, axis) for x in arrays]
+        return function(*slices)
+
+    def body(i, outputs):
+        start = jnp.minimum(i * rows, shape[axis] - rows)  # the last block overlaps the one before
+        return tuple(
+            jax.lax.dynamic_update_slice_in_dim(output, made, start, axis)
+            for output, made in zip(outputs, piece(start), strict=True)
+        )
+
+    whole = [
+        jnp.zeros([*made.shape[:axis], shape[axis], *made.shape[axis + 1 :]], made.dtype)
+        for made in jax.eval_shape(piece, 0)
+    ]
+    return jax.lax.fori_loop(0, -(-shape[axis] // rows), body, tuple(whole))
+
+
+def _linear(output_size, num_inputs):
+    """The weights float32[num_inputs, output_size] and biases float32[output_size] of a layer."""
+    return _Linear(output_size, num_inputs)()
+
+
+class _Linear(hk.Module):
+    """Holds a layer's weights, so that Haiku names them."""
+
+    def __init__(self, output_size: int, num_inputs: int):
         super().__init__(name="linear")
-        self._output_size = output_size
+        self._shape = (num_inputs, output_size)
 
-    def __call__(self, inputs: jax.Array, shared: jax.Array | None = None) -> jax.Array:
-        split = inputs.shape[0]
-        w, b = self.weights(split if shared is None else split + shared.shape[0])
-        bias = b if shared is None else b + shared @ w[split:]
-        return jnp.einsum("io,in->on", w[:split], inputs) + bias[:, None]
-
-    def weights(self, num_inputs: int) -> tuple[jax.Array, jax.Array]:
-        """Weights float32[num_inputs, output_size] and biases float32[output_size]."""
-        init = hk.initializers.TruncatedNormal(float(1.0 / np.sqrt(num_inputs)))
-        w = hk.get_parameter("w", (num_inputs, self._output_size), jnp.float32, init)
-        b = hk.get_parameter("b", (self._output_size,), jnp.float32, jnp.zeros)
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        init = hk.initializers.TruncatedNormal(float(1.0 / np.sqrt(self._shape[0])))
+        w = hk.get_parameter("w", self._shape, jnp.float32, init)
+        b = hk.get_parameter("b", self._shape[1:], jnp.float32, jnp.zeros)
         return w, b

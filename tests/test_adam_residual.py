@@ -15,9 +15,9 @@ def _theta(hidden_size=8):
     random = np.random.RandomState(0)
     normal = lambda *shape: 0.2 * random.standard_normal(shape)
     h = hidden_size
-    network = {"w": normal(12, h), "w_tensor": normal(9, h), "b": normal(h), "w_out": normal(h)} if h else {}
+    network = {"w": normal(9, h), "w_tensor": normal(9, h), "b": normal(h), "w_out": normal(h)} if h else {}
     return {
-        "direction": {"skip": normal(12), **network},
+        "direction": {"skip": normal(9), **network},
         "step": {"base": normal(2), "skip": normal(9), "w": normal(9, 16), "b": normal(16), "w_out": normal(16)},
         "unknown_horizon": {"progress": normal(3)},
     }
@@ -42,26 +42,24 @@ def _direction(theta, features, c):
 
 
 def _defined_updates(theta, grads, param, num_steps):
-    """The updates of one tensor at its successive gradients, in float64, with one epsilon: the floor under v."""
-    betas, ms, v, updates = (0.5, 0.9, 0.99), [np.zeros_like(param)] * 3, 0.0, []
+    """The updates of one tensor at its successive gradients, in float64."""
+    betas, ms, v, updates = (0.9, 0.99), [np.zeros_like(param)] * 2, 0.0, []
     for t, g in enumerate(grads):
-        previous = ms[1]
+        previous = ms[0]
         ms = [b * m + (1 - b) * g for b, m in zip(betas, ms, strict=True)]
         v = 0.99 * v + 0.01 * g**2
         m_hats = [m / (1 - b ** (t + 1)) for b, m in zip(betas, ms, strict=True)]
         v_hat = v / (1 - 0.99 ** (t + 1))
-        factored = v_hat
+        factored, level = v_hat, np.sqrt(np.mean(v_hat))
         if g.ndim > 1:
             *_, second, largest = np.argsort(g.shape, kind="stable")
             row, column = (np.mean(v_hat, axis=int(axis), keepdims=True) for axis in (largest, second))
             factored = row * column / np.mean(v_hat, axis=(int(second), int(largest)), keepdims=True)
         v_hat = v_hat + 1e-10 * np.mean(v_hat)
-        us = [np.clip(m / np.sqrt(v_hat), -4, 4) for m in m_hats]
-        features = [g / _rms(g), param / _rms(param), *[m / _rms(m) for m in ms], *us]
-        features += [np.clip(x, -4, 4) for x in (g / np.sqrt(v_hat), m_hats[1] / np.sqrt(factored))]
-        features += [x / _rms(x) for x in (1 / np.sqrt(v_hat), 1 / np.sqrt(factored))]
-        features = np.stack(features, axis=-1)
-        assert features.shape == (*g.shape, 12)
+        features = [g / _rms(g), param / _rms(param), *[m / _rms(m) for m in ms], *[m / np.sqrt(v_hat) for m in m_hats]]
+        others = (g / np.sqrt(v_hat), m_hats[0] / np.sqrt(factored), level / np.sqrt(v_hat))
+        features = np.stack([*features, *[np.clip(x, -4, 4) for x in others]], axis=-1)
+        assert features.shape == (*g.shape, 9)
 
         slow, length, late = theta["unknown_horizon"]["progress"]
         decay, known = 1.0, 0.0
@@ -69,9 +67,9 @@ def _defined_updates(theta, grads, param, num_steps):
             tau = min(t / num_steps, 1)
             slow, length, late = 2 * tau - 1, 0.5 * np.log(num_steps / 400), tau**4
             decay, known = max(1 - tau, 0.01), 1.0
-        cosine = np.sum(g * previous) / np.sqrt(np.sum(g**2) * np.sum(previous**2)) if t else 0.0
-        c = [slow, np.exp(-t / 20), length, g.ndim < 2, np.log(_rms(us[1])) + 1, np.log(_rms(us[2])) + 1.5]
-        c = np.array([*c, 2 * cosine, late, known], np.float64)
+        agreement = np.clip(1.8 * np.sum(g * previous) / np.sqrt(np.sum(g**2) * np.sum(ms[0] ** 2)), -2, 2)
+        sizes = [np.log((_rms(m) / level) ** 2 + 1e-6) / 2 + offset for m, offset in zip(m_hats, (1, 1.5), strict=True)]
+        c = np.array([slow, np.exp(-t / 20), length, g.ndim < 2, *sizes, agreement, late, known], np.float64)
 
         step = theta["step"]
         extra = c @ step["skip"] + np.maximum(c @ step["w"] + step["b"], 0) @ step["w_out"]
@@ -117,8 +115,9 @@ def test_three_steps_equal_the_definition(hidden_size, num_steps):
 
 
 def test_features_beyond_their_bounds_equal_the_definition():
-    """At a spike after 150 small gradients u.5 and g/√v are above 4; on the diagonal of a matrix, the factored u."""
+    """After 150 small gradients a spike has g/√v above 4; on a diagonal the factored u is, off it 1/√v."""
     theta, random = _theta(), np.random.RandomState(1)
+    theta["step"]["base"] -= 4.0  # small steps, for under random weights large ones lead to a chaotic path
     params = {"b": random.standard_normal(4), "w": random.standard_normal((20, 20))}
     grads = [
         {"b": scale * random.standard_normal(4), "w": np.eye(20) + 1e-3 * random.standard_normal((20, 20))}
@@ -134,7 +133,7 @@ def test_features_beyond_their_bounds_equal_the_definition():
 def test_direction_and_log_step_are_clipped():
     """Directions of 12 times ±1 go to ±8, and a log step of 100 above its base goes to 5 above."""
     theta = jax.tree.map(jnp.zeros_like, _float32(_theta()))
-    theta["direction"]["skip"] = theta["direction"]["skip"].at[6].set(12.0)
+    theta["direction"]["skip"] = theta["direction"]["skip"].at[4].set(12.0)
     theta["step"]["skip"] = theta["step"]["skip"].at[8].set(100.0)
     params = {"w": jnp.array([[1.0, -1.0]])}
     (updates,) = _run(learned_optim.adam_residual().transform(theta, num_steps=10), params, [params])
@@ -228,18 +227,18 @@ def test_derivatives_with_respect_to_theta_are_finite_where_gradients_or_paramet
 
 
 def test_features_are_never_stacked_in_memory():
-    """A stack of them takes 12 times the memory of the parameters, and the step several times as long."""
+    """A stack of them takes nine times the memory of the parameters, and the step several times as long."""
     tx = learned_optim.adam_residual().transform(_float32(_theta()), num_steps=10)
     params = jax.ShapeDtypeStruct((400, 300), jnp.float32)
     compiled = jax.jit(tx.update).lower(params, jax.eval_shape(tx.init, params), params).compile()
-    assert compiled.memory_analysis().temp_size_in_bytes < 4 * params.size * 4
+    assert compiled.memory_analysis().temp_size_in_bytes < 1.5 * params.size * 4
 
 
 def test_defaults_and_the_variant_without_a_network():
     optimizer, variant = learned_optim.adam_residual(), learned_optim.adam_residual(hidden_size=0)
     assert optimizer.spec == {"kind": "adam_residual", "feature_version": 1, "hidden_size": 8}
     count = lambda made: sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(made.init, jax.random.key(0))))
-    assert (count(optimizer), count(variant)) == (386, 202)
+    assert (count(optimizer), count(variant)) == (359, 199)
     theta = _float32(_theta(8))
     theta["direction"]["w_out"] = jnp.zeros(8)
     plain = {**theta, "direction": {"skip": theta["direction"]["skip"]}}

@@ -23,39 +23,46 @@ def _sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-@pytest.mark.parametrize("hidden_sizes", [(5,), (4, 3), (2, 6, 3)])
-@pytest.mark.parametrize("n", [1, 7])
-def test_per_parameter_mlp_equals_numpy_with_the_shared_inputs_copied(hidden_sizes, n):
+@pytest.mark.parametrize("hidden_sizes", [(5,), (4, 3), (2, 6, 3), (17, 2, 20)])
+def test_per_parameter_mlp_equals_numpy_with_the_shared_inputs_copied(hidden_sizes):
+    """Features of four shapes that broadcast to one, in any order. Layers wider than 16 are computed another way."""
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2)
     random = np.random.RandomState(1)
-    inputs, shared = random.standard_normal((6, n)), random.standard_normal(4)
-    theta = _random_theta(network, jnp.zeros((6, 1)), jnp.zeros(4))
-    actual = jax.jit(network.apply)(theta, _float32(inputs), _float32(shared))
+    inputs = [random.standard_normal(shape) for shape in ((5, 1), (5, 3), (1, 3), (5, 3), (1, 1), (5, 1))]
+    scales, shared = random.standard_normal(6), random.standard_normal(4)
+    theta = _random_theta(network, [jnp.zeros(())] * 6, jnp.ones(6), jnp.zeros(4))
+    actual = jax.jit(network.apply)(theta, _float32(inputs), _float32(scales), _float32(shared))
 
-    hidden = np.concatenate([inputs.T, np.tile(shared, (n, 1))], axis=1)  # [n, 10]: own inputs first
+    rows = [np.broadcast_to(x, (5, 3)).ravel() * scale for x, scale in zip(inputs, scales, strict=True)]
+    hidden = np.concatenate([np.stack(rows, axis=1), np.tile(shared, (15, 1))], axis=1)  # [15, 10]: own inputs first
     for layer in range(len(hidden_sizes) + 1):
         weights = theta[f"linear_{layer}" if layer else "linear"]
         hidden = (np.maximum(hidden, 0) if layer else hidden) @ np.asarray(weights["w"]) + np.asarray(weights["b"])
-    assert actual.shape == (2, n)
-    np.testing.assert_allclose(actual, hidden.T, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("hidden_sizes", [(4, 3), (17, 2, 20)])
-def test_unrolled_mlp_equals_per_parameter_mlp_on_stacked_features(hidden_sizes):
-    """Features of four shapes that broadcast to one, in any order. Layers wider than 16 are computed another way."""
-    unrolled, stacked = networks.unrolled_mlp(hidden_sizes, 2), networks.per_parameter_mlp(hidden_sizes, 2)
-    random = np.random.RandomState(3)
-    inputs = [random.standard_normal(shape) for shape in ((5, 1), (5, 3), (1, 3), (5, 3), (1, 1), (5, 1))]
-    scales, shared = random.standard_normal(6), random.standard_normal(4)
-    theta = _random_theta(stacked, jnp.zeros((6, 1)), jnp.zeros(4))
-    skeleton = jax.eval_shape(unrolled.init, jax.random.key(0), [jnp.zeros(())] * 6, jnp.ones(6), jnp.zeros(4))
-    assert jax.tree.map(jnp.shape, theta) == jax.tree.map(jnp.shape, skeleton)
-
-    actual = jax.jit(unrolled.apply)(theta, _float32(inputs), _float32(scales), _float32(shared))
-    rows = [np.broadcast_to(x, (5, 3)).ravel() * scale for x, scale in zip(inputs, scales, strict=True)]
-    expected = stacked.apply(theta, _float32(np.stack(rows)), _float32(shared))
     assert [output.shape for output in actual] == [(5, 3)] * 2
-    np.testing.assert_allclose(np.stack(actual).reshape(2, 15), expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(np.stack(actual).reshape(2, 15), hidden.T, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 40_000), (70_001,), (3, 2)])
+def test_blocks_change_nothing(shape):
+    """Over the block size in the last axis, with a last block that overlaps; arrays that broadcast; a small tensor."""
+    random = np.random.RandomState(5)
+    arrays = [random.standard_normal(shape), random.standard_normal((1,) * (len(shape) - 1) + shape[-1:])]
+    if len(shape) > 1:
+        arrays.append(random.standard_normal((*shape[:-1], 1)))
+    function = lambda *x: (sum(x), x[0] * x[-1])
+    made = jax.jit(lambda *x: networks.in_blocks(function, x, (17,)))(*_float32(arrays))
+    for have, want in zip(made, function(*_float32(arrays)), strict=True):
+        np.testing.assert_array_equal(have, want)
+
+
+def test_blocks_bound_the_memory_of_a_wide_network():
+    """Two layers of 32 for 2 ** 20 coordinates would take 268 MB at once; a block takes 8 MB."""
+    network = networks.per_parameter_mlp((32, 32), 1)
+    theta = _random_theta(network, [jnp.zeros(())] * 2, jnp.ones(2), jnp.zeros(1))
+    apply = lambda *x: tuple(network.apply(theta, x, jnp.ones(2), jnp.zeros(1)))
+    x = jax.ShapeDtypeStruct((1 << 20,), jnp.float32)
+    compiled = jax.jit(lambda *x: networks.in_blocks(apply, x, (32, 32))).lower(x, x).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 2e7
 
 
 @pytest.mark.parametrize("width", [1, 5, 16, 17])
@@ -72,7 +79,7 @@ def test_unrolled_linear_equals_numpy(width):
 def test_per_parameter_mlp_init():
     """Truncated normal of standard deviation 1 / sqrt(number of all inputs), biases zero."""
     init = jax.jit(networks.per_parameter_mlp((400, 300), 2).init)
-    theta = init(jax.random.key(0), jnp.zeros((8, 1)), jnp.zeros(11))
+    theta = init(jax.random.key(0), [jnp.zeros(())] * 8, jnp.ones(8), jnp.zeros(11))
     shapes = {name: {key: leaf.shape for key, leaf in layer.items()} for name, layer in theta.items()}
     assert shapes == {
         "linear": {"b": (400,), "w": (19, 400)},

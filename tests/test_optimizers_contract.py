@@ -1,4 +1,4 @@
-"""The contract that every architecture faces, at small sizes. A new one needs a golden trajectory and nothing else here."""
+"""The contract that every architecture faces, at small sizes. A new one needs a golden trajectory."""
 
 import inspect
 import json

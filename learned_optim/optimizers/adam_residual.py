@@ -49,8 +49,8 @@ def adam_residual(hidden_size: int = 8) -> LearnedOptimizer:
     v)/√v. v is the second moment of decay .99, factored v its row mean times its column mean over its mean (v itself
     for vectors); moments are bias-corrected, the last three are clipped to ±4, and 1e-10 of their mean is added to v,
     its rows and its columns. c: 2τ - 1, e^(-t/20), ½ log(num_steps / 400), 1 for vectors and 0 for matrices,
-    log(r(m.9)/√(mean v)) + 1, log(r(m.99)/√(mean v)) + 1.5, 1.8 (g · previous m.9) / (|g| |m.9|), τ⁴, and 1 if
-    num_steps is known, else 0. No feature needs more than one pass over a tensor, and none is kept in memory.
+    log(r(m.9)/√(mean v)) + 1, log(r(m.99)/√(mean v)) + 1.5, 1.8 (g · previous m.9) / (|g| |m.9|) clipped to ±2, τ⁴,
+    and 1 if num_steps is known, else 0. No feature needs more than one pass over a tensor, and none is kept in memory.
 
     Args:
       hidden_size: width of the per-parameter network. 0 leaves it out: a learned mix and schedule.

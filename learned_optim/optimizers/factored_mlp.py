@@ -27,6 +27,7 @@ from learned_optim.base import define
 from learned_optim.base import per_tensor
 
 FEATURE_VERSION = 1
+_DECAYS = factored_features.DECAYS._asdict()
 
 
 def factored_mlp(
@@ -72,13 +73,14 @@ def factored_mlp(
       Shazeer and Stern 2018 (Adafactor), https://arxiv.org/abs/1804.04235
     """
     hidden_sizes = networks.check_sizes(hidden_sizes)
-    network = networks.unrolled_mlp(hidden_sizes, num_outputs=2)
+    network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2)
 
     def init(key):
         inputs = [jnp.zeros((), jnp.float32)] * factored_features.NUM_FEATURES
         shared = jnp.zeros((len(features.TIME_SCALES),), jnp.float32)
-        offsets = {name: jnp.zeros((len(decays),), jnp.float32) for name, decays in factored_features.DECAYS._asdict().items()}
-        return {"decays": offsets, **network.init(key, inputs, jnp.ones((factored_features.NUM_FEATURES,), jnp.float32), shared)}
+        scales = jnp.ones((len(inputs),), jnp.float32)
+        offsets = {name: jnp.zeros((len(decays),), jnp.float32) for name, decays in _DECAYS.items()}
+        return {"decays": offsets, **network.init(key, inputs, scales, shared)}
 
     def rule(theta, horizon):
         del horizon
@@ -109,4 +111,4 @@ def _decays(offsets):
         log_mixing = np.log1p(-np.asarray(initial)).astype(np.float32)
         return jnp.clip(1.0 - jnp.exp(log_mixing + 10.0 * offset), 0.0, 1.0)
 
-    return factored_features.Decays(**{name: moved(beta, offsets[name]) for name, beta in factored_features.DECAYS._asdict().items()})
+    return factored_features.Decays(**{name: moved(beta, offsets[name]) for name, beta in _DECAYS.items()})

@@ -5,11 +5,13 @@ Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poole, Mordatch, Ro
 https://arxiv.org/abs/2203.11860
 
 Deviations: none known in the update rule. The 11 time features, which all coordinates share, enter the first layer as
-a bias instead of being copied to every coordinate; the function computed is the same.
+a bias instead of being copied to every coordinate, and the normalising factors of the others multiply its weights; the
+function computed is the same.
 """
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 
 from learned_optim import features
@@ -64,17 +66,23 @@ def mlp(
 
     def init(key):
         num_features, num_shared = 2 + len(DECAYS), len(features.TIME_SCALES)
-        return network.init(key, jnp.zeros((num_features, 1), jnp.float32), jnp.zeros((num_shared,), jnp.float32))
+        inputs = [jnp.zeros((), jnp.float32)] * num_features
+        return network.init(key, inputs, jnp.ones((num_features,), jnp.float32), jnp.zeros((num_shared,), jnp.float32))
 
     def rule(theta, horizon):
         del horizon
 
         def update(grad, param, slots, step):
             slots = features.momenta(grad, slots, DECAYS)
-            inputs = jnp.stack([features.normalize(x).ravel() for x in (grad, param, *slots)])
-            direction, magnitude = network.apply(theta, inputs, features.tanh_time(step))
-            new = -step_multiplier * direction * jnp.exp(magnitude_multiplier * magnitude)
-            return new.reshape(grad.shape), slots
+            inputs = (grad, param, *slots)
+            scales = jax.lax.rsqrt(1e-5 + jnp.stack([features.mean_square(x) for x in inputs]))
+
+            def step_of(*inputs):
+                direction, magnitude = network.apply(theta, inputs, scales, features.tanh_time(step))
+                return (-step_multiplier * direction * jnp.exp(magnitude_multiplier * magnitude),)
+
+            (new,) = networks.in_blocks(step_of, inputs, hidden_sizes)
+            return new, slots
 
         return per_tensor([momentum] * len(DECAYS), update)
 
