@@ -63,7 +63,7 @@ def accumulate(
         return (*momenta, moment, *rows, *slots[7:]), features.mean_square(grad)
     second, largest = dims
     across = jnp.mean(jnp.square(grad), axis=largest, keepdims=True)
-    down = jnp.sum((grad * (1.0 / grad.shape[second])) * grad, axis=second, keepdims=True)
+    down = -jnp.mean((-grad) * grad, axis=second, keepdims=True)
     rows = features.momenta(jnp.minimum(across, features.MAX_GRADIENT**2), slots[4:7], decays.adafactor)
     columns = features.momenta(jnp.minimum(down, features.MAX_GRADIENT**2), slots[7:], decays.adafactor)
     grad_square = jnp.minimum(jnp.mean(across), features.MAX_MEAN_SQUARE)
@@ -71,7 +71,13 @@ def accumulate(
 
 
 def inputs(
-    grad: jax.Array, param: jax.Array, slots: Sequence[jax.Array], grad_square: jax.Array, *, extended: bool = False
+    grad: jax.Array,
+    param: jax.Array,
+    slots: Sequence[jax.Array],
+    grad_square: jax.Array,
+    *,
+    extended: bool = False,
+    epsilon: float = 1e-6,
 ) -> tuple[list[jax.Array], jax.Array]:
     """The features before they are normalised, and their mean squares.
 
@@ -81,12 +87,13 @@ def inputs(
       slots: what `accumulate` gave.
       grad_square: the mean square of the gradient.
       extended: whether to add the two further features of VeLO, the gradient clipped to ±.1 and g/√v.
+      epsilon: added to v where its inverse square root is taken.
 
     Returns:
       28 (or 30) float32 arrays that broadcast to the tensor's shape, and float32[28 or 30].
     """
     momenta, moment, rows, columns = slots[:3], slots[3], slots[4:7], slots[7:]
-    rsqrt = features.inverse_sqrt(moment + 1e-6)
+    rsqrt = features.inverse_sqrt(moment + epsilon)
     plain = [grad, param, *momenta, moment]
     adam = [m * rsqrt for m in momenta]
     adam_squares = [_quotient_square(m, rsqrt) for m in momenta]
