@@ -1,4 +1,4 @@
-"""The benchmark script measures, and records what it measured on."""
+"""The benchmark scripts measure, and record what they measured on."""
 
 import json
 import pathlib
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-SCRIPT = pathlib.Path(__file__).parent.parent / "benchmarks" / "meta_training.py"
+BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.mark.optax_promotion
@@ -15,7 +15,7 @@ def test_meta_training_benchmark_writes_its_record(tmp_path, monkeypatch, capsys
     out = tmp_path / "deeper" / "figures.json"
     case = "mlp 4, truncated backprop, 16 particles"
     monkeypatch.setattr(sys, "argv", ["meta_training.py", "--out", str(out), "--case", case, "--repeats", "1"])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    runpy.run_path(str(BENCHMARKS / "meta_training.py"), run_name="__main__")
     record = json.loads(out.read_text())
     (row,) = record["results"]
     assert row["case"] == case
@@ -27,3 +27,20 @@ def test_meta_training_benchmark_writes_its_record(tmp_path, monkeypatch, capsys
     assert 0.8 < row["megaflops_per_inner_step"] / (128 * (4 * 64 * 32 + 6 * 32 * 10) / 1e6) < 2
     assert row["state_megabytes"] > 16 * 7 * 2410 * 4 / 1e6  # parameters and six momenta of every particle
     assert f"{row['inner_steps_per_second']:,}" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_update_step_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    arguments = ["--out", str(out), "--size", "2e3", "1e4", "--kind", "mlp", "--rounds", "2"]
+    monkeypatch.setattr(sys, "argv", ["update_step.py", *arguments])
+    runpy.run_path(str(BENCHMARKS / "update_step.py"), run_name="__main__")
+    rows = json.loads(out.read_text())["results"]
+    assert [(row["size"], row["way"], row["name"]) for row in rows] == [
+        (size, way, name) for size in (2000, 10000) for way in ("update", "in place") for name in ("optax.adam", "mlp")
+    ]
+    assert all(row["times_adam"] == 1.0 for row in rows if row["name"] == "optax.adam")
+    assert [round(row["state"]) for row in rows] == [2, 6] * 4  # in units of the parameters
+    assert all(row["best_milliseconds"] <= row["milliseconds"] for row in rows)
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert "10,000 parameters, in place" in capsys.readouterr().out

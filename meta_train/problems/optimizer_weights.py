@@ -4,6 +4,7 @@ from typing import Any
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from learned_optim import LearnedOptimizer
@@ -17,10 +18,12 @@ class InnerState(NamedTuple):
     config: Any  # what the task drew for this episode
     params: Any  # the inner parameters
     opt_state: Any  # the learned optimizer's state
-    num_steps: jax.Array  # int32[], the episode's length, passed to the optimizer
+    num_steps: jax.Array  # int32[], the episode's length as the optimizer is told it; 0 if it is hidden
 
 
-def optimizer_weights(optimizer: LearnedOptimizer, task: Task, *, second_derivatives: bool = True) -> Problem:
+def optimizer_weights(
+    optimizer: LearnedOptimizer, task: Task, *, second_derivatives: bool = True, horizon_dropout: float = 0.0
+) -> Problem:
     """Builds the problem of training `task` with `optimizer` under theta. The loss is the task's normalised loss.
 
     Args:
@@ -29,17 +32,27 @@ def optimizer_weights(optimizer: LearnedOptimizer, task: Task, *, second_derivat
       second_derivatives: whether derivatives with respect to theta may pass through the inner gradient. False is the
         approximation of Andrychowicz et al. 2016 (arXiv 1606.04474): cheaper, and biased. No matter for estimators
         that do not differentiate.
+      horizon_dropout: share of the episodes in which the optimizer is not told num_steps, so that one theta learns to
+        do with and without. No matter for architectures that do not use it.
 
     Returns:
       A `Problem` whose loss at a step is that of the parameters before the update, on the step's minibatch.
+
+    Raises:
+      ValueError: if horizon_dropout is not between 0 and 1.
 
     Example:
       >>> import learned_optim, meta_train
       >>> problem = optimizer_weights(learned_optim.mlp((4,)), meta_train.tasks.get("quadratic"))
     """
 
+    if not 0.0 <= horizon_dropout <= 1.0:
+        raise ValueError(f"horizon_dropout is a share of the episodes, from 0 to 1, got {horizon_dropout}.")
+
     def init(key, theta, num_steps):
-        sample_key, init_key = jax.random.split(key)
+        sample_key, init_key, *hide_key = jax.random.split(key, 3 if horizon_dropout else 2)
+        if horizon_dropout:
+            num_steps = jnp.where(jax.random.bernoulli(*hide_key, horizon_dropout), 0, num_steps)
         config = task.sample(sample_key)
         params = task.init(init_key, config)
         opt_state = optimizer.transform(theta, num_steps=num_steps).init(params)

@@ -83,3 +83,23 @@ def test_theta_and_num_steps_reach_the_first_state_of_the_optimizer():
     optimizer = LearnedOptimizer(lambda key: None, transform, {})
     problem = problems.optimizer_weights(optimizer, tasks.quadratic(size=3))
     assert problem.init(jax.random.key(0), "theta", 42).opt_state == ("theta", 42)
+
+
+def test_horizon_dropout_hides_the_horizon_in_its_share_of_the_episodes():
+    """The optimizer sees 0, and 0 is what it sees in all later steps of that episode; the others see the length."""
+    init = lambda share: jax.vmap(
+        lambda key: problems.optimizer_weights(OPTIMIZER, tasks.quadratic(size=3), horizon_dropout=share).init(
+            key, OPTIMIZER.init(key), jnp.asarray(50, jnp.int32)
+        )
+    )(jax.random.split(jax.random.key(0), 2000))
+    told = init(0.3).num_steps
+    assert set(told.tolist()) == {0, 50}
+    assert abs(np.mean(told == 0) - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 2000)
+    assert set(init(0.0).num_steps.tolist()) == {50}
+    assert set(init(1.0).num_steps.tolist()) == {0}
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_horizon_dropout_that_is_no_share_is_an_error(share):
+    with pytest.raises(ValueError, match=f"horizon_dropout is a share of the episodes, from 0 to 1, got {share}"):
+        problems.optimizer_weights(OPTIMIZER, tasks.quadratic(size=3), horizon_dropout=share)
