@@ -3,13 +3,16 @@
 (The weights are the package `learned_optim.pretrained`, the folder `pretrained` of a checkout; hence this file's name.)
 """
 
+from collections.abc import Callable
 import difflib
 import functools
 import importlib.resources
 import re
+from typing import Any
 import warnings
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from learned_optim import checkpoint
@@ -23,7 +26,13 @@ _warned: set[str] = set()  # names whose horizon warning was given
 
 
 def learned_optimizer(
-    name: str = "default", *, num_steps: int | None = None
+    name: str = "default",
+    *,
+    num_steps: int | None = None,
+    step_scale: float | Callable[[jax.Array], jax.Array] | None = None,
+    weight_decay: float | None = None,
+    mask: Any | Callable[[Any], Any] | None = None,
+    moment_dtype: Any = jnp.float32,
 ) -> optax.GradientTransformationExtraArgs:
     """Returns a released learned optimizer as an optax transformation. There is no learning rate to tune.
 
@@ -34,12 +43,22 @@ def learned_optimizer(
       num_steps: the number of updates you plan to make, if you know it. Architectures without progress features
         ignore it (the card says which). Beyond the range that the optimizer was meta-trained for, a warning is given,
         once per name.
+      step_scale: a factor on the updates, a float or an optax schedule `(count) -> factor`. Seldom needed: for a step
+        size of your own choice, or to fine-tune with smaller steps.
+      weight_decay: decoupled weight decay as in AdamW: `weight_decay * step_scale * param` is taken off at every step.
+        There is no learning rate in it, so values are small, such as 1e-4.
+      mask: which parameters decay, a tree of bools or a function of params, as in `optax.adamw`.
+      moment_dtype: dtype in which averages of gradients are stored, such as jnp.bfloat16 to save memory. Second moments
+        and the state of recurrent networks stay float32, for they would not move in bfloat16; momenta of decay above
+        .99 lose precision there.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`.
 
     Raises:
-      ValueError: if there is no released optimizer of that name, or num_steps is not a positive number.
+      ValueError: if there is no released optimizer of that name, num_steps is not a positive number, or there is a mask
+        without weight_decay.
+      TypeError: if moment_dtype is not a real floating-point dtype.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -64,7 +83,14 @@ def learned_optimizer(
                 stacklevel=2,
             )
     optimizer, theta = load_pretrained(name)
-    return optimizer.transform(theta, num_steps=num_steps)
+    return optimizer.transform(
+        theta,
+        num_steps=num_steps,
+        step_scale=step_scale,
+        weight_decay=weight_decay,
+        mask=mask,
+        moment_dtype=moment_dtype,
+    )
 
 
 def load_pretrained(name: str = "default") -> tuple[LearnedOptimizer, Theta]:

@@ -147,6 +147,19 @@ def test_num_steps_below_one_is_an_error(num_steps):
         learned_optim.learned_optimizer(num_steps=num_steps)
 
 
+def test_options_reach_the_transformation():
+    """Half of the step, less a decay of the matrix alone, with momenta in bfloat16."""
+    params = {"b": jnp.ones(3), "w": jnp.full((2, 3), 2.0)}
+    mask = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    plain = learned_optim.learned_optimizer()
+    tx = learned_optim.learned_optimizer(step_scale=0.5, weight_decay=0.1, mask=mask, moment_dtype=jnp.bfloat16)
+    expected, _ = plain.update(params, plain.init(params), params)
+    updates, state = tx.update(params, tx.init(params), params)
+    np.testing.assert_allclose(updates["b"], 0.5 * expected["b"], rtol=1e-2)
+    np.testing.assert_allclose(updates["w"], 0.5 * (expected["w"] - 0.1 * params["w"]), rtol=1e-2)
+    assert "bfloat16" in {leaf.dtype.name for leaf in jax.tree.leaves(state)}
+
+
 @every_name
 def test_inside_the_trained_horizon_nothing_is_said(name, unwarned):
     with warnings.catch_warnings(action="error"):
