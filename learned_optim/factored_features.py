@@ -14,11 +14,13 @@ their mean squares apart. What two sums over a tensor have in common, or such a 
 XLA would keep in memory. So some products are computed twice, in another order each time: a multiplication costs less.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learned_optim import features
 from learned_optim.base import momentum
@@ -49,6 +51,18 @@ def column(param: jax.Array) -> jax.Array:
 
 DECAYS = Decays()
 SLOTS = (momentum,) * 3 + (zeros,) + (row,) * 3 + (column,) * 3
+
+
+def decay_offsets() -> dict[str, jax.Array]:
+    """What stands for the decays in a theta that learns them: an offset of 0 for each."""
+    return {name: jnp.zeros((len(decays),), jnp.float32) for name, decays in DECAYS._asdict().items()}
+
+
+def moved_decays(offsets: Mapping[str, jax.Array]) -> Decays:
+    """The decays at these offsets δ: `1 - exp(10 * (log(1 - β) / 10 + δ))`, clipped to [0, 1]."""
+    log_mixings = {name: np.log1p(-np.asarray(decays)).astype(np.float32) for name, decays in DECAYS._asdict().items()}
+    moved = {name: 1.0 - jnp.exp(log_mixings[name] + 10.0 * offsets[name]) for name in log_mixings}
+    return Decays(**{name: jnp.clip(decays, 0.0, 1.0) for name, decays in moved.items()})
 
 
 def accumulate(

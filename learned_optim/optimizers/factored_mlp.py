@@ -17,7 +17,6 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from learned_optim import factored_features
 from learned_optim import features
@@ -76,14 +75,14 @@ def factored_mlp(
 
     def init(key):
         inputs = [jnp.zeros((), jnp.float32)] * factored_features.NUM_FEATURES
+        scales = jnp.ones((factored_features.NUM_FEATURES,), jnp.float32)
         shared = jnp.zeros((len(features.TIME_SCALES),), jnp.float32)
-        offsets = {name: jnp.zeros((len(decays),), jnp.float32) for name, decays in factored_features.DECAYS._asdict().items()}
-        return {"decays": offsets, **network.init(key, inputs, jnp.ones((factored_features.NUM_FEATURES,), jnp.float32), shared)}
+        return {"decays": factored_features.decay_offsets(), **network.init(key, inputs, scales, shared)}
 
     def rule(theta, horizon):
         del horizon
         weights = {name: layer for name, layer in theta.items() if name != "decays"}
-        decays = _decays(theta["decays"])
+        decays = factored_features.moved_decays(theta["decays"])
 
         def update(grad, param, slots, step):
             slots, grad_square = factored_features.accumulate(grad, slots, decays)
@@ -102,11 +101,3 @@ def factored_mlp(
         "magnitude_multiplier": magnitude_multiplier,
     }
     return define(spec, init, rule)
-
-
-def _decays(offsets):
-    def moved(initial, offset):
-        log_mixing = np.log1p(-np.asarray(initial)).astype(np.float32)
-        return jnp.clip(1.0 - jnp.exp(log_mixing + 10.0 * offset), 0.0, 1.0)
-
-    return factored_features.Decays(**{name: moved(beta, offsets[name]) for name, beta in factored_features.DECAYS._asdict().items()})
