@@ -10,15 +10,18 @@ F(g), r, c, 1/√r, 1/√c, F(m), each divided by its root mean square over the 
 dimensions have moving averages of g² in place of r and c, and F(x) = x/√v.
 
 No feature is ever in memory as a whole: `inputs` gives expressions that XLA fuses into the loop that uses them, and
-their mean squares apart. What two sums over a tensor have in common, or such a sum and the loop that makes the update,
+`observe` their mean squares before that. What two sums over a tensor have in common, or such a sum and the loop that makes the update,
 XLA would keep in memory. So some products are computed twice, in another order each time: a multiplication costs less.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learned_optim import features
 from learned_optim.base import momentum
@@ -51,6 +54,18 @@ DECAYS = Decays()
 SLOTS = (momentum,) * 3 + (zeros,) + (row,) * 3 + (column,) * 3
 
 
+def decay_offsets() -> dict[str, jax.Array]:
+    """What stands for the decays in a theta that learns them: an offset of 0 for each."""
+    return {name: jnp.zeros((len(decays),), jnp.float32) for name, decays in DECAYS._asdict().items()}
+
+
+def moved_decays(offsets: Mapping[str, jax.Array]) -> Decays:
+    """The decays at these offsets δ: `1 - exp(10 * (log(1 - β) / 10 + δ))`, clipped to [0, 1]."""
+    log_mixings = {name: np.log1p(-np.asarray(decays)).astype(np.float32) for name, decays in DECAYS._asdict().items()}
+    moved = {name: 1.0 - jnp.exp(log_mixings[name] + 10.0 * offsets[name]) for name in log_mixings}
+    return Decays(**{name: jnp.clip(decays, 0.0, 1.0) for name, decays in moved.items()})
+
+
 def accumulate(
     grad: jax.Array, slots: Sequence[jax.Array], decays: Decays = DECAYS
 ) -> tuple[tuple[jax.Array, ...], jax.Array]:
@@ -70,7 +85,20 @@ def accumulate(
     return (*momenta, moment, *rows, *columns), grad_square
 
 
-def inputs(
+class Observed(NamedTuple):
+    """What the features of a tensor are made of: float32 arrays of its rank that broadcast to its shape."""
+
+    grad: jax.Array
+    param: jax.Array
+    momenta: Sequence[jax.Array]  # 3
+    moment: jax.Array
+    rsqrt: jax.Array  # 1/√v
+    grad_factors: Sequence[tuple[jax.Array, ...]]  # 3; F(g) is g times the arrays of one of them
+    momentum_factors: Sequence[tuple[jax.Array, ...]]  # 3; likewise F(m)
+    small: Sequence[jax.Array]  # 12: r, c, 1/√r, 1/√c
+
+
+def observe(
     grad: jax.Array,
     param: jax.Array,
     slots: Sequence[jax.Array],
@@ -78,57 +106,82 @@ def inputs(
     *,
     extended: bool = False,
     epsilon: float = 1e-6,
-) -> tuple[list[jax.Array], jax.Array]:
-    """The features before they are normalised, and their mean squares.
+) -> tuple[Observed, jax.Array]:
+    """What the features are made of, and their mean squares.
 
     Args:
       grad: the gradient.
       param: the parameter.
       slots: what `accumulate` gave.
       grad_square: the mean square of the gradient.
-      extended: whether to add the two further features of VeLO, the gradient clipped to ±.1 and g/√v.
+      extended: as in `inputs`.
       epsilon: added to v where its inverse square root is taken.
 
     Returns:
-      28 (or 30) float32 arrays that broadcast to the tensor's shape, and float32[28 or 30].
+      `(observed, mean_squares)` with float32[28 or 30] mean squares.
     """
     momenta, moment, rows, columns = slots[:3], slots[3], slots[4:7], slots[7:]
     rsqrt = features.inverse_sqrt(moment + epsilon)
-    plain = [grad, param, *momenta, moment]
-    adam = [m * rsqrt for m in momenta]
-    adam_squares = [_quotient_square(m, rsqrt) for m in momenta]
     dims = features.factored_dims(grad.shape)
     if dims is None:
         columns = rows
-        grads = [grad * features.inverse_sqrt(r + 1e-9) for r in rows]
-        factored = [m * features.inverse_sqrt(r + 1e-6) for m, r in zip(momenta, rows, strict=True)]
-        factored_squares = [features.mean_square(x) for x in (*grads, *factored)]
+        grad_factors = [(features.inverse_sqrt(r + 1e-9),) for r in rows]
+        momentum_factors = [(features.inverse_sqrt(r + 1e-6),) for r in rows]
+        factored_squares = [features.mean_square(grad * factor) for (factor,) in grad_factors]
+        factored_squares += [
+            features.mean_square(m * factor) for m, (factor,) in zip(momenta, momentum_factors, strict=True)
+        ]
     else:
         second, largest = dims
         relative = [r / (jnp.mean(r, axis=second, keepdims=True) + 1e-9) for r in rows]
         across = [features.inverse_sqrt(jnp.maximum(r, 1e-9)) for r in relative]
         down = [features.inverse_sqrt(jnp.maximum(c, 1e-9)) for c in columns]
-        factors = [a * d for a, d in zip(across, down, strict=True)]
-        grads = [grad * factor for factor in factors]
-        factored = [m * factor for m, factor in zip(momenta, factors, strict=True)]
-        factored_squares = [_product_square(grad, a, d, second) for a, d in zip(across, down, strict=True)]
-        factored_squares += [_product_square(m, d, a, largest) for m, a, d in zip(momenta, across, down, strict=True)]
+        grad_factors = momentum_factors = list(zip(across, down, strict=True))
+        factored_squares = [_product_square(grad, a, d, second) for a, d in grad_factors]
+        factored_squares += [
+            _product_square(m, d, a, largest) for m, (a, d) in zip(momenta, momentum_factors, strict=True)
+        ]
     small = [*rows, *columns, *(features.inverse_sqrt(x + 1e-8) for x in (*rows, *columns))]
-    arrays = [*plain, *adam, rsqrt, *grads, *small, *factored]
     mean_squares = [
         grad_square,
-        *(features.mean_square(x) for x in plain[1:]),
-        *adam_squares,
+        *(features.mean_square(x) for x in (param, *momenta, moment)),
+        *(_quotient_square(m, rsqrt) for m in momenta),
         features.mean_square(rsqrt),
         *factored_squares[:3],
         *(features.mean_square(x) for x in small),
         *factored_squares[3:],
     ]
     if extended:
-        clipped = jnp.clip(grad, -0.1, 0.1)
-        arrays += [clipped, grad * rsqrt]
-        mean_squares += [features.mean_square(clipped), _quotient_square(grad, rsqrt)]
-    return arrays, jnp.stack(mean_squares)
+        mean_squares += [features.mean_square(_clipped(grad)), _quotient_square(grad, rsqrt)]
+    observed = Observed(grad, param, momenta, moment, rsqrt, grad_factors, momentum_factors, small)
+    return observed, jnp.stack(mean_squares)
+
+
+def inputs(observed: Observed, *, extended: bool = False) -> list[jax.Array]:
+    """The features before they are normalised: 28 float32 arrays that broadcast to the tensor's shape.
+
+    Args:
+      observed: what `observe` gave.
+      extended: whether to add the two further features of VeLO, the gradient clipped to ±.1 and g/√v.
+    """
+    grad, momenta, rsqrt = observed.grad, observed.momenta, observed.rsqrt
+    extra = [_clipped(grad), grad * rsqrt] if extended else []
+    return [
+        grad,
+        observed.param,
+        *momenta,
+        observed.moment,
+        *(m * rsqrt for m in momenta),
+        rsqrt,
+        *(grad * math.prod(factors) for factors in observed.grad_factors),
+        *observed.small,
+        *(m * math.prod(factors) for m, factors in zip(momenta, observed.momentum_factors, strict=True)),
+        *extra,
+    ]
+
+
+def _clipped(grad):
+    return jnp.clip(grad, -0.1, 0.1)
 
 
 def _reduced(param, axes):

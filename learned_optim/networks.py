@@ -8,6 +8,7 @@ one, whose layers are matrix products, goes over the tensor in blocks that fit t
 from collections.abc import Callable
 from collections.abc import Sequence
 import operator
+from typing import Any
 
 import haiku as hk
 import jax
@@ -112,38 +113,33 @@ def coordinatewise_lstm(hidden_size: int, num_layers: int) -> hk.Transformed:
     return hk.without_apply_rng(hk.transform(network))
 
 
-def in_blocks(
-    function: Callable[..., tuple[jax.Array, ...]], arrays: Sequence[jax.Array], hidden_sizes: Sequence[int]
-) -> tuple[jax.Array, ...]:
-    """`function(*arrays)`, in blocks along the longest axis if the network inside has a layer too wide to be unrolled.
+def in_blocks(function: Callable[[Any], Any], arrays: Any, widest: int) -> Any:
+    """`function(arrays)`, in blocks along the longest axis if the network inside has a layer too wide to be unrolled.
 
     Args:
-      function: gives arrays each of whose entries along that axis depends on the same entries of the arguments.
-      arrays: float32 arrays of one rank that broadcast to one shape.
-      hidden_sizes: widths of the hidden layers of the network in `function`.
+      function: from and to pytrees of arrays, each entry of whose results along that axis depends on the same entries
+        of the arguments alone.
+      arrays: pytree of float32 arrays of one rank that broadcast to one shape.
+      widest: number of outputs of the widest layer in `function`.
     """
-    shape = jnp.broadcast_shapes(*(x.shape for x in arrays))
+    shape = jnp.broadcast_shapes(*(x.shape for x in jax.tree.leaves(arrays)))
     axis = int(np.argmax(shape)) if shape else 0
     rows = max(1, _BLOCK * shape[axis] // int(np.prod(shape))) if shape else 1
-    if max(hidden_sizes) <= _UNROLLED_WIDTH or not shape or rows >= shape[axis]:
-        return function(*arrays)
+    if widest <= _UNROLLED_WIDTH or not shape or rows >= shape[axis]:
+        return function(arrays)
 
-    def piece(start):
-        slices = [x if x.shape[axis] == 1 else jax.lax.dynamic_slice_in_dim(x, start, rows, axis) for x in arrays]
-        return function(*slices)
+    def block(start):
+        cut = lambda x: x if x.shape[axis] == 1 else jax.lax.dynamic_slice_in_dim(x, start, rows, axis)
+        return function(jax.tree.map(cut, arrays))
 
     def body(i, outputs):
         start = jnp.minimum(i * rows, shape[axis] - rows)  # the last block overlaps the one before
-        return tuple(
-            jax.lax.dynamic_update_slice_in_dim(output, made, start, axis)
-            for output, made in zip(outputs, piece(start), strict=True)
-        )
+        put = lambda output, made: jax.lax.dynamic_update_slice_in_dim(output, made, start, axis)
+        return jax.tree.map(put, outputs, block(start))
 
-    whole = [
-        jnp.zeros([*made.shape[:axis], shape[axis], *made.shape[axis + 1 :]], made.dtype)
-        for made in jax.eval_shape(piece, 0)
-    ]
-    return jax.lax.fori_loop(0, -(-shape[axis] // rows), body, tuple(whole))
+    whole = lambda made: jnp.zeros([*made.shape[:axis], shape[axis], *made.shape[axis + 1 :]], made.dtype)
+    outputs = jax.tree.map(whole, jax.eval_shape(block, 0))
+    return jax.lax.fori_loop(0, -(-shape[axis] // rows), body, outputs)
 
 
 def _linear(output_size, num_inputs):

@@ -94,6 +94,59 @@ def test_defaults_are_the_paper_s():
     }
 
 
+SHAPES = {"bias": (4,), "conv": (2, 3, 2), "kernel": (3, 2, 5, 4), "scale": (), "w": (3, 5)}
+
+
+def _updates(optimizer, theta, names):
+    """Of two steps, at gradients that depend on the name alone."""
+    random = {name: np.random.RandomState(seed) for seed, name in enumerate(SHAPES)}
+    grads = [{name: random[name].standard_normal(SHAPES[name]) for name in names} for _ in range(2)]
+    tx = optimizer.transform(theta)
+    params = {name: jnp.ones(SHAPES[name]) for name in names}
+    state, made = tx.init(params), []
+    for grad in grads:
+        updates, state = tx.update(_to_float32(grad), state, params)
+        made.append(updates)
+    return made
+
+
+def test_separate_kernels_have_a_network_of_their_own():
+    """Tensors of three dimensions or more are updated by one network, all others by the other."""
+    plain, separate = (learned_optim.coordinatewise_lstm(3, 2, separate_kernels=on) for on in (False, True))
+    first, second = (plain.init(jax.random.key(seed)) for seed in (1, 2))
+    both = _updates(separate, {"kernels": first, "rest": second}, SHAPES)
+    for theta, names in ((first, ("conv", "kernel")), (second, ("bias", "scale", "w"))):
+        for have, want in zip(both, _updates(plain, theta, names), strict=True):
+            for name in names:
+                np.testing.assert_allclose(have[name], want[name], rtol=1e-6, atol=1e-8)
+    assert not np.allclose(both[0]["kernel"], _updates(plain, second, ("kernel",))[0]["kernel"])
+
+
+def test_separate_kernels_start_from_different_weights():
+    plain, separate = (learned_optim.coordinatewise_lstm(3, 2, separate_kernels=on) for on in (False, True))
+    theta = separate.init(jax.random.key(0))
+    assert sorted(theta) == ["kernels", "rest"]
+    for group in theta.values():
+        assert jax.tree.structure(group) == jax.tree.structure(plain.init(jax.random.key(0)))
+    assert not np.allclose(theta["kernels"]["linear"]["w"], theta["rest"]["linear"]["w"])
+
+
+def test_separate_kernels_are_saved_and_loaded(tmp_path):
+    optimizer = learned_optim.coordinatewise_lstm(3, 1, separate_kernels=True)
+    assert optimizer.spec["separate_kernels"] is True
+    theta = optimizer.init(jax.random.key(0))
+    learned_optim.save(tmp_path / "a.safetensors", optimizer, theta)
+    loaded, loaded_theta = learned_optim.load(tmp_path / "a.safetensors")
+    assert loaded.spec == optimizer.spec
+    jax.tree.map(np.testing.assert_array_equal, loaded_theta, theta)
+
+
+def test_a_theta_for_one_network_does_not_fit_two():
+    plain, separate = (learned_optim.coordinatewise_lstm(3, 2, separate_kernels=on) for on in (False, True))
+    with pytest.raises(ValueError, match="theta must come from the init"):
+        separate.transform(plain.init(jax.random.key(0)))
+
+
 def test_state_holds_hidden_and_cell_of_each_layer_for_each_coordinate():
     optimizer = learned_optim.coordinatewise_lstm(5, 3)
     state = optimizer.transform(_to_float32(_theta(5, 3))).init({"w": jnp.ones((2, 3))})

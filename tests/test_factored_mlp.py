@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import learned_optim
@@ -125,6 +126,49 @@ def test_multipliers_scale_direction_and_log_step():
     tx = learned_optim.factored_mlp((4,), step_multiplier=0.1, magnitude_multiplier=0.5).transform(_float32(theta))
     (updates,), _ = _run(tx, jnp.ones((2, 3)), [jnp.ones((2, 3))])
     np.testing.assert_allclose(updates, np.full((2, 3), -0.1 * 2 * np.exp(0.5 * 3)), rtol=1e-6)
+
+
+def test_mup_divides_updates_by_fan_in():
+    """The same theta with and without: fan_in is 3 for a matrix [3, 5] and 30 for a kernel [3, 2, 5, 4]."""
+    theta, fan_ins = _float32(_theta((4, 4))), {"bias": 1, "kernel": 30, "scale": 1, "w": 3}
+    grads = [_float32(_tree(seed)) for seed in (2, 3)]
+    made = {}
+    for mup in (False, True):
+        update_fn = jax.jit((tx := learned_optim.factored_mlp(mup=mup).transform(theta)).update)
+        params, made[mup] = _float32(_tree(1)), []
+        state = tx.init(params)
+        for grad in grads:
+            updates, state = update_fn(grad, state, params)
+            made[mup].append(updates)
+    for plain, scaled in zip(made[False], made[True], strict=True):
+        for name, fan_in in fan_ins.items():
+            np.testing.assert_allclose(scaled[name], plain[name] / fan_in, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 3), (64, 3), (64, 64), (2, 2, 16, 3)])
+def test_mup_moves_the_outputs_of_a_layer_equally_at_every_width(shape):
+    """With inputs of 1 and a network of constant output, outputs move by -1e-3 d exp(1e-3 a)."""
+    theta = jax.tree.map(np.zeros_like, _theta((4,)))
+    theta["linear_1"]["b"] = np.array([2.0, 3.0])
+    tx = learned_optim.factored_mlp((4,), mup=True).transform(_float32(theta))
+    (updates,), _ = _run(tx, jnp.ones(shape), [jnp.ones(shape)])
+    moved = np.sum(updates, axis=tuple(range(len(shape) - 1)))
+    np.testing.assert_allclose(moved, np.full(shape[-1], -1e-3 * 2 * np.exp(1e-3 * 3)), rtol=1e-5)
+
+
+def test_mup_for_some_layers_only():
+    theta, params, grads = _float32(_theta((4, 4))), _float32(_tree(1)), _float32(_tree(2))
+    scaled, plain = (learned_optim.factored_mlp(mup=mup).transform(theta) for mup in (True, False))
+    labels = {"bias": "plain", "kernel": "plain", "scale": "plain", "w": "mup"}
+    (updates,), _ = _run(optax.multi_transform({"plain": plain, "mup": scaled}, labels), params, [grads])
+    (all_plain,), _ = _run(plain, params, [grads])
+    np.testing.assert_allclose(updates["kernel"], all_plain["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(updates["w"], all_plain["w"] / 3, rtol=1e-6)
+
+
+def test_mup_is_in_the_spec_when_set():
+    assert learned_optim.factored_mlp(mup=True).spec == {**learned_optim.factored_mlp().spec, "mup": True}
+    assert learned_optim.optimizers.build(learned_optim.factored_mlp(mup=True).spec).spec["mup"] is True
 
 
 def test_defaults_are_the_paper_s():

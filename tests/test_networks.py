@@ -49,9 +49,9 @@ def test_blocks_change_nothing(shape):
     arrays = [random.standard_normal(shape), random.standard_normal((1,) * (len(shape) - 1) + shape[-1:])]
     if len(shape) > 1:
         arrays.append(random.standard_normal((*shape[:-1], 1)))
-    function = lambda *x: (sum(x), x[0] * x[-1])
-    made = jax.jit(lambda *x: networks.in_blocks(function, x, (17,)))(*_float32(arrays))
-    for have, want in zip(made, function(*_float32(arrays)), strict=True):
+    function = lambda x: (sum(x), x[0] * x[-1])
+    made = jax.jit(lambda x: networks.in_blocks(function, x, 17))(_float32(arrays))
+    for have, want in zip(made, function(_float32(arrays)), strict=True):
         np.testing.assert_array_equal(have, want)
 
 
@@ -59,9 +59,9 @@ def test_blocks_bound_the_memory_of_a_wide_network():
     """Two layers of 32 for 2 ** 20 coordinates would take 268 MB at once; a block takes 8 MB."""
     network = networks.per_parameter_mlp((32, 32), 1)
     theta = _random_theta(network, [jnp.zeros(())] * 2, jnp.ones(2), jnp.zeros(1))
-    apply = lambda *x: tuple(network.apply(theta, x, jnp.ones(2), jnp.zeros(1)))
+    apply = lambda x: network.apply(theta, x, jnp.ones(2), jnp.zeros(1))
     x = jax.ShapeDtypeStruct((1 << 20,), jnp.float32)
-    compiled = jax.jit(lambda *x: networks.in_blocks(apply, x, (32, 32))).lower(x, x).compile()
+    compiled = jax.jit(lambda x: networks.in_blocks(apply, x, 32)).lower([x, x]).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 2e7
 
 

@@ -100,7 +100,9 @@ def test_init_gives_float32_that_depend_on_the_key_alone(optimizer):
     first, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
     assert _dtypes(first) == {"float32"}
     _equal(first, again)
-    assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True))
+    # Networks are drawn at random. Architectures that learn nothing but hyperparameters start from given values.
+    if any(leaf.ndim > 1 for leaf in jax.tree.leaves(first)):
+        assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True))
 
 
 def test_spec_is_json_and_builds_the_same_optimizer(optimizer, theta, tx):
@@ -246,7 +248,7 @@ def test_map_params_finds_the_slots(tx):
     mapped = optax.tree.map_params(tx, fits, state, PARAMS, transform_non_params=lambda leaf: "other")
     found = jax.tree.leaves(mapped)
     assert len(found) == len(jax.tree.leaves(state))
-    assert set(found) <= {True, "other"} and found.count(True) >= len(PARAMS)
+    assert set(found) <= {True, "other"} and found.count(True) >= len(PARAMS) * len(state.slots)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-20, 1e-10, 1e10, 1e20])
@@ -383,7 +385,7 @@ def test_parameters_that_are_not_real_floats_are_an_error(tx, dtype):
 
 
 def test_theta_of_other_sizes_or_another_architecture_is_an_error(optimizer, theta):
-    doubled = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), theta)
+    doubled = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), theta)
     others = [goldens.fixed_theta(other) for other in OPTIMIZERS.values() if other is not optimizer]
     for wrong in (doubled, {}, *others):
         with pytest.raises(ValueError, match=rf"theta must come from the init of this '{optimizer.spec['kind']}'"):

@@ -10,7 +10,13 @@ from learned_optim.optimizers.adam_residual import adam_residual
 from learned_optim.optimizers.celo2 import celo2
 from learned_optim.optimizers.coordinatewise_lstm import coordinatewise_lstm
 from learned_optim.optimizers.factored_mlp import factored_mlp
+from learned_optim.optimizers.learned_adam import learned_adam
+from learned_optim.optimizers.learned_momentum import learned_momentum
+from learned_optim.optimizers.learned_schedule import learned_schedule
+from learned_optim.optimizers.learned_sgd import learned_sgd
 from learned_optim.optimizers.mlp import mlp
+from learned_optim.optimizers.rnnprop import rnnprop
+from learned_optim.optimizers.star import star
 
 KINDS = {name: constructor for name, constructor in list(globals().items()) if inspect.isfunction(constructor)}
 

@@ -91,11 +91,16 @@ def celo2(
                 direction, slots = _adam(grad, slots, step)
                 return -step_size * vector_step_multiplier * direction, slots
             slots, grad_square = factored_features.accumulate(grad, slots, DECAYS)
-            inputs, mean_squares = factored_features.inputs(
+            observed, mean_squares = factored_features.observe(
                 grad, param, slots, grad_square, extended=True, epsilon=EPSILON
             )
             scales = jax.lax.rsqrt(1e-5 + mean_squares)
-            (direction,) = network.apply(theta, inputs, scales, jnp.zeros((0,), jnp.float32))
+
+            def direction_of(observed):
+                inputs = factored_features.inputs(observed, extended=True)
+                return network.apply(theta, inputs, scales, jnp.zeros((0,), jnp.float32))[0]
+
+            direction = networks.in_blocks(direction_of, observed, max(hidden_sizes))
             if newton_schulz_steps and param.ndim > 1:
                 direction = _orthogonalize(direction, newton_schulz_steps)
             return -step_size * direction * jax.lax.rsqrt(1e-12 + features.mean_square(direction)), slots

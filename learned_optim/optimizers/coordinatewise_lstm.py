@@ -4,11 +4,14 @@ Andrychowicz, Denil, Gomez, Hoffman, Pfau, Schaul, Shillingford, de Freitas 2016
 descent by gradient descent", https://arxiv.org/abs/1606.04474
 
 Deviations: the gradient preprocessing is the paper's (p = 10), not that of its released code (5, with clamping), and
-so is the output scale of 0.1 (released code 0.01). One network serves all tensors.
+so is the output scale of 0.1 (released code 0.01). One network serves all tensors unless `separate_kernels` is set; the
+paper has two in its CIFAR-10 experiment, one for convolutional and one for fully connected layers, and tells these by
+their place in the model. Here the rank decides, so the bias of a convolution goes with the rest.
 """
 
 import operator
 
+import jax
 import jax.numpy as jnp
 
 from learned_optim import features
@@ -19,10 +22,16 @@ from learned_optim.base import per_tensor
 from learned_optim.base import zeros
 
 FEATURE_VERSION = 1
+_GROUPS = ("kernels", "rest")
 
 
 def coordinatewise_lstm(
-    hidden_size: int = 20, num_layers: int = 2, *, output_scale: float = 0.1, preprocess_p: float = 10.0
+    hidden_size: int = 20,
+    num_layers: int = 2,
+    *,
+    output_scale: float = 0.1,
+    preprocess_p: float = 10.0,
+    separate_kernels: bool = False,
 ) -> LearnedOptimizer:
     r"""Builds the coordinatewise LSTM optimizer.
 
@@ -35,6 +44,8 @@ def coordinatewise_lstm(
       num_layers: number of LSTM layers.
       output_scale: factor on the network's output, in units of the parameters.
       preprocess_p: gradients below exp(-p) in magnitude are passed on linearly.
+      separate_kernels: whether tensors of three dimensions or more, the kernels of convolutions, have a network of
+        their own, as in the paper's CIFAR-10 experiment. Theta then holds two networks, "kernels" and "rest".
 
     Returns:
       A `LearnedOptimizer`. `num_steps` is accepted and not used. State: `2 * num_layers * hidden_size` float32 numbers
@@ -62,15 +73,21 @@ def coordinatewise_lstm(
 
     def init(key):
         state = (jnp.zeros((1, hidden_size), jnp.float32),) * num_slots
-        return network.init(key, jnp.zeros((1, 2), jnp.float32), state)
+        draw = lambda key: network.init(key, jnp.zeros((1, 2), jnp.float32), state)
+        if not separate_kernels:
+            return draw(key)
+        return {group: draw(key) for group, key in zip(_GROUPS, jax.random.split(key), strict=True)}
 
     def rule(theta, horizon):
         del horizon
 
         def update(grad, param, slots, step):
             del param, step
-            inputs = jnp.stack([x.ravel() for x in features.log_sign(grad, preprocess_p)], axis=-1)
-            output, rows = network.apply(theta, inputs, tuple(slot.reshape(-1, hidden_size) for slot in slots))
+            weights = theta[_GROUPS[0] if grad.ndim > 2 else _GROUPS[1]] if separate_kernels else theta
+            inputs = [x.reshape(-1, 1) for x in features.log_sign(grad, preprocess_p)]
+            state = [slot.reshape(-1, hidden_size) for slot in slots]
+            advance = lambda arrays: network.apply(weights, jnp.concatenate(arrays[0], axis=1), tuple(arrays[1]))
+            output, rows = networks.in_blocks(advance, (inputs, state), 4 * hidden_size)
             slots = tuple(row.reshape(*grad.shape, hidden_size) for row in rows)
             return output_scale * output.reshape(grad.shape), slots
 
@@ -87,4 +104,6 @@ def coordinatewise_lstm(
         "output_scale": output_scale,
         "preprocess_p": preprocess_p,
     }
+    if separate_kernels:  # left out otherwise, so that files saved before the option existed and after it are the same
+        spec["separate_kernels"] = True
     return define(spec, init, rule)

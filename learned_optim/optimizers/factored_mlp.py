@@ -11,13 +11,23 @@ Features, their order and all epsilons are those of the authors' released code. 
 - The released code adds 1e-30 to squared gradients. Its other epsilons swallow that, so it is left out.
 - The 11 time features, which all coordinates share, enter the first layer as a bias, and the normalising factors of
   the others multiply its weights; the function computed is the same.
+
+The option `mup` is the parametrisation of Thérien, Joseph, Knyazev, Oyallon, Rish, Belilovsky 2024, "μLO:
+Compute-Efficient Meta-Generalization of Learned Optimizers", https://arxiv.org/abs/2406.00153: updates of hidden
+weights are multiplied by 1 / fan_in. In the authors' released code the optimizer's own network is the one above, with
+no layer that starts at zero, and so it is here. Deviation:
+- The released code is told by the model which weights are hidden. A transformation sees shapes only, so here every
+  tensor of two dimensions or more counts as hidden, with all its dimensions but the last as fan_in. For the weights of
+  an input layer, whose fan_in is not a width, that is a constant factor, which changes nothing in how updates scale
+  with width. For those of an output layer it is the rule of Yang et al. 2022 (table 3,
+  https://arxiv.org/abs/2203.03466), for models that do not multiply their output by 1 / fan_in themselves.
 """
 
 from collections.abc import Sequence
+import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from learned_optim import factored_features
 from learned_optim import features
@@ -27,7 +37,6 @@ from learned_optim.base import define
 from learned_optim.base import per_tensor
 
 FEATURE_VERSION = 1
-_DECAYS = factored_features.DECAYS._asdict()
 
 
 def factored_mlp(
@@ -35,6 +44,7 @@ def factored_mlp(
     *,
     step_multiplier: float = 1e-3,
     magnitude_multiplier: float = 1e-3,
+    mup: bool = False,
 ) -> LearnedOptimizer:
     r"""Builds the per-parameter MLP optimizer with factored second moments and 39 input features.
 
@@ -50,6 +60,11 @@ def factored_mlp(
       hidden_sizes: widths of the hidden ReLU layers. The paper's network is (4, 4).
       step_multiplier: scale of the direction output, in units of the parameters.
       magnitude_multiplier: scale of the log step size output.
+      mup: whether updates of tensors of two dimensions or more are multiplied by 1 / fan_in, the product of all
+        dimensions but the last, so that one theta suits models of every width. Meta-train with the same setting, and
+        with a larger step_multiplier (1e-2 in the μLO paper's code, with hidden layers of 32), on models initialised in
+        the maximal update parametrisation. Theta has the same structure with and without: where embeddings, input or
+        output layers should not be scaled, give both transformations to `optax.multi_transform`.
 
     Returns:
       A `LearnedOptimizer`. Its theta holds the network's weights and, under "decays", an offset δ for each decay β,
@@ -71,28 +86,34 @@ def factored_mlp(
     References:
       Metz et al. 2022, https://arxiv.org/abs/2203.11860
       Shazeer and Stern 2018 (Adafactor), https://arxiv.org/abs/1804.04235
+      Thérien et al. 2024 (the option mup), https://arxiv.org/abs/2406.00153
     """
     hidden_sizes = networks.check_sizes(hidden_sizes)
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2)
 
     def init(key):
         inputs = [jnp.zeros((), jnp.float32)] * factored_features.NUM_FEATURES
+        scales = jnp.ones((factored_features.NUM_FEATURES,), jnp.float32)
         shared = jnp.zeros((len(features.TIME_SCALES),), jnp.float32)
-        scales = jnp.ones((len(inputs),), jnp.float32)
-        offsets = {name: jnp.zeros((len(decays),), jnp.float32) for name, decays in _DECAYS.items()}
-        return {"decays": offsets, **network.init(key, inputs, scales, shared)}
+        return {"decays": factored_features.decay_offsets(), **network.init(key, inputs, scales, shared)}
 
     def rule(theta, horizon):
         del horizon
         weights = {name: layer for name, layer in theta.items() if name != "decays"}
-        decays = _decays(theta["decays"])
+        decays = factored_features.moved_decays(theta["decays"])
 
         def update(grad, param, slots, step):
             slots, grad_square = factored_features.accumulate(grad, slots, decays)
-            inputs, mean_squares = factored_features.inputs(grad, param, slots, grad_square)
+            observed, mean_squares = factored_features.observe(grad, param, slots, grad_square)
             scales = jax.lax.rsqrt(1e-5 + mean_squares)
-            direction, magnitude = network.apply(weights, inputs, scales, features.tanh_time(step))
-            return -step_multiplier * direction * jnp.exp(magnitude_multiplier * magnitude), slots
+            scale = step_multiplier / _fan_in(grad.shape) if mup else step_multiplier
+
+            def step_of(observed):
+                inputs = factored_features.inputs(observed)
+                direction, magnitude = network.apply(weights, inputs, scales, features.tanh_time(step))
+                return -scale * direction * jnp.exp(magnitude_multiplier * magnitude)
+
+            return networks.in_blocks(step_of, observed, max(hidden_sizes)), slots
 
         return per_tensor(factored_features.SLOTS, update)
 
@@ -103,12 +124,11 @@ def factored_mlp(
         "step_multiplier": step_multiplier,
         "magnitude_multiplier": magnitude_multiplier,
     }
+    if mup:  # left out otherwise, so that files saved before the option existed and after it are the same
+        spec["mup"] = True
     return define(spec, init, rule)
 
 
-def _decays(offsets):
-    def moved(initial, offset):
-        log_mixing = np.log1p(-np.asarray(initial)).astype(np.float32)
-        return jnp.clip(1.0 - jnp.exp(log_mixing + 10.0 * offset), 0.0, 1.0)
-
-    return factored_features.Decays(**{name: moved(beta, offsets[name]) for name, beta in _DECAYS.items()})
+def _fan_in(shape):
+    """The number of inputs of a weight's outputs, 1 for biases and scales."""
+    return math.prod(shape[:-1]) if len(shape) > 1 else 1

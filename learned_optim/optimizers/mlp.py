@@ -77,12 +77,11 @@ def mlp(
             inputs = (grad, param, *slots)
             scales = jax.lax.rsqrt(1e-5 + jnp.stack([features.mean_square(x) for x in inputs]))
 
-            def step_of(*inputs):
+            def step_of(inputs):
                 direction, magnitude = network.apply(theta, inputs, scales, features.tanh_time(step))
-                return (-step_multiplier * direction * jnp.exp(magnitude_multiplier * magnitude),)
+                return -step_multiplier * direction * jnp.exp(magnitude_multiplier * magnitude)
 
-            (new,) = networks.in_blocks(step_of, inputs, hidden_sizes)
-            return new, slots
+            return networks.in_blocks(step_of, inputs, max(hidden_sizes)), slots
 
         return per_tensor([momentum] * len(DECAYS), update)
 

@@ -1,0 +1,73 @@
+"""Hyperparameters of ordinary optimizers as unconstrained numbers, for the architectures that learn just these.
+
+A learning rate or an epsilon is its logarithm in theta, and a decay β is log(1 - β): an outer step of δ changes a rate,
+an epsilon and a horizon 1 / (1 - β) of averaging by the factor e^±δ, whatever their size.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import math
+
+import jax
+import jax.numpy as jnp
+
+from learned_optim import features
+from learned_optim.base import momentum
+from learned_optim.base import zeros
+
+ADAM_SLOTS = (momentum, zeros)
+
+_LOG_MIN_MIXING = math.log(1e-7)  # 1 - β of the largest decay that float32 tells from 1
+_MAX_MIXING = 1.0 - 1e-6  # where its logarithm is taken
+_MIN_MOMENT = 1e-36  # keeps the derivative of √v finite, and the quotient where epsilon vanishes
+
+
+def positive(name: str, value: float) -> float:
+    """Returns the value of the constructor argument `name` as a float, or raises ValueError if it is no such number."""
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"{name} must be a positive finite number, for its logarithm is learned, got {value!r}.")
+    return float(value)
+
+
+def decay(name: str, value: float) -> float:
+    """Returns a decay as a float, or raises ValueError if it is not in [0, 1)."""
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name} must be at least 0 and below 1, for log(1 - {name}) is learned, got {value!r}.")
+    return float(value)
+
+
+def logs(values: Mapping[str, float]) -> dict[str, jax.Array]:
+    """The logarithms of positive numbers as float32 scalars, each named `log_` and its name."""
+    return {f"log_{name}": jnp.asarray(math.log(value), jnp.float32) for name, value in values.items()}
+
+
+def mixing(log_one_minus_decay: jax.Array) -> jax.Array:
+    """1 - β from log(1 - β), which counts as at least log 1e-7 and at most 0."""
+    return jnp.exp(jnp.clip(log_one_minus_decay, _LOG_MIN_MIXING, 0.0))
+
+
+def adam_logs(b1: float, b2: float, epsilon: float) -> dict[str, jax.Array]:
+    """The part of theta that `adam_direction` needs."""
+    return logs({"one_minus_b1": 1.0 - b1, "one_minus_b2": 1.0 - b2, "epsilon": epsilon})
+
+
+def adam_direction(
+    theta: Mapping[str, jax.Array], grad: jax.Array, slots: Sequence[jax.Array], step: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Adam's direction of ascent m̂ / (√v̂ + ε), and the moments m and v after this gradient.
+
+    Source: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980. A gradient counts as ±1e15 at most, so that v stays
+    finite, and v̂ as 1e-36 at least.
+    """
+    first_mixing, second_mixing = mixing(theta["log_one_minus_b1"]), mixing(theta["log_one_minus_b2"])
+    limited = jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
+    first = slots[0] + first_mixing * (limited - slots[0])
+    second = slots[1] + second_mixing * (jnp.square(limited) - slots[1])
+    corrected = jnp.maximum(second / _weight(second_mixing, step), _MIN_MOMENT)
+    denominator = jnp.sqrt(corrected) + jnp.exp(theta["log_epsilon"])
+    return first / _weight(first_mixing, step) / denominator, (first, second)
+
+
+def _weight(mixing, step):
+    """1 - β ** (step + 1), the sum of a moving average's weights, without the cancellation of that formula."""
+    return -jnp.expm1((step + 1.0) * jnp.log1p(-jnp.minimum(mixing, _MAX_MIXING)))

@@ -1,0 +1,91 @@
+"""Learned Adam: Adam whose four hyperparameters are the meta-parameters.
+
+The baseline of Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poole, Mordatch, Roberts, Sohl-Dickstein
+2022, "Practical tradeoffs between memory, compute, and performance in learned optimizers",
+https://arxiv.org/abs/2203.11860, and of the authors' released code.
+
+Deviations, all for the sake of finite values in float32:
+- A gradient counts as ±1e15 at most, and the bias-corrected second moment as 1e-36 at least.
+- Decays are at most 1 - 1e-7 and at least 0, whatever theta holds.
+"""
+
+import jax.numpy as jnp
+
+from learned_optim import hyperparameters
+from learned_optim.base import LearnedOptimizer
+from learned_optim.base import define
+from learned_optim.base import per_tensor
+
+FEATURE_VERSION = 1
+
+
+def learned_adam(
+    initial_learning_rate: float = 1e-3,
+    *,
+    initial_b1: float = 0.9,
+    initial_b2: float = 0.999,
+    initial_epsilon: float = 1e-8,
+) -> LearnedOptimizer:
+    r"""Builds Adam with a learned learning rate, learned decays and a learned epsilon.
+
+    .. math:: \Delta p = -e^{\lambda} \frac{\hat m}{\sqrt{\hat v} + e^{\kappa}}, \qquad \beta_i = 1 - e^{\nu_i}
+
+    m̂ and v̂ are the bias-corrected moving averages of g and g², with decays β₁ and β₂.
+
+    Args:
+      initial_learning_rate: what exp(λ) is before meta-training.
+      initial_b1: what β₁ is before meta-training.
+      initial_b2: what β₂ is before meta-training.
+      initial_epsilon: what exp(κ) is before meta-training.
+
+    Returns:
+      A `LearnedOptimizer`. Its theta is λ under "log_learning_rate", ν₁ and ν₂ under "log_one_minus_b1" and
+      "log_one_minus_b2", and κ under "log_epsilon", four scalars; `init` ignores its key. `num_steps` is accepted and
+      not used. State: two copies of the parameters and a step counter. At the same hyperparameters it equals
+      `optax.adam`.
+
+    Raises:
+      ValueError: if the rate or epsilon is not positive and finite, or a decay not in [0, 1).
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> optimizer = learned_adam()
+      >>> tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+      >>> params = jnp.ones(2)
+      >>> updates, state = tx.update(jnp.array([0.5, -4.0]), tx.init(params), params)
+      >>> print(f"{updates[0]:.4f} {updates[1]:.4f}")
+      -0.0010 0.0010
+
+    References:
+      Kingma and Ba 2015, https://arxiv.org/abs/1412.6980
+      Metz et al. 2022, https://arxiv.org/abs/2203.11860
+    """
+    initial_learning_rate = hyperparameters.positive("initial_learning_rate", initial_learning_rate)
+    initial_b1 = hyperparameters.decay("initial_b1", initial_b1)
+    initial_b2 = hyperparameters.decay("initial_b2", initial_b2)
+    initial_epsilon = hyperparameters.positive("initial_epsilon", initial_epsilon)
+
+    def init(key):
+        del key
+        rate = hyperparameters.logs({"learning_rate": initial_learning_rate})
+        return {**rate, **hyperparameters.adam_logs(initial_b1, initial_b2, initial_epsilon)}
+
+    def rule(theta, horizon):
+        del horizon
+
+        def update(grad, param, slots, step):
+            del param
+            direction, slots = hyperparameters.adam_direction(theta, grad, slots, step)
+            return -jnp.exp(theta["log_learning_rate"]) * direction, slots
+
+        return per_tensor(hyperparameters.ADAM_SLOTS, update)
+
+    spec = {
+        "kind": "learned_adam",
+        "feature_version": FEATURE_VERSION,
+        "initial_learning_rate": initial_learning_rate,
+        "initial_b1": initial_b1,
+        "initial_b2": initial_b2,
+        "initial_epsilon": initial_epsilon,
+    }
+    return define(spec, init, rule)

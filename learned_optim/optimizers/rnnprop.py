@@ -1,0 +1,122 @@
+"""RNNprop: a recurrent network, shared by all coordinates, on gradients and momenta in Adam's units.
+
+Lv, Jiang, Li 2017, "Learning Gradient Descent: Better Generalization and Longer Horizons",
+https://arxiv.org/abs/1703.03578
+
+Sizes, decays (.95), epsilon, the order of the inputs and the ELU layer before the LSTM are those of the authors'
+released code. Deviations:
+- A gradient counts as ±1e15 at most, and v̂ as 1e-36 at least, so that values and derivatives stay finite in float32.
+- Weights are drawn at a scale of 1 / √inputs, as everywhere in this library (released code 0.1).
+- The paper's random scaling of parameters and its added convex functions belong to meta-training, not to this file.
+"""
+
+import math
+import operator
+
+import jax
+import jax.numpy as jnp
+
+from learned_optim import features
+from learned_optim import networks
+from learned_optim.base import LearnedOptimizer
+from learned_optim.base import define
+from learned_optim.base import momentum
+from learned_optim.base import per_tensor
+from learned_optim.base import zeros
+
+FEATURE_VERSION = 1
+EPSILON = 1e-8
+_MIN_MOMENT = 1e-36
+
+
+def rnnprop(
+    hidden_size: int = 20, num_layers: int = 2, *, output_scale: float = 0.1, b1: float = 0.95, b2: float = 0.95
+) -> LearnedOptimizer:
+    r"""Builds the RNNprop optimizer.
+
+    .. math::
+      \Delta p_t = -0.1 \tanh(o_t), \qquad (o_t, h_{t+1}) = \mathrm{LSTM}(\mathrm{elu}(W x_t + b), h_t), \qquad
+      x_t = \frac{(g_t, \hat m_t)}{\sqrt{\hat v_t} + 10^{-8}}
+
+    m̂ and v̂ are Adam's bias-corrected moments, with decays b1 and b2.
+
+    Args:
+      hidden_size: units in each LSTM layer, and in the layer before them.
+      num_layers: number of LSTM layers.
+      output_scale: the largest step, in units of the parameters.
+      b1: decay of the average of gradients.
+      b2: decay of the average of squared gradients.
+
+    Returns:
+      A `LearnedOptimizer`. `num_steps` is accepted and not used. State: `2 + 2 * num_layers * hidden_size` float32
+      numbers a coordinate (82 at the default sizes) and a step counter. The scale of the gradients does not matter
+      from 1e-6 to 1e14.
+
+    Raises:
+      ValueError: if a size is below 1, or a decay not in [0, 1).
+      TypeError: if a size is not a whole number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> optimizer = rnnprop()
+      >>> tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+      >>> params = jnp.ones(3)
+      >>> updates, state = tx.update(params, tx.init(params), params)
+      >>> bool(jnp.all(jnp.abs(updates) < 0.1))
+      True
+
+    References:
+      Lv et al. 2017, https://arxiv.org/abs/1703.03578
+    """
+    hidden_size, num_layers = operator.index(hidden_size), operator.index(num_layers)
+    if hidden_size < 1 or num_layers < 1:
+        raise ValueError(f"hidden_size and num_layers must be at least 1, got {hidden_size} and {num_layers}.")
+    if not (0.0 <= b1 < 1.0 and 0.0 <= b2 < 1.0):
+        raise ValueError(f"b1 and b2 must be at least 0 and below 1, such as 0.95, got {b1} and {b2}.")
+    network = networks.coordinatewise_lstm(hidden_size, num_layers)
+    num_states = 2 * num_layers  # hidden and cell of each layer
+
+    def init(key):
+        input_key, network_key = jax.random.split(key)
+        w = jax.random.truncated_normal(input_key, -2.0, 2.0, (2, hidden_size), jnp.float32) / math.sqrt(2.0)
+        state = (jnp.zeros((1, hidden_size), jnp.float32),) * num_states
+        weights = network.init(network_key, jnp.zeros((1, hidden_size), jnp.float32), state)
+        return {"inputs": {"b": jnp.zeros((hidden_size,), jnp.float32), "w": w}, **weights}
+
+    def rule(theta, horizon):
+        del horizon
+        weights = {name: layer for name, layer in theta.items() if name != "inputs"}
+
+        def update(grad, param, slots, step):
+            del param
+            limited = jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
+            (first,) = features.momenta(limited, slots[:1], (b1,))
+            second = features.second_moment(limited, slots[1], b2)
+            corrected = jnp.maximum(second / (1.0 - b2 ** (step + 1.0)), _MIN_MOMENT)
+            unit = 1.0 / (jnp.sqrt(corrected) + EPSILON)
+            inputs = [x.reshape(-1, 1) for x in (limited * unit, first / (1.0 - b1 ** (step + 1.0)) * unit)]
+            state = [slot.reshape(-1, hidden_size) for slot in slots[2:]]
+
+            def advance(arrays):
+                hidden = jax.nn.elu(jnp.concatenate(arrays[0], axis=1) @ theta["inputs"]["w"] + theta["inputs"]["b"])
+                return network.apply(weights, hidden, tuple(arrays[1]))
+
+            output, rows = networks.in_blocks(advance, (inputs, state), 4 * hidden_size)
+            states = tuple(row.reshape(*grad.shape, hidden_size) for row in rows)
+            return -output_scale * jnp.tanh(output).reshape(grad.shape), (first, second, *states)
+
+        def slot(param):
+            return jnp.broadcast_to(zeros(param)[..., None], (*param.shape, hidden_size))
+
+        return per_tensor([momentum, zeros] + [slot] * num_states, update)
+
+    spec = {
+        "kind": "rnnprop",
+        "feature_version": FEATURE_VERSION,
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+        "output_scale": output_scale,
+        "b1": b1,
+        "b2": b2,
+    }
+    return define(spec, init, rule)
