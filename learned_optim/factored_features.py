@@ -10,8 +10,9 @@ F(g), r, c, 1/√r, 1/√c, F(m), each divided by its root mean square over the 
 dimensions have moving averages of g² in place of r and c, and F(x) = x/√v.
 
 No feature is ever in memory as a whole: `inputs` gives expressions that XLA fuses into the loop that uses them, and
-`observe` their mean squares before that. What two sums over a tensor have in common, or such a sum and the loop that makes the update,
-XLA would keep in memory. So some products are computed twice, in another order each time: a multiplication costs less.
+`observe` gives their mean squares before that. What two sums over a tensor have in common, or such a sum and the loop
+that makes the update, XLA would keep in memory: hence products that are computed twice, in another order or with
+another sign each time, for a multiplication costs less.
 """
 
 from collections.abc import Mapping

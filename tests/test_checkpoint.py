@@ -231,7 +231,7 @@ def _save_with_spec(path, **changes):
     ("changes", "message"),
     [
         ({"kind": ["mlp"]}, "a spec must be a dict with a string 'kind'"),
-        ({"kind": "newton"}, r"spec\['kind'\] must be one of \['coordinatewise_lstm', 'mlp'.*got 'newton'.*upgrade"),
+        ({"kind": "newton"}, r"spec\['kind'\] must be one of \['adam_residual', .*'mlp'.*got 'newton'.*upgrade"),
         ({"feature_version": 99}, r"spec\['feature_version'\] of 'mlp' must be \d+, got 99: install the version"),
         ({"feature_version": None}, r"spec\['feature_version'\] of 'mlp' must be \d+, got None"),
         ({"depth": 3}, "the spec does not fit the architecture 'mlp'.*depth"),
