@@ -14,7 +14,10 @@ FORBIDDEN |= {"tensorflow", "tensorflow_datasets"}
 def _packages_after(statement, folder):
     """Top-level packages outside of the standard library that a fresh process holds after an import."""
     # Haiku loads Flax by itself where it is installed, as it is for the tests, and Flax loads half of the world.
-    code = f"import sys\nsys.modules['flax'] = None\n{statement}\nimport json\ndel sys.modules['flax']\nprint(json.dumps([name.partition('.')[0] for name in sys.modules]))"
+    code = (
+        f"import sys\nsys.modules['flax'] = None\n{statement}\nimport json\ndel sys.modules['flax']\n"
+        "print(json.dumps([name.partition('.')[0] for name in sys.modules]))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
     return set(json.loads(result.stdout)) - set(sys.stdlib_module_names) - {"__main__"}
 
