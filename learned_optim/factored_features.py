@@ -15,6 +15,7 @@ XLA would keep in memory. So some products are computed twice, in another order 
 """
 
 from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 
 import jax
@@ -25,6 +26,8 @@ from learned_optim.base import momentum
 from learned_optim.base import zeros
 
 NUM_FEATURES = 28
+NUM_EXTENDED_FEATURES = 30
+MAX_RELATIVE_GRADIENT = 1000.0
 
 
 class Decays(NamedTuple):
@@ -122,6 +125,31 @@ def inputs(
         arrays += [clipped, grad * rsqrt]
         mean_squares += [features.mean_square(clipped), _quotient_square(grad, rsqrt)]
     return arrays, jnp.stack(mean_squares)
+
+
+def relative_step(
+    network: Any, theta: Any, grad: jax.Array, param: jax.Array, slots: Sequence[jax.Array]
+) -> tuple[jax.Array, jax.Array, jax.Array, tuple[jax.Array, ...]]:
+    """What VeLO and Celo have in common: a network on the 30 normalised features, and the size of the tensor.
+
+    Gradients count as ±1000 at most.
+
+    Returns:
+      The network's two outputs (direction and log magnitude, in the tensor's shape), the root mean square of the
+      parameter (1e-9 is added to its square), and the slots.
+    """
+    grad = jnp.clip(grad, -MAX_RELATIVE_GRADIENT, MAX_RELATIVE_GRADIENT)
+    slots, grad_square = accumulate(grad, slots)
+    arrays, mean_squares = inputs(grad, param, slots, grad_square, extended=True)
+    none = jnp.zeros((0,), jnp.float32)
+    direction, magnitude = network.apply(theta, arrays, jax.lax.rsqrt(1e-5 + mean_squares), none)
+    return direction, magnitude, jnp.sqrt(mean_squares[1] + 1e-9), slots
+
+
+def init_relative(network: Any, key: jax.Array) -> Any:
+    """Initial theta of a network for `relative_step`."""
+    arrays = [jnp.zeros((), jnp.float32)] * NUM_EXTENDED_FEATURES
+    return network.init(key, arrays, jnp.ones((NUM_EXTENDED_FEATURES,), jnp.float32), jnp.zeros((0,), jnp.float32))
 
 
 def _reduced(param, axes):

@@ -7,6 +7,7 @@ from learned_optim.base import LearnedOptimizer
 
 # One line per architecture, in alphabetical order: its constructor, which bears the name of its file and its kind.
 from learned_optim.optimizers.adam_residual import adam_residual
+from learned_optim.optimizers.celo import celo
 from learned_optim.optimizers.coordinatewise_lstm import coordinatewise_lstm
 from learned_optim.optimizers.factored_mlp import factored_mlp
 from learned_optim.optimizers.mlp import mlp
