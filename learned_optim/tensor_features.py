@@ -1,10 +1,17 @@
 """Features of a whole run or of a whole tensor, which a recurrent network turns into controls of per-parameter rules.
 
 `schedule` is what VeLO and Celo have in common: progress through the run, and how the loss has moved on time scales
-from 10 steps to the whole run. Both need the number of steps; learned constants stand in for what is not known.
+from 10 steps to the whole run.
 
 Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poole, Mordatch, Roberts, Sohl-Dickstein 2022, "VeLO:
 Training Versatile Learned Optimizers by Scaling Up", https://arxiv.org/abs/2211.09760
+
+Features are those of the authors' released code. Deviations:
+- Where the number of steps or the loss is not known, learned constants stand in for the features that need them; the
+  released code needs both. The time scales of the averages of the loss depend on the number of steps.
+- The bound on the loss uses averages that are bias-corrected by the number of losses that they hold; the released code
+  takes one more.
+- The loss counts as ±1e30 at most, so that features stay finite.
 """
 
 from typing import Any
@@ -25,8 +32,8 @@ class LossAverages(NamedTuple):
     """Moving averages of the loss on ten time scales."""
 
     count: jax.Array  # float32[], losses seen so far
-    mean: jax.Array  # float32[10], not bias-corrected
-    lowest: jax.Array  # float32[10], lowest values of the bias-corrected means
+    mean: jax.Array  # float32[10], bias-corrected means
+    lowest: jax.Array  # float32[10], their lowest values
 
 
 class LSTMState(NamedTuple):
@@ -58,6 +65,16 @@ def init_lstm_state(size: int) -> dict[str, jax.Array]:
 def first_lstm_state(theta: Any, num_rows: int) -> LSTMState:
     """The state at the first step, of what `init_lstm_state` gave."""
     return LSTMState(*(jnp.broadcast_to(theta[name], (num_rows, *theta[name].shape)) for name in LSTMState._fields))
+
+
+def log_magnitude(x: jax.Array) -> jax.Array:
+    """`log(1e-8 + |x|)`, clipped to ±5."""
+    return jnp.clip(jnp.log(1e-8 + jnp.abs(x)), -5.0, 5.0)
+
+
+def without_nan(x: jax.Array) -> jax.Array:
+    """NaN becomes 0, in inputs of a network that mixes tensors: so a NaN stays in the tensor where it arose."""
+    return jnp.where(jnp.isnan(x), 0.0, x)
 
 
 def schedule(
@@ -97,15 +114,12 @@ def _loss_features(loss, averages, num_steps):
     exponents = np.linspace(0.0, 1.0, NUM_LOSS_AVERAGES, dtype=np.float32)
     rates = 0.1 * (num_steps / 10.0) ** -exponents  # one over the time constants
     weight = lambda count: -jnp.expm1(-count * rates)  # of `count` losses in an average: 1 - decay ** count
-    previous = averages.mean / weight(jnp.maximum(averages.count, 1.0))
     loss = jnp.clip(loss, -MAX_LOSS, MAX_LOSS)
-    loss = jnp.where(averages.count > 0.0, jnp.minimum(loss, 2.0 * jnp.abs(jnp.max(previous))), loss)
+    loss = jnp.where(averages.count > 0.0, jnp.minimum(loss, 2.0 * jnp.abs(jnp.max(averages.mean))), loss)
     count = averages.count + 1.0
-    mean = averages.mean + weight(1.0) * (loss - averages.mean)
-    corrected = mean / weight(count)
-    lowest = jnp.minimum(averages.lowest, corrected)
-    short, long, low = corrected[:-1], corrected[1:], lowest[:-1]
-    # Without the relative floor a loss that stands still would give quotients of rounding errors.
-    scale = jnp.maximum(jnp.maximum(long - low, 1e-5 * jnp.abs(long)), 1e-8)
-    features = jnp.clip((short - low) / scale - 1.0, -1.0, 1.0)
+    # Not the average and then its correction: their rounding errors would be as large as the differences below.
+    mean = averages.mean + (weight(1.0) / weight(count)) * (loss - averages.mean)
+    lowest = jnp.minimum(averages.lowest, mean)
+    short, long, low = mean[:-1], mean[1:], lowest[:-1]
+    features = jnp.clip((short - low) / jnp.maximum(long - low, 1e-8) - 1.0, -1.0, 1.0)
     return jnp.where(count > 2.0, features, 0.0), LossAverages(count, mean, lowest)

@@ -11,6 +11,7 @@ from learned_optim.optimizers.celo import celo
 from learned_optim.optimizers.coordinatewise_lstm import coordinatewise_lstm
 from learned_optim.optimizers.factored_mlp import factored_mlp
 from learned_optim.optimizers.mlp import mlp
+from learned_optim.optimizers.velo import velo
 
 KINDS = {name: constructor for name, constructor in list(globals().items()) if inspect.isfunction(constructor)}
 

@@ -7,11 +7,7 @@ Features and epsilons are those of the authors' released code. Deviations:
 - The released code runs the recurrent network once for each tensor, on inputs and states that all tensors share. Here
   one row serves them all; the function computed is the same.
 - The layer that mixes tensors is two ReLU layers. In the released code the result of the first is never used.
-- Where num_steps or the loss is not known, learned constants stand in for the features that need them; the released
-  code needs both.
-- Averages of the loss are bias-corrected by the number of losses that they hold (the released code takes one more for
-  the bound on the loss), the loss counts as ±1e30 at most, and the scale of a loss feature is at least 1e-5 of the
-  loss, below which it would be made of rounding errors.
+- Those of the loss features in `learned_optim.tensor_features`.
 - The rule's network has two outputs; the third of the released code is never used.
 - Tensors with fewer than two dimensions have 1e-6 added to v in the feature m/√v of Adafactor (the released code adds
   nothing and divides by zero where a gradient has always been 0).
@@ -83,7 +79,7 @@ def celo(
       ...     {"train": optax.adam(3e-4), "freeze": optax.set_to_zero()}, {"rule": "freeze", "scheduler": "train"})
       >>> tx = optimizer.transform(theta, num_steps=100)
       >>> params = {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}
-      >>> updates, state = tx.update(params, tx.init(params), params, value=1.5)
+      >>> updates, state = jax.jit(tx.update)(params, tx.init(params), params, value=1.5)
       >>> params = optax.apply_updates(params, updates)
 
     References:

@@ -39,8 +39,7 @@ def loss_features(losses, horizon):
         lowest = np.minimum(lowest, average)
     if len(losses) <= 2:
         return np.zeros(9)
-    scale = np.maximum(np.maximum(average[1:] - lowest[:-1], 1e-5 * np.abs(average[1:])), 1e-8)
-    return np.clip((average[:-1] - lowest[:-1]) / scale - 1, -1, 1)
+    return np.clip((average[:-1] - lowest[:-1]) / np.maximum(average[1:] - lowest[:-1], 1e-8) - 1, -1, 1)
 
 
 def progress_features(step, horizon):
