@@ -10,6 +10,7 @@ from learned_optim.optimizers.adam_residual import adam_residual
 from learned_optim.optimizers.celo import celo
 from learned_optim.optimizers.coordinatewise_lstm import coordinatewise_lstm
 from learned_optim.optimizers.factored_mlp import factored_mlp
+from learned_optim.optimizers.hierarchical_mlp import hierarchical_mlp
 from learned_optim.optimizers.mlp import mlp
 from learned_optim.optimizers.velo import velo
 
