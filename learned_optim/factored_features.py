@@ -18,6 +18,7 @@ another sign each time, for a multiplication costs less.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import math
+from typing import Any
 from typing import NamedTuple
 
 import jax
@@ -25,10 +26,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from learned_optim import features
+from learned_optim import networks
 from learned_optim.base import momentum
 from learned_optim.base import zeros
 
 NUM_FEATURES = 28
+NUM_EXTENDED_FEATURES = 30
+MAX_RELATIVE_GRADIENT = 1000.0
 
 
 class Decays(NamedTuple):
@@ -183,6 +187,54 @@ def inputs(observed: Observed, *, extended: bool = False) -> list[jax.Array]:
 
 def _clipped(grad):
     return jnp.clip(grad, -0.1, 0.1)
+
+
+def relative_step(
+    network: Any,
+    theta: Any,
+    grad: jax.Array,
+    param: jax.Array,
+    slots: Sequence[jax.Array],
+    *,
+    multiplier: float | jax.Array,
+    magnitude_multiplier: float,
+    widest: int,
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """What VeLO and Celo have in common: steps of a network on the 30 features, in units of the tensor's size.
+
+    `-multiplier * r(p) * d * exp(magnitude_multiplier * a)` with the network's outputs d and a and the root mean square
+    r(p) of the parameter (1e-9 is added to its square). Gradients count as ±1000 at most.
+
+    Args:
+      network: two outputs, as `networks.per_parameter_mlp` makes it.
+      theta: its weights.
+      grad: the gradient.
+      param: the parameter.
+      slots: `SLOTS`.
+      multiplier: factor on the steps.
+      magnitude_multiplier: scale of the log step size output.
+      widest: width of the network's widest layer.
+
+    Returns:
+      The update and the new slots.
+    """
+    grad = jnp.clip(grad, -MAX_RELATIVE_GRADIENT, MAX_RELATIVE_GRADIENT)
+    slots, grad_square = accumulate(grad, slots)
+    observed, mean_squares = observe(grad, param, slots, grad_square, extended=True)
+    scales, none = jax.lax.rsqrt(1e-5 + mean_squares), jnp.zeros((0,), jnp.float32)
+    scale = -multiplier * jnp.sqrt(mean_squares[1] + 1e-9)
+
+    def step_of(observed):
+        direction, magnitude = network.apply(theta, inputs(observed, extended=True), scales, none)
+        return scale * direction * jnp.exp(magnitude_multiplier * magnitude)
+
+    return networks.in_blocks(step_of, observed, widest), slots
+
+
+def init_relative(network: Any, key: jax.Array) -> Any:
+    """Initial theta of a network for `relative_step`."""
+    arrays = [jnp.zeros((), jnp.float32)] * NUM_EXTENDED_FEATURES
+    return network.init(key, arrays, jnp.ones((NUM_EXTENDED_FEATURES,), jnp.float32), jnp.zeros((0,), jnp.float32))
 
 
 def _reduced(param, axes):

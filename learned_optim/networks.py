@@ -113,6 +113,34 @@ def coordinatewise_lstm(hidden_size: int, num_layers: int) -> hk.Transformed:
     return hk.without_apply_rng(hk.transform(network))
 
 
+def tensor_lstm(hidden_size: int, output_sizes: Sequence[int], *, mixing: bool) -> hk.Transformed:
+    """An LSTM with one row for each tensor, followed by linear outputs.
+
+    Args:
+      hidden_size: units of the LSTM.
+      output_sizes: widths of the outputs.
+      mixing: whether rows learn of each other: a linear map of each row's inputs, plus the maximum over all rows of a
+        network of two ReLU layers, then takes the place of the inputs. It needs at least one row.
+
+    Returns:
+      `apply(theta, inputs, state) -> (outputs, state)` with float32 `inputs` [n, num_inputs], `state` a pair of arrays
+      [n, hidden_size], hidden and cell, and `outputs` a tuple of arrays [n, output size].
+    """
+
+    def network(
+        inputs: jax.Array, state: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, jax.Array]]:
+        if mixing:
+            first = jax.nn.relu(hk.Linear(hidden_size, name="mix_first")(inputs))
+            second = jax.nn.relu(hk.Linear(hidden_size, name="mix_second")(first))
+            inputs = hk.Linear(hidden_size, name="mix_own")(inputs) + jnp.max(second, axis=0, keepdims=True)
+        hidden, current = hk.LSTM(hidden_size, name="lstm")(inputs, hk.LSTMState(*state))
+        outputs = [hk.Linear(size, name=f"output_{i}")(hidden) for i, size in enumerate(output_sizes)]
+        return tuple(outputs), (current.hidden, current.cell)
+
+    return hk.without_apply_rng(hk.transform(network))
+
+
 def in_blocks(function: Callable[[Any], Any], arrays: Any, widest: int) -> Any:
     """`function(arrays)`, in blocks along the longest axis if the network inside has a layer too wide to be unrolled.
 

@@ -118,3 +118,21 @@ def test_coordinatewise_lstm_equals_numpy(num_layers, n):
     np.testing.assert_allclose(output, expected_output, rtol=1e-5, atol=1e-6)
     for have, want in zip(new_state, expected, strict=True):
         np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+def test_tensor_lstm_equals_numpy(mixing):
+    network = networks.tensor_lstm(4, (3, 1), mixing=mixing)
+    random = np.random.RandomState(6)
+    inputs, state = random.standard_normal((5, 2)), [random.standard_normal((5, 4)) for _ in range(2)]
+    theta = _random_theta(network, jnp.zeros((1, 2)), (jnp.zeros((1, 4)),) * 2)
+    outputs, new_state = jax.jit(network.apply)(theta, _float32(inputs), tuple(_float32(state)))
+
+    linear = lambda name, x: x @ np.asarray(theta[name]["w"]) + np.asarray(theta[name]["b"])
+    if mixing:
+        mixed = np.maximum(linear("mix_second", np.maximum(linear("mix_first", inputs), 0)), 0)
+        inputs = linear("mix_own", inputs) + mixed.max(axis=0)
+    hidden, cell = _lstm_step(inputs, *state, theta["lstm/linear"])
+    expected = (linear("output_0", hidden), linear("output_1", hidden), hidden, cell)
+    for have, want in zip((*outputs, *new_state), expected, strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-6)

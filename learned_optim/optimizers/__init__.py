@@ -7,9 +7,11 @@ from learned_optim.base import LearnedOptimizer
 
 # One line per architecture, in alphabetical order: its constructor, which bears the name of its file and its kind.
 from learned_optim.optimizers.adam_residual import adam_residual
+from learned_optim.optimizers.celo import celo
 from learned_optim.optimizers.celo2 import celo2
 from learned_optim.optimizers.coordinatewise_lstm import coordinatewise_lstm
 from learned_optim.optimizers.factored_mlp import factored_mlp
+from learned_optim.optimizers.hierarchical_mlp import hierarchical_mlp
 from learned_optim.optimizers.learned_adam import learned_adam
 from learned_optim.optimizers.learned_momentum import learned_momentum
 from learned_optim.optimizers.learned_schedule import learned_schedule
@@ -17,6 +19,7 @@ from learned_optim.optimizers.learned_sgd import learned_sgd
 from learned_optim.optimizers.mlp import mlp
 from learned_optim.optimizers.rnnprop import rnnprop
 from learned_optim.optimizers.star import star
+from learned_optim.optimizers.velo import velo
 
 KINDS = {name: constructor for name, constructor in list(globals().items()) if inspect.isfunction(constructor)}
 

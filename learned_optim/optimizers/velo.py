@@ -1,0 +1,169 @@
+"""VeLO: a recurrent network sees each tensor's statistics and composes, from a bank, the network that makes its steps.
+
+Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poole, Mordatch, Roberts, Sohl-Dickstein 2022, "VeLO:
+Training Versatile Learned Optimizers by Scaling Up", https://arxiv.org/abs/2211.09760
+
+Features, epsilons and the step are those of the authors' released code. Deviations:
+- The layer that mixes tensors is two ReLU layers. In the released code the result of the first is never used.
+- The variance of v is taken about the mean of v. The released code takes it about the mean of the momenta.
+- The weights of a tensor's network are 100 / 256 times the sum over the bank, weighted by the controls, where the
+  released code has 100 times the mean: the same for the paper's 256 networks, and of the same scale for fewer.
+- Those of the loss features in `learned_optim.tensor_features`.
+- There is no input that says whether the training or the validation loss is the target: 28 tensor features.
+- NaN counts as 0 in the tensor features, so that it does not reach other tensors. Ranks above 4 count as 4; in the
+  released code they have no feature.
+- The banked networks have two outputs; the third of the released code is never used.
+- Tensors with fewer than two dimensions have 1e-6 added to v in the feature m/√v of Adafactor (the released code adds
+  nothing and divides by zero where a gradient has always been 0).
+"""
+
+from collections.abc import Sequence
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_optim import factored_features
+from learned_optim import features
+from learned_optim import networks
+from learned_optim import tensor_features
+from learned_optim.base import LearnedOptimizer
+from learned_optim.base import Rule
+from learned_optim.base import define
+
+FEATURE_VERSION = 1
+MAX_RANK = 4
+NUM_STATISTICS = 5
+NUM_TENSOR_FEATURES = tensor_features.NUM_SCHEDULE_FEATURES + NUM_STATISTICS + MAX_RANK + 1
+_BANK_SCALE = 100.0 / 256.0
+
+
+def velo(
+    hidden_sizes: Sequence[int] = (4, 4),
+    lstm_size: int = 512,
+    num_networks: int = 256,
+    *,
+    step_multiplier: float = 1e-3,
+    magnitude_multiplier: float = 1e-3,
+) -> LearnedOptimizer:
+    r"""Builds the VeLO optimizer.
+
+    .. math::
+      \Delta p = -s \, \lambda_1 \, d \, e^{\lambda_2 a} \, r(p), \qquad
+      (d, a) = \mathrm{MLP}(f; \textstyle\frac{100}{256} \sum_k c_k W_k), \qquad (c, s) = \mathrm{LSTM}(x)
+
+    The inputs f of a coordinate are the 28 features of `factored_mlp` that do not depend on time, the gradient
+    clipped to ±.1, and g/√v, each divided by its root mean square over the tensor; r(p) is the root mean square of
+    the tensor. Gradients count as ±1000 at most.
+
+    The LSTM has one state for each tensor, and layers before it that mix the inputs of all tensors. The inputs x of a
+    tensor are nine features of the progress through the run and nine of the loss
+    (`learned_optim.tensor_features.schedule`), log magnitudes of the variances of the three momenta and of the mean
+    and the variance of v, all before this gradient and in units of r(p), and the number of dimensions above 1, one-hot.
+
+    Args:
+      hidden_sizes: widths of the hidden ReLU layers of the banked networks. The paper's are (4, 4).
+      lstm_size: units of the LSTM.
+      num_networks: networks in the bank.
+      step_multiplier: λ₁, the scale of the direction output.
+      magnitude_multiplier: λ₂, the scale of the log step size output.
+
+    Returns:
+      A `LearnedOptimizer`. Pass `num_steps`, and the loss as `value=` at every step: without the loss a learned
+      constant stands in for each of its features, without `num_steps`, on which the time scales of the loss features
+      depend too, for all 18. State: four float32 copies of the parameters, three rows and three columns of each tensor
+      (of a vector, three more copies and three numbers), 2 * lstm_size numbers of each tensor, 21 numbers and a step
+      counter.
+
+    Raises:
+      ValueError: if hidden_sizes is empty or holds anything but whole numbers from 1 on, or if lstm_size or
+        num_networks is below 1.
+      TypeError: if lstm_size or num_networks is not a whole number.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> optimizer = velo(lstm_size=8, num_networks=4)
+      >>> tx = optimizer.transform(optimizer.init(jax.random.key(0)), num_steps=100)
+      >>> params = {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}
+      >>> updates, state = jax.jit(tx.update)(params, tx.init(params), params, value=1.5)
+      >>> params = optax.apply_updates(params, updates)
+
+    References:
+      Metz et al. 2022, https://arxiv.org/abs/2211.09760
+    """
+    hidden_sizes = networks.check_sizes(hidden_sizes)
+    lstm_size, num_networks = operator.index(lstm_size), operator.index(num_networks)
+    if lstm_size < 1 or num_networks < 1:
+        raise ValueError(f"lstm_size and num_networks must be at least 1, got {lstm_size} and {num_networks}.")
+    network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2)
+    lstm = networks.tensor_lstm(lstm_size, (num_networks, 1), mixing=True)
+
+    def init(key):
+        bank_key, lstm_key = jax.random.split(key)
+        first_state = tensor_features.init_lstm_state(lstm_size)
+        inputs = jnp.zeros((1, NUM_TENSOR_FEATURES), jnp.float32)
+        init_network = lambda network_key: factored_features.init_relative(network, network_key)
+        return {
+            "bank": jax.vmap(init_network)(jax.random.split(bank_key, num_networks)),
+            "lstm": lstm.init(lstm_key, inputs, tensor_features.first_lstm_state(first_state, num_rows=1)),
+            "first_state": first_state,
+            "unknown": tensor_features.init_unknown(),
+        }
+
+    def rule(theta, horizon):
+        def update_all(grads, params, slots, shared, step, loss):
+            if not grads:
+                return [], [], shared
+            run, averages = tensor_features.schedule(step, horizon, loss, shared["loss"], theta["unknown"])
+            inputs = _tensor_features(run, params, slots)
+            (controls, multipliers), state = lstm.apply(theta["lstm"], inputs, shared["lstm"])
+            weights = jax.tree.map(lambda bank: jnp.tensordot(_BANK_SCALE * controls, bank, axes=1), theta["bank"])
+            updates, new_slots = [], []
+            for i, tensor in enumerate(zip(grads, params, slots, strict=True)):
+                own = jax.tree.map(lambda leaf, i=i: leaf[i], weights)
+                update, new = factored_features.relative_step(
+                    network,
+                    own,
+                    *tensor,
+                    multiplier=step_multiplier * multipliers[i, 0],
+                    magnitude_multiplier=magnitude_multiplier,
+                    widest=max(hidden_sizes),
+                )
+                updates.append(update)
+                new_slots.append(new)
+            return updates, new_slots, {"lstm": tensor_features.LSTMState(*state), "loss": averages}
+
+        def shared(params):
+            state = tensor_features.first_lstm_state(theta["first_state"], len(params))
+            return {"lstm": state, "loss": tensor_features.init_loss_averages()}
+
+        return Rule(factored_features.SLOTS, update_all, shared)
+
+    spec = {
+        "kind": "velo",
+        "feature_version": FEATURE_VERSION,
+        "hidden_sizes": list(hidden_sizes),
+        "lstm_size": lstm_size,
+        "num_networks": num_networks,
+        "step_multiplier": step_multiplier,
+        "magnitude_multiplier": magnitude_multiplier,
+    }
+    return define(spec, init, rule)
+
+
+def _tensor_features(run, params, slots):
+    """The LSTM's inputs: float32[num_tensors, 28]."""
+    reduced = [
+        [features.mean_square(p), *(jnp.var(m) for m in s[:3]), jnp.mean(s[3]), jnp.var(s[3])]
+        for p, s in zip(params, slots, strict=True)
+    ]
+    square, *var_momenta, mean, var = jnp.stack([jnp.stack(row) for row in reduced], axis=1)  # float32[num_tensors]
+    inverse_size = jax.lax.rsqrt(jnp.maximum(square, 1e-9))
+    scaled = [x * jnp.square(inverse_size) for x in var_momenta]
+    scaled += [mean * inverse_size, var * jnp.square(inverse_size)]
+    statistics = 0.5 * tensor_features.log_magnitude(10.0 * jnp.stack(scaled, axis=1))
+    ranks = np.array([min(sum(size > 1 for size in p.shape), MAX_RANK) for p in params])
+    one_hot = np.eye(MAX_RANK + 1, dtype=np.float32)[ranks]
+    run = jnp.broadcast_to(run, (len(params), *run.shape))
+    return jnp.concatenate([run, tensor_features.without_nan(statistics), one_hot], axis=1)
