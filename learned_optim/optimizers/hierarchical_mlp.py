@@ -11,8 +11,7 @@ Features and epsilons are those of the authors' released code. Deviations:
 - The sign of the mean of v, which is always 1, is no input of the LSTM: with the above 16 features in place of 18.
 - Dimensions beyond the fourth multiply the fourth in the LSTM's features of the shape; the released code drops them.
 - NaN counts as 0 where tensors learn of each other, so that it does not reach other tensors.
-- The features that all coordinates of a tensor share enter the first layer as a bias, and the normalising factors of
-  the others multiply its weights; the function computed is the same.
+- The features that all coordinates of a tensor share enter the first layer as a bias; the function is the same.
 """
 
 from collections.abc import Sequence
@@ -108,17 +107,17 @@ def hierarchical_mlp(
     hidden_sizes, lstm_size = networks.check_sizes(hidden_sizes), operator.index(lstm_size)
     if lstm_size < 1:
         raise ValueError(f"lstm_size must be at least 1, got {lstm_size}.")
-    network = networks.unrolled_mlp(hidden_sizes, num_outputs=2 + MLP_TO_LSTM)
+    network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2 + MLP_TO_LSTM)
     lstm = networks.tensor_lstm(lstm_size, (LSTM_TO_MLP, LSTM_TO_LSTM), mixing=False)
 
     def init(key):
         network_key, lstm_key, mlp_message_key, lstm_message_key = jax.random.split(key, 4)
-        arrays = [jnp.zeros((), jnp.float32)] * NUM_FEATURES
+        coordinates = jnp.zeros((NUM_FEATURES, 1), jnp.float32)
         shared = jnp.zeros((NUM_SHARED_FEATURES + LSTM_TO_MLP,), jnp.float32)
         inputs = jnp.zeros((1, NUM_TENSOR_FEATURES + MLP_TO_LSTM + LSTM_TO_LSTM), jnp.float32)
         first_state = tensor_features.init_lstm_state(lstm_size)
         return {
-            "network": network.init(network_key, arrays, jnp.ones((NUM_FEATURES,), jnp.float32), shared),
+            "network": network.init(network_key, coordinates, shared),
             "lstm": lstm.init(lstm_key, inputs, tensor_features.first_lstm_state(first_state, num_rows=1)),
             "first_state": first_state,
             "first_from_mlp": _init_message(mlp_message_key, MLP_TO_LSTM),
@@ -140,13 +139,12 @@ def hierarchical_mlp(
             run = jnp.append(run, math.log(len(grads)) - 1.0)
             updates, messages = [], []
             for tensor, own in zip(zip(grads, params, slots, strict=True), to_mlp, strict=True):
-                arrays, mean_squares = _features(*tensor)
-                sizes = [jnp.log(_norm(mean_squares[1], tensor[1].size) + 1e-8), math.log(tensor[1].size)]
-                shared_inputs = jnp.concatenate([run, jnp.stack([jnp.asarray(x, jnp.float32) for x in sizes]), own])
-                scales = jax.lax.rsqrt(1e-5 + mean_squares)
-                direction, magnitude, *message = network.apply(theta["network"], arrays, scales, shared_inputs)
-                updates.append(-step_multiplier * direction * jnp.exp(magnitude_multiplier * magnitude))
-                messages.append(jnp.mean(jnp.stack(message).reshape(MLP_TO_LSTM, -1), axis=1))
+                param = tensor[1]
+                sizes = jnp.stack([jnp.log(_norm(param) + 1e-8), jnp.float32(math.log(param.size))])
+                outputs = network.apply(theta["network"], _features(*tensor), jnp.concatenate([run, sizes, own]))
+                new = -step_multiplier * outputs[0] * jnp.exp(magnitude_multiplier * outputs[1])
+                updates.append(new.reshape(param.shape))
+                messages.append(jnp.mean(outputs[2:], axis=1))
             shared = shared._replace(
                 lstm=tensor_features.LSTMState(*state),
                 from_mlp=jnp.stack(messages),
@@ -218,16 +216,26 @@ def _accumulate(grad, slots):
 
 
 def _features(grad, param, slots):
-    """The 23 features of a coordinate before they are normalised, and their mean squares."""
-    momenta, seconds = slots[: len(DECAYS)], slots[len(DECAYS) :]
-    rsqrt = [features.inverse_sqrt(v + 1e-6) for v in seconds]
-    adam = [m * r for m, r in zip(momenta, rsqrt, strict=True)]
-    arrays = [grad, param, jnp.log(jnp.abs(param) + 1e-8), *momenta, *adam, *seconds, *rsqrt]
-    return arrays, jnp.stack([features.mean_square(x) for x in arrays])
+    """The 23 normalised features of all coordinates: float32[23, n]. A layer as wide as 32 needs them in memory."""
+    momenta, seconds = _moments(slots)
+    rsqrt = features.inverse_sqrt(seconds + 1e-6)
+    plain = _flat([grad, param, jnp.log(jnp.abs(param) + 1e-8)])
+    rows = jnp.concatenate([plain, momenta, momenta * rsqrt, seconds, rsqrt])
+    mean_squares = jnp.minimum(jnp.mean(jnp.square(rows), axis=1, keepdims=True), features.MAX_MEAN_SQUARE)
+    return rows * jax.lax.rsqrt(1e-5 + mean_squares)
 
 
-def _norm(mean_square, size):
-    return jnp.sqrt(mean_square) * math.sqrt(size)
+def _flat(arrays):
+    return jnp.stack([x.ravel() for x in arrays])
+
+
+def _moments(slots):
+    """Momenta and second moments: float32[5, n] each."""
+    return _flat(slots[: len(DECAYS)]), _flat(slots[len(DECAYS) :])
+
+
+def _norm(x):
+    return jnp.sqrt(features.mean_square(x)) * math.sqrt(x.size)
 
 
 def _tensor_features(grads, params, slots, loss_feature, shared):
@@ -250,12 +258,9 @@ def _tensor_features(grads, params, slots, loss_feature, shared):
 
 def _statistics(grad, param, slots):
     """Means of m and p, which have a sign, then the mean of v, three variances and two norms."""
-    mean = lambda arrays: sum(jnp.mean(x) for x in arrays) / float(len(arrays))
-    variance = lambda arrays, center: mean([jnp.square(x - center) for x in arrays])
-    momenta, seconds = slots[: len(DECAYS)], slots[len(DECAYS) :]
-    means = mean(momenta), mean([param]), mean(seconds)
-    variances = [variance(*pair) for pair in zip((momenta, [param], seconds), means, strict=True)]
-    return *means, *variances, *(_norm(features.mean_square(x), x.size) for x in (param, grad))
+    momenta, seconds = _moments(slots)
+    arrays = momenta, param, seconds
+    return [*map(jnp.mean, arrays), *map(jnp.var, arrays), _norm(param), _norm(grad)]
 
 
 def _shape_features(shape):
