@@ -31,12 +31,18 @@ def per_parameter_mlp(hidden_sizes: Sequence[int], num_outputs: int) -> hk.Trans
 
     def network(features: Sequence[jax.Array], scales: jax.Array, shared: jax.Array) -> list[jax.Array]:
         split = len(features)
-        w, b = _linear((*hidden_sizes, num_outputs)[0], split + shared.shape[0])
-        hidden = unrolled_linear(w[:split] * scales[:, None], b + shared @ w[split:], features)
-        for size in (*hidden_sizes, num_outputs)[1:]:
-            w, b = _linear(size, len(hidden))
-            hidden = unrolled_linear(w, b, [relu(x) for x in hidden])
-        return hidden
+        first, *rest = (*hidden_sizes, num_outputs)
+        w, b = _linear(first, split + shared.shape[0])
+        w, b = w[:split] * scales[:, None], b + shared @ w[split:]
+        if max(hidden_sizes) <= _UNROLLED_WIDTH:
+            hidden = unrolled_linear(w, b, features)
+            for before, size in zip((first, *rest), rest, strict=False):
+                hidden = unrolled_linear(*_linear(size, before), [relu(x) for x in hidden])
+            return hidden
+        hidden = _column_linear(w, b, jnp.stack(jnp.broadcast_arrays(*features)))
+        for before, size in zip((first, *rest), rest, strict=False):
+            hidden = _column_linear(*_linear(size, before), relu(hidden))
+        return list(hidden)
 
     return hk.without_apply_rng(hk.transform(network))
 
@@ -58,8 +64,8 @@ def check_sizes(hidden_sizes: Sequence[int]) -> tuple[int, ...]:
 def unrolled_linear(w: jax.Array, b: jax.Array, inputs: Sequence[jax.Array]) -> list[jax.Array]:
     """A linear layer as sums of scalar times array, which XLA fuses into one loop with what makes and uses its inputs.
 
-    A stack of the inputs is never in memory. Two exceptions are dot products: inputs that are smaller than the others
-    (rows and columns, which broadcast) come together first, and a layer wider than 16 would take long to compile.
+    A stack of the inputs is never in memory. Inputs that are smaller than the others (rows and columns, which
+    broadcast) come together first, as a dot product.
 
     Args:
       w: float32[len(inputs), num_outputs].
@@ -70,18 +76,23 @@ def unrolled_linear(w: jax.Array, b: jax.Array, inputs: Sequence[jax.Array]) -> 
       num_outputs arrays of that shape.
     """
     shapes = [x.shape for x in inputs]
-    unrolled = jnp.broadcast_shapes(*shapes) if w.shape[1] <= _UNROLLED_WIDTH else None
+    full = jnp.broadcast_shapes(*shapes)
     outputs = list(b)
     chains = -(-_INDEPENDENT_SUMS // w.shape[1])
     for shape in dict.fromkeys(shapes):
         members = [i for i, other in enumerate(shapes) if other == shape]
-        if shape == unrolled:
+        if shape == full:
             terms = [_chains([w[i, j] * inputs[i] for i in members], chains) for j in range(w.shape[1])]
         else:
             weights = jnp.stack([w[i] for i in members], axis=1)  # [num_outputs, members]
             terms = list(jnp.tensordot(weights, jnp.stack([inputs[i] for i in members]), axes=1))
         outputs = [output + term for output, term in zip(outputs, terms, strict=True)]
     return outputs
+
+
+def _column_linear(w, b, inputs):
+    """A linear layer from float32[num_inputs, ...] to float32[num_outputs, ...]."""
+    return jnp.tensordot(w.T, inputs, axes=1) + b.reshape(-1, *[1] * (inputs.ndim - 1))
 
 
 def _chains(terms, count):

@@ -92,7 +92,9 @@ def _dtypes(tree):
 def test_golden_trajectory(request, optimizer, theta):
     golden, name = goldens.read(_GOLDENS / "optimizers.json"), request.node.callspec.id
     assert name in golden, f"no golden yet: run `{goldens.COMMAND}`"
-    goldens.assert_matches(goldens.trajectory(optimizer, theta), golden[name], name)
+    # Random weights make some paths unstable: one bit of theta can move them by 8e-6.
+    actual = goldens.trajectory(optimizer, theta, goldens.START)
+    goldens.assert_matches(actual, golden[name], name, tolerance=1e-4)
 
 
 def test_init_gives_float32_that_depend_on_the_key_alone(optimizer):
@@ -176,9 +178,19 @@ def test_params_may_be_empty_or_one_array(tx):
     _equal([{"w": update} for update in updates], _run_w_alone(tx))
 
 
-def test_extra_arguments_are_ignored_and_value_is_optional(tx):
+def test_unknown_extra_arguments_are_ignored(tx):
     plain = _run(tx, PARAMS, GRADS)
-    _equal(_run(tx, PARAMS, GRADS, value=jnp.asarray(2.5), epoch=3, batch=jnp.ones(4), nothing=None), plain)
+    _equal(_run(tx, PARAMS, GRADS, epoch=3, batch=jnp.ones(4), nothing=None), plain)
+
+
+def test_the_loss_may_be_passed_in_any_dtype(optimizer, theta):
+    """Those that use it get the same from a float, a bfloat16 and a float32; without it they go on as well."""
+    tx = optimizer.transform(theta, num_steps=50)
+    expected = _run(tx, PARAMS, [*GRADS, *GRADS], value=jnp.asarray(2.5))
+    _close(_run(tx, PARAMS, [*GRADS, *GRADS], value=jnp.asarray(2.5, jnp.bfloat16)), expected)
+    _, state = jax.jit(tx.update)(GRADS[0], tx.init(PARAMS), PARAMS, value=2.5)
+    updates, state = jax.jit(tx.update)(GRADS[1], state, PARAMS)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((updates, state)))
 
 
 def test_chain(tx):
