@@ -142,7 +142,8 @@ def _transformation(rule, moment_dtype):
             for slot, dtype in zip(rule.slots, dtypes, strict=True)
         )
         tensors = [jnp.asarray(param) for param in jax.tree.leaves(params) if jnp.size(param)]
-        return OptimizerState(jnp.zeros((), jnp.int32), slots, rule.shared(tensors))
+        shared = jax.tree.map(jnp.copy, rule.shared(tensors))  # no buffer twice or of theta: the state may be donated
+        return OptimizerState(jnp.zeros((), jnp.int32), slots, shared)
 
     def update(updates, state, params=None, *, value=None, **extra_args):
         del extra_args  # what other transformations in a chain may want

@@ -344,6 +344,16 @@ def test_sharded_parameters_keep_their_sharding(tx):
                 ), jax.tree_util.keystr(path)
 
 
+def test_the_state_may_be_donated(tx):
+    """No buffer of it is there twice, or belongs to theta or the parameters: these are whole afterwards."""
+    update = jax.jit(tx.update, donate_argnums=1)
+    for _ in range(2):
+        state = tx.init(PARAMS)
+        for grads in GRADS:
+            updates, state = update(grads, state, PARAMS)
+    _equal(updates, _run(tx, PARAMS, GRADS)[0][1])
+
+
 def test_state_survives_an_orbax_round_trip(tx, tmp_path):
     _, state = _run(tx, PARAMS, GRADS[:1])
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
