@@ -71,25 +71,6 @@ def moved_decays(offsets: Mapping[str, jax.Array]) -> Decays:
     return Decays(**{name: jnp.clip(decays, 0.0, 1.0) for name, decays in moved.items()})
 
 
-def accumulate(
-    grad: jax.Array, slots: Sequence[jax.Array], decays: Decays = DECAYS
-) -> tuple[tuple[jax.Array, ...], jax.Array]:
-    """The slots after one more gradient, and the mean square of that gradient."""
-    momenta = features.momenta(grad, slots[:3], decays.momentum)
-    moment = features.second_moment(grad, slots[3], decays.rms[0])
-    dims = features.factored_dims(grad.shape)
-    if dims is None:
-        rows = (features.second_moment(grad, r, d) for r, d in zip(slots[4:7], decays.adafactor, strict=True))
-        return (*momenta, moment, *rows, *slots[7:]), features.mean_square(grad)
-    second, largest = dims
-    across = jnp.mean(jnp.square(grad), axis=largest, keepdims=True)
-    down = -jnp.mean((-grad) * grad, axis=second, keepdims=True)
-    rows = features.momenta(jnp.minimum(across, features.MAX_GRADIENT**2), slots[4:7], decays.adafactor)
-    columns = features.momenta(jnp.minimum(down, features.MAX_GRADIENT**2), slots[7:], decays.adafactor)
-    grad_square = jnp.minimum(jnp.mean(across), features.MAX_MEAN_SQUARE)
-    return (*momenta, moment, *rows, *columns), grad_square
-
-
 class Observed(NamedTuple):
     """What the features of a tensor are made of: float32 arrays of its rank that broadcast to its shape."""
 
@@ -107,59 +88,46 @@ def observe(
     grad: jax.Array,
     param: jax.Array,
     slots: Sequence[jax.Array],
-    grad_square: jax.Array,
+    decays: Decays = DECAYS,
     *,
     extended: bool = False,
     epsilon: float = 1e-6,
-) -> tuple[Observed, jax.Array]:
-    """What the features are made of, and their mean squares.
+) -> tuple[Observed, jax.Array, tuple[jax.Array, ...]]:
+    """Takes one more gradient in.
 
     Args:
       grad: the gradient.
       param: the parameter.
-      slots: what `accumulate` gave.
-      grad_square: the mean square of the gradient.
+      slots: arrays as `SLOTS` makes them.
+      decays: of the moving averages.
       extended: as in `inputs`.
       epsilon: added to v where its inverse square root is taken.
 
     Returns:
-      `(observed, mean_squares)` with float32[28 or 30] mean squares.
+      What the features are made of, float32[28 or 30] with their mean squares, and the slots after this gradient.
     """
-    momenta, moment, rows, columns = slots[:3], slots[3], slots[4:7], slots[7:]
+    momenta = features.momenta(grad, slots[:3], decays.momentum)
+    moment = features.second_moment(grad, slots[3], decays.rms[0])
+    factor = _factor_vector if features.factored_dims(grad.shape) is None else _factor_matrix
+    rows, columns, factors, squares = factor(grad, momenta, slots[4:7], slots[7:], decays.adafactor)
     rsqrt = features.inverse_sqrt(moment + epsilon)
-    dims = features.factored_dims(grad.shape)
-    if dims is None:
-        columns = rows
-        grad_factors = [(features.inverse_sqrt(r + 1e-9),) for r in rows]
-        momentum_factors = [(features.inverse_sqrt(r + 1e-6),) for r in rows]
-        factored_squares = [features.mean_square(grad * factor) for (factor,) in grad_factors]
-        factored_squares += [
-            features.mean_square(m * factor) for m, (factor,) in zip(momenta, momentum_factors, strict=True)
-        ]
-    else:
-        second, largest = dims
-        relative = [r / (jnp.mean(r, axis=second, keepdims=True) + 1e-9) for r in rows]
-        across = [features.inverse_sqrt(jnp.maximum(r, 1e-9)) for r in relative]
-        down = [features.inverse_sqrt(jnp.maximum(c, 1e-9)) for c in columns]
-        grad_factors = momentum_factors = list(zip(across, down, strict=True))
-        factored_squares = [_product_square(grad, a, d, second) for a, d in grad_factors]
-        factored_squares += [
-            _product_square(m, d, a, largest) for m, (a, d) in zip(momenta, momentum_factors, strict=True)
-        ]
-    small = [*rows, *columns, *(features.inverse_sqrt(x + 1e-8) for x in (*rows, *columns))]
+    inner = columns or rows
+    small = [*rows, *inner, *(features.inverse_sqrt(x + 1e-8) for x in (*rows, *inner))]
     mean_squares = [
-        grad_square,
-        *(features.mean_square(x) for x in (param, *momenta, moment)),
+        squares.grad,
+        features.mean_square(param),
+        *squares.momenta,
+        features.mean_square(moment),
         *(_quotient_square(m, rsqrt) for m in momenta),
         features.mean_square(rsqrt),
-        *factored_squares[:3],
+        *squares.factored_grads,
         *(features.mean_square(x) for x in small),
-        *factored_squares[3:],
+        *squares.factored_momenta,
     ]
     if extended:
         mean_squares += [features.mean_square(_clipped(grad)), _quotient_square(grad, rsqrt)]
-    observed = Observed(grad, param, momenta, moment, rsqrt, grad_factors, momentum_factors, small)
-    return observed, jnp.stack(mean_squares)
+    observed = Observed(grad, param, momenta, moment, rsqrt, *factors, small)
+    return observed, jnp.stack(mean_squares), (*momenta, moment, *rows, *(columns or slots[7:]))
 
 
 def inputs(observed: Observed, *, extended: bool = False) -> list[jax.Array]:
@@ -183,6 +151,61 @@ def inputs(observed: Observed, *, extended: bool = False) -> list[jax.Array]:
         *(m * math.prod(factors) for m, factors in zip(momenta, observed.momentum_factors, strict=True)),
         *extra,
     ]
+
+
+class _Squares(NamedTuple):
+    """Mean squares."""
+
+    grad: jax.Array
+    momenta: Sequence[jax.Array]  # 3
+    factored_grads: Sequence[jax.Array]  # of F(g), 3
+    factored_momenta: Sequence[jax.Array]  # of F(m), 3
+
+
+def _factor_vector(grad, momenta, rows, columns, decays):
+    """r, nothing for c, the factors of F(g) and F(m), and mean squares, of a tensor that has no rows and columns."""
+    del columns
+    rows = [features.second_moment(grad, r, decay) for r, decay in zip(rows, decays, strict=True)]
+    grad_factors = [(features.inverse_sqrt(r + 1e-9),) for r in rows]
+    momentum_factors = [(features.inverse_sqrt(r + 1e-6),) for r in rows]
+    squares = _Squares(
+        features.mean_square(grad),
+        [features.mean_square(m) for m in momenta],
+        [features.mean_square(grad * factor) for (factor,) in grad_factors],
+        [features.mean_square(m * factor) for m, (factor,) in zip(momenta, momentum_factors, strict=True)],
+    )
+    return rows, None, (grad_factors, momentum_factors), squares
+
+
+def _factor_matrix(grad, momenta, rows, columns, decays):
+    """r, c, the factors of F(g) and F(m), and mean squares, of a tensor that has rows and columns."""
+    second, largest = features.factored_dims(grad.shape)
+    limit = lambda mean: jnp.minimum(mean, features.MAX_GRADIENT**2)
+    column = -jnp.mean((-grad) * grad, axis=second, keepdims=True)
+    columns = features.momenta(limit(column), columns, decays)
+    down = [features.inverse_sqrt(jnp.maximum(c, 1e-9)) for c in columns]
+    row, *grad_rows = _weighted_squares(grad, down, largest)
+    rows = features.momenta(limit(row), rows, decays)
+    relative = [r / (jnp.mean(r, axis=second, keepdims=True) + 1e-9) for r in rows]
+    across = [features.inverse_sqrt(jnp.maximum(r, 1e-9)) for r in relative]
+    whole = lambda row, across: _mean(row * jnp.square(across))
+    momentum_rows = [_weighted_squares(m, [d], largest) for m, d in zip(momenta, down, strict=True)]
+    squares = _Squares(
+        _mean(row),
+        [_mean(plain) for plain, _ in momentum_rows],
+        [whole(*pair) for pair in zip(grad_rows, across, strict=True)],
+        [whole(weighted, a) for (_, weighted), a in zip(momentum_rows, across, strict=True)],
+    )
+    factors = list(zip(across, down, strict=True))
+    return rows, columns, (factors, factors), squares
+
+
+def _weighted_squares(x, weights, axis):
+    """Means of x² over an axis, then those of (x · weight)² for each weight, all of them in one pass over x."""
+    stacked = jnp.stack([jnp.ones_like(weights[0]), *weights], axis)
+    products = jnp.expand_dims(jnp.square(x), axis) * jnp.square(stacked)
+    means = jnp.mean(products, axis=axis + 1, keepdims=True)
+    return [jnp.squeeze(part, axis) for part in jnp.split(means, len(weights) + 1, axis)]
 
 
 def _clipped(grad):
@@ -219,8 +242,7 @@ def relative_step(
       The update and the new slots.
     """
     grad = jnp.clip(grad, -MAX_RELATIVE_GRADIENT, MAX_RELATIVE_GRADIENT)
-    slots, grad_square = accumulate(grad, slots)
-    observed, mean_squares = observe(grad, param, slots, grad_square, extended=True)
+    observed, mean_squares, slots = observe(grad, param, slots, extended=True)
     scales, none = jax.lax.rsqrt(1e-5 + mean_squares), jnp.zeros((0,), jnp.float32)
     scale = -multiplier * jnp.sqrt(mean_squares[1] + 1e-9)
 
@@ -248,8 +270,3 @@ def _mean(squares):
 def _quotient_square(x, rsqrt):
     """The mean square of `x * rsqrt`."""
     return _mean(jnp.square(jnp.abs(x) * rsqrt))
-
-
-def _product_square(x, first, second, axis):
-    """The mean square of `x * first * second`, where `second` does not vary along `axis`."""
-    return _mean(jnp.square(second) * jnp.mean((x * jnp.square(first)) * x, axis=axis, keepdims=True))

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_BLOCK = 1 << 15  # coordinates in a block: float32[32, 32768] is 4 MB
+_BLOCK = 1 << 14  # coordinates in a block: float32[32, 16384] is 2 MB
 _INDEPENDENT_SUMS = 8  # a fused multiply-add takes four cycles, and two can start in each
 _UNROLLED_WIDTH = 16  # outputs of the widest layer that is unrolled; wider ones take long to compile
 

@@ -90,9 +90,8 @@ def celo2(
             if param.ndim < 2 and vector_step_multiplier is not None:
                 direction, slots = _adam(grad, slots, step)
                 return -step_size * vector_step_multiplier * direction, slots
-            slots, grad_square = factored_features.accumulate(grad, slots, DECAYS)
-            observed, mean_squares = factored_features.observe(
-                grad, param, slots, grad_square, extended=True, epsilon=EPSILON
+            observed, mean_squares, slots = factored_features.observe(
+                grad, param, slots, DECAYS, extended=True, epsilon=EPSILON
             )
             scales = jax.lax.rsqrt(1e-5 + mean_squares)
 

@@ -90,8 +90,7 @@ def star(
         decays = factored_features.moved_decays(theta["decays"])
 
         def update(grad, param, slots, step):
-            slots, grad_square = factored_features.accumulate(grad, slots, decays)
-            observed, mean_squares = factored_features.observe(grad, param, slots, grad_square)
+            observed, mean_squares, slots = factored_features.observe(grad, param, slots, decays)
             scales = jax.lax.rsqrt(1e-5 + mean_squares)
 
             def step_of(observed):
