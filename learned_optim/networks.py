@@ -155,6 +155,8 @@ def tensor_lstm(hidden_size: int, output_sizes: Sequence[int], *, mixing: bool) 
 def in_blocks(function: Callable[[Any], Any], arrays: Any, widest: int) -> Any:
     """`function(arrays)`, in blocks along the longest axis if the network inside has a layer too wide to be unrolled.
 
+    Where an array is sharded along that axis, each block is gathered from the devices that hold it.
+
     Args:
       function: from and to pytrees of arrays, each entry of whose results along that axis depends on the same entries
         of the arguments alone.
