@@ -53,6 +53,7 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Outer steps.  [default: the recipe's]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed.  [default: the recipe's]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too.")] = False,
     num_processes: Annotated[int, typer.Option(min=1, help="Processes that share the run.")] = 1,
     coordinator: Annotated[str | None, typer.Option(help="HOST:PORT of process 0.")] = None,
     process_id: Annotated[int | None, typer.Option(min=0, help="Which of the processes this is.")] = None,
@@ -75,7 +76,7 @@ def train(
     chosen = recipes.get(recipe, num_steps=steps, seed=seed)
     out = out or pathlib.Path("runs") / pathlib.Path(recipe).stem
     try:
-        result = recipes.run(chosen, run_dir=out, resume=resume)
+        result = recipes.run(chosen, run_dir=out, resume=resume, tensorboard=tensorboard)
     except KeyboardInterrupt:
         print(f"Stopped, and saved. Go on with: meta-train train {recipe} --out {out} --resume", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -159,7 +160,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     engine.cache_compilations()
     try:
         app(args=argv, prog_name="meta-train", obj=argv)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"meta-train: {error}", file=sys.stderr)
         sys.exit(2)
 

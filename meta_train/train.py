@@ -21,6 +21,7 @@ import tqdm
 
 from meta_train import distributed
 from meta_train import engine
+from meta_train import tensorboard as events
 from meta_train.estimators.base import Estimator
 
 
@@ -44,6 +45,7 @@ def fit(
     steps_per_dispatch: int = 10,
     checkpoint_seconds: float = 5.0,
     progress: bool = True,
+    tensorboard: bool = False,
     devices: Sequence[jax.Device] | None = None,
 ) -> FitResult:
     """Meta-trains theta.
@@ -61,6 +63,8 @@ def fit(
       steps_per_dispatch: outer steps between two looks at the metrics.
       checkpoint_seconds: time between two checkpoints; this is what a killed run loses at most.
       progress: whether to show a progress bar with the loss and inner steps a second.
+      tensorboard: whether to write the metrics as TensorBoard's event files too, to the folder `tensorboard` in
+        run_dir; needs the extra `tensorboard`. Steps are outer steps; a resumed run has each of them once.
       devices: where to run; see `meta_train.engine.build`.
 
     Returns:
@@ -71,6 +75,7 @@ def fit(
       ValueError: if an argument is out of range, theta holds a non-finite number, run_dir holds a run and resume is
         False, or it holds a run with another theta, seed, tasks, number of particles or kind of outer optimizer.
         (Settings that change no shape, such as std or a learning rate, are not compared: keep them as they were.)
+      ModuleNotFoundError: if tensorboard is True and tensorboardX is not installed.
       TypeError: if theta holds numbers that are not floating-point.
       KeyboardInterrupt: on Ctrl-C, when the dispatch is through and a last checkpoint made; a second Ctrl-C stops at
         once, and what came after the last checkpoint is lost.
@@ -89,6 +94,10 @@ def fit(
     """
     estimators = (estimators,) if isinstance(estimators, Estimator) else tuple(estimators)
     _check_arguments(num_steps, seed, clip_norm, theta, [estimator.name for estimator in estimators])
+    if tensorboard:
+        if run_dir is None:
+            raise ValueError("tensorboard=True writes its files to run_dir, got None: give a folder.")
+        events.require()
     if clip_norm is not None:
         outer_optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), outer_optimizer)
     run_engine = engine.build(estimators, outer_optimizer, steps_per_dispatch=steps_per_dispatch, devices=devices)
@@ -105,7 +114,11 @@ def fit(
     began = last_saved = time.monotonic()
     shown = progress and distributed.is_main()
     bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not shown, dynamic_ncols=True)
-    with bar, _deferred_interrupts() as interrupts:
+    writer = None
+    if tensorboard and distributed.is_main():
+        writer = events.start(pathlib.Path(run_dir) / "tensorboard", metrics)
+    closing = contextlib.nullcontext() if writer is None else contextlib.closing(writer)
+    with closing, bar, _deferred_interrupts() as interrupts:
         while step < num_steps and not interrupts:
             count = min(steps_per_dispatch, num_steps - step)
             dispatched = time.monotonic()
@@ -120,6 +133,8 @@ def fit(
             bar.update(count)
             if store is not None:
                 store.log(records)
+                if writer is not None:
+                    events.add(writer, records, rate)
                 if distributed.decision_of_main(now - last_saved >= checkpoint_seconds):
                     store.save(step, state)
                     last_saved = time.monotonic()

@@ -44,3 +44,43 @@ def test_update_step_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatc
     assert all(row["best_milliseconds"] <= row["milliseconds"] for row in rows)
     assert out.with_suffix(".png").stat().st_size > 10_000
     assert "10,000 parameters, in place" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_scaling_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch):
+    out = tmp_path / "deeper" / "figures.json"
+    monkeypatch.setattr(sys, "argv", ["scaling.py", "--quick", "--out", str(out)])
+    names = runpy.run_path(str(BENCHMARKS / "scaling.py"), run_name="__main__")
+    record = json.loads(out.read_text())
+    for factor in ("devices", "processes", "particles", "window", "parameters"):
+        assert all(row["inner_steps_per_second"] > 0 for row in record[factor])
+    ways = [(row["devices"], row["cores_a_device"]) for row in record["devices"]]
+    assert ways == [(1, 1), (2, 1), (1, "all")]
+    assert [row["processes"] for row in record["processes"]][-2:] == [1, 2]
+    assert [row["particles"] for row in record["particles"]] == [2, 4]
+    assert record["particles"][1]["state_bytes"] > record["particles"][0]["state_bytes"]
+    assert [row["parameters"] for row in record["parameters"]] == [2 * 75 + 10]
+    memory = [{**row, "horizon": None} for row in record["memory_over_horizon"]]
+    assert memory[0] == memory[1]
+    assert out.with_suffix(".png").stat().st_size > 10_000
+
+    # A pair's two numbers are received from each other host; a ring all-reduce brings twice theta, less a share.
+    row = names["bytes_per_outer_step"](100, hosts=10, pairs=3)
+    assert (row["gradients"], row["losses"], row["smaller"]) == (720, 216, "losses")
+    assert row["normals_drawn_a_host_with_losses"] == 10 * row["normals_drawn_a_host_with_gradients"] == 3000
+    assert names["bytes_per_outer_step"](100, hosts=10, pairs=30)["smaller"] == "gradients"
+    assert names["bytes_per_outer_step"](100, hosts=1, pairs=30)["smaller"] == "equal"
+
+
+@pytest.mark.optax_promotion
+def test_kill_study_finds_no_difference(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "kills.json"
+    arguments = ["--kills", "1", "--longest", "1", "--checkpoint-seconds", "0.1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["kill_study.py", *arguments])
+    runpy.run_path(str(BENCHMARKS / "kill_study.py"), run_name="__main__")
+    record = json.loads(out.read_text())
+    assert record["theta_equal"] and record["every_step_once"] and record["metrics_equal"]
+    (row,) = record["each_kill"]
+    assert record["repeated"] == row["repeated"] == row["logged"] - row["saved"]
+    assert record["num_steps"] == row["logged"] + 100
+    assert "theta_equal: True" in capsys.readouterr().out

@@ -74,7 +74,7 @@ def get(name_or_file: str, *, num_steps: int | None = None, seed: int | None = N
     return module.recipe(**{key: value for key, value in given.items() if value is not None})
 
 
-def run(recipe: Recipe, *, run_dir: str | os.PathLike, resume: bool = False) -> FitResult:
+def run(recipe: Recipe, *, run_dir: str | os.PathLike, resume: bool = False, tensorboard: bool = False) -> FitResult:
     """Meta-trains a recipe with `fit`, keeping the run's files in `run_dir`, where `resume` finds them."""
     return fit(
         recipe.estimators,
@@ -85,6 +85,7 @@ def run(recipe: Recipe, *, run_dir: str | os.PathLike, resume: bool = False) -> 
         clip_norm=recipe.clip_norm,
         run_dir=run_dir,
         resume=resume,
+        tensorboard=tensorboard,
     )
 
 

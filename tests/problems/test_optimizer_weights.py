@@ -103,3 +103,53 @@ def test_horizon_dropout_hides_the_horizon_in_its_share_of_the_episodes():
 def test_a_horizon_dropout_that_is_no_share_is_an_error(share):
     with pytest.raises(ValueError, match=f"horizon_dropout is a share of the episodes, from 0 to 1, got {share}"):
         problems.optimizer_weights(OPTIMIZER, tasks.quadratic(size=3), horizon_dropout=share)
+
+
+def _recording(task, seen):
+    def loss(params, key, data, config):
+        seen.extend(leaf.dtype for leaf in jax.tree.leaves((params, data, config)))
+        return task.loss(params, key, data, config)
+
+    return task._replace(loss=loss)
+
+
+def _gradient_descent(theta, *, num_steps):
+    del theta, num_steps
+    init = lambda params: jax.tree.map(jnp.zeros_like, params)
+    return optax.GradientTransformationExtraArgs(init, lambda grads, state, params, *, value: (grads, grads))
+
+
+PLAIN = LearnedOptimizer(lambda key: jnp.asarray(0.5), _gradient_descent, {})
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: tasks.quadratic(size=3),
+        lambda: tasks.softmax_regression("iris", data.load("iris"), batch_size=8),
+    ],
+)
+def test_bfloat16_is_what_the_loss_sees_and_float32_what_all_else_sees(build):
+    """The update of this optimizer, and its state, is the gradient."""
+    seen, task = [], build()
+    results = {}
+    for dtype in (None, jnp.bfloat16):
+        seen.clear()
+        problem = problems.optimizer_weights(PLAIN, _recording(task, seen), compute_dtype=dtype)
+        state = problem.init(jax.random.key(0), jnp.asarray(0.5), jnp.asarray(5))
+        results[dtype] = jax.jit(problem.step)(jax.random.key(1), jnp.asarray(0.5), state, problem.data)
+        floating = {dtype for dtype in seen if jnp.issubdtype(dtype, jnp.floating)}
+        assert floating == {jnp.dtype(dtype or jnp.float32)}
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((results[dtype][0].opt_state, state.params)))
+        assert results[dtype][1].dtype == jnp.float32
+    (exact, exact_loss), (rough, rough_loss) = results.values()
+    gradients = [jnp.concatenate([x.ravel() for x in jax.tree.leaves(state.opt_state)]) for state in (exact, rough)]
+    error = jnp.linalg.norm(gradients[0] - gradients[1]) / jnp.linalg.norm(gradients[0])
+    assert 0 < error < 0.03  # bfloat16 has 8 significant bits
+    np.testing.assert_allclose(rough_loss, exact_loss, atol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int32, bool])
+def test_a_compute_dtype_that_is_not_floating_is_an_error(dtype):
+    with pytest.raises(TypeError, match="compute_dtype must be a floating-point type"):
+        problems.optimizer_weights(OPTIMIZER, tasks.quadratic(size=3), compute_dtype=dtype)
