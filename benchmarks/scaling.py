@@ -45,6 +45,7 @@ from meta_train import recipes
 from meta_train import tasks
 from meta_train import truncation
 
+FACTORS = ("devices", "processes", "particles", "window", "parameters", "memory_over_horizon")
 _MOST = 100  # outer steps in a dispatch
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
 
@@ -262,6 +263,11 @@ def measure_factor(cases: Sequence[dict], sizes: Sizes, rounds: int, bar: tqdm.t
     return [{**facts, **row} for (_, facts), row in zip(prepared, rows, strict=True)]
 
 
+def _vary(factor, name, values, sizes, rounds, bar):
+    rows = measure_factor([{name: value} for value in values], sizes, rounds, bar)
+    return [{factor: value, **row} for value, row in zip(values, rows, strict=True)]
+
+
 def measure_parameters(sizes: Sizes, rounds: int, bar: tqdm.tqdm) -> list[dict]:
     """Networks of growing width on digits, one pair a device and windows of 10: inner steps and parameter updates."""
     built = [tasks.mlp(f"width {width}", data.load("digits"), hidden_sizes=(width,)) for width in sizes.widths]
@@ -357,17 +363,21 @@ def plot(record: dict, path: pathlib.Path) -> None:
     named = {f"{r['devices']} device(s)\n{r['cores_a_device']} core(s) each": r for r in record["devices"]}
     named |= {f"{r['processes']} process(es)\n{r['cores']} core(s)": r for r in record["processes"]}
     bars.barh(list(named), [row["inner_steps_per_second"] for row in named.values()])
-    bars.set(title="inner steps a second", ylim=(len(named) - 0.5, -0.5))
+    bars.set(title="inner steps a second", ylim=(max(len(named), 1) - 0.5, -0.5))
     for panel, factor in ((particles, "particles"), (windows, "window"), (parameters, "parameters")):
+        panel.set(title="inner steps a second", xlabel=factor)
+        if not record[factor]:
+            continue
         x = [row[factor] for row in record[factor]]
         for name in ("worst", "inner_steps_per_second", "best"):
             style = {"marker": "o"} if name == "inner_steps_per_second" else {"color": "0.7"}
             panel.plot(x, [row[name] for row in record[factor]], **style)
-        panel.set(title="inner steps a second", xlabel=factor, xscale="log")
+        panel.set(xscale="log")
         if factor != "parameters":
             panel.set(ylim=(0, None))
-    parameters.plot(x, [row["parameter_updates_per_second"] for row in record["parameters"]], marker="s")
-    parameters.set(title="inner steps and (■) parameter updates a second", yscale="log")
+    if record["parameters"]:
+        parameters.plot(x, [row["parameter_updates_per_second"] for row in record["parameters"]], marker="s")
+        parameters.set(title="inner steps and (■) parameter updates a second", yscale="log")
     for factor, rows in (("particles", record["particles"]), ("horizon", record["memory_over_horizon"])):
         for part, style in (("state_bytes", "-"), ("temporary_bytes", ":")):
             x, y = [row[factor] for row in rows], [row[part] / 1e6 for row in rows]
@@ -390,6 +400,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/scaling.json"))
     parser.add_argument("--repeats", type=int, default=5, help="timed rounds (default: %(default)s)")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2], help="numbers of devices (default: 1 2)")
+    parser.add_argument("--factor", nargs="+", choices=FACTORS, default=FACTORS, help="what to vary (default: all)")
     parser.add_argument("--quick", action="store_true", help="a smoke test, at toy sizes")
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -400,22 +411,23 @@ def main() -> None:
     engine.cache_compilations()
     sizes, rounds = (QUICK, 1) if arguments.quick else (Sizes(), arguments.repeats)
     few = min(rounds, 3)  # of what takes long
-    dispatches = len(arguments.devices) + 1 + len(sizes.particles) + len(sizes.windows)
-    total = rounds * dispatches + few * (3 + len(sizes.widths)) + len(sizes.horizons)
-    with tqdm.tqdm(total=total, dynamic_ncols=True) as bar:
-        # These first, before this process takes the cores for itself.
-        record = {
-            "devices": measure_devices(sizes, arguments.devices, rounds, bar),
-            "processes": measure_processes(sizes, few, bar),
-        }
-        meta_train.use_all_cores()
-        for factor, name, values in (("particles", "pairs", sizes.particles), ("window", "window", sizes.windows)):
-            rows = measure_factor([{name: value} for value in values], sizes, rounds, bar)
-            record[factor] = [{factor: value, **row} for value, row in zip(values, rows, strict=True)]
-        record["parameters"] = measure_parameters(sizes, few, bar)
-        record["memory_over_horizon"] = memory_over_horizons(sizes, bar)
+    measures = {
+        "devices": lambda bar: measure_devices(sizes, arguments.devices, rounds, bar),
+        "processes": lambda bar: measure_processes(sizes, few, bar),
+        "particles": lambda bar: _vary("particles", "pairs", sizes.particles, sizes, rounds, bar),
+        "window": lambda bar: _vary("window", "window", sizes.windows, sizes, rounds, bar),
+        "parameters": lambda bar: measure_parameters(sizes, few, bar),
+        "memory_over_horizon": lambda bar: memory_over_horizons(sizes, bar),
+    }
+    record = {factor: [] for factor in FACTORS}
+    with tqdm.tqdm(dynamic_ncols=True) as bar:
+        for factor, measure in measures.items():
+            if factor == "particles":  # those before it run in processes of their own, which need the cores
+                meta_train.use_all_cores()
+            if factor in arguments.factor:
+                record[factor] = measure(bar)
     record["on_paper"] = on_paper(sizes)
-    for name in ("devices", "processes", "particles", "window", "parameters", "memory_over_horizon"):
+    for name in arguments.factor:
         print(name, *record[name], sep="\n  ")
     _STANDARD["write"]({**_STANDARD["about"](), "base": sizes._asdict(), **record}, arguments.out)
     plot(record, arguments.out.with_suffix(".png"))

@@ -49,17 +49,13 @@ def test_update_step_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatc
 @pytest.mark.optax_promotion
 def test_scaling_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch):
     out = tmp_path / "deeper" / "figures.json"
-    monkeypatch.setattr(sys, "argv", ["scaling.py", "--quick", "--out", str(out)])
+    arguments = ["--quick", "--factor", "particles", "memory_over_horizon", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["scaling.py", *arguments])
     names = runpy.run_path(str(BENCHMARKS / "scaling.py"), run_name="__main__")
     record = json.loads(out.read_text())
-    for factor in ("devices", "processes", "particles", "window", "parameters"):
-        assert all(row["inner_steps_per_second"] > 0 for row in record[factor])
-    ways = [(row["devices"], row["cores_a_device"]) for row in record["devices"]]
-    assert ways == [(1, 1), (2, 1), (1, "all")]
-    assert [row["processes"] for row in record["processes"]][-2:] == [1, 2]
     assert [row["particles"] for row in record["particles"]] == [2, 4]
+    assert all(row["worst"] <= row["inner_steps_per_second"] <= row["best"] for row in record["particles"])
     assert record["particles"][1]["state_bytes"] > record["particles"][0]["state_bytes"]
-    assert [row["parameters"] for row in record["parameters"]] == [2 * 75 + 10]
     memory = [{**row, "horizon": None} for row in record["memory_over_horizon"]]
     assert memory[0] == memory[1]
     assert out.with_suffix(".png").stat().st_size > 10_000
