@@ -253,8 +253,8 @@ def relative_step(
     return networks.in_blocks(step_of, observed, widest), slots
 
 
-def init_relative(network: Any, key: jax.Array) -> Any:
-    """Initial theta of a network for `relative_step`."""
+def init_extended(network: Any, key: jax.Array) -> Any:
+    """Initial theta of a network on the 30 features."""
     arrays = [jnp.zeros((), jnp.float32)] * NUM_EXTENDED_FEATURES
     return network.init(key, arrays, jnp.ones((NUM_EXTENDED_FEATURES,), jnp.float32), jnp.zeros((0,), jnp.float32))
 

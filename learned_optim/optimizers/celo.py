@@ -96,7 +96,7 @@ def celo(
 
     def init(key):
         rule_key, scheduler_key = jax.random.split(key)
-        theta = {"rule": factored_features.init_relative(network, rule_key)}
+        theta = {"rule": factored_features.init_extended(network, rule_key)}
         if scheduler:
             theta["scheduler"] = _init_scheduler(lstm, lstm_size, scheduler_key)
         return theta

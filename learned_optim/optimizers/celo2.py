@@ -25,7 +25,6 @@ from learned_optim.base import define
 from learned_optim.base import per_tensor
 
 FEATURE_VERSION = 1
-NUM_FEATURES = factored_features.NUM_FEATURES + 2
 DECAYS = factored_features.Decays(rms=(0.95,))
 EPSILON = 1e-8  # added to second moments
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of Muon's quintic iteration, https://arxiv.org/abs/2502.16982
@@ -80,8 +79,7 @@ def celo2(
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=1)
 
     def init(key):
-        inputs = [jnp.zeros((), jnp.float32)] * NUM_FEATURES
-        return network.init(key, inputs, jnp.ones((NUM_FEATURES,), jnp.float32), jnp.zeros((0,), jnp.float32))
+        return factored_features.init_extended(network, key)
 
     def rule(theta, horizon):
         del horizon

@@ -103,7 +103,7 @@ def velo(
         bank_key, lstm_key = jax.random.split(key)
         first_state = tensor_features.init_lstm_state(lstm_size)
         inputs = jnp.zeros((1, NUM_TENSOR_FEATURES), jnp.float32)
-        init_network = lambda network_key: factored_features.init_relative(network, network_key)
+        init_network = lambda network_key: factored_features.init_extended(network, network_key)
         return {
             "bank": jax.vmap(init_network)(jax.random.split(bank_key, num_networks)),
             "lstm": lstm.init(lstm_key, inputs, tensor_features.first_lstm_state(first_state, num_rows=1)),
