@@ -1,59 +1,218 @@
-"""Data sets as arrays in memory, from what scikit-learn bundles: nothing is downloaded.
+"""Data sets as arrays in memory: `load` finds one by name, where it is to be had.
 
-Each set is split once, at random with a fixed seed, into four fifths for training and one fifth held out.
+The sources, in this order: what scikit-learn bundles (`embedded`), files in a folder (`meta_train.data_folder` says
+which), and tensorflow-datasets. The folder is the argument `data_dir` or the environment variable LEARNED_OPTIM_DATA.
 """
 
 import difflib
+import functools
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import sklearn.datasets
 
-_BUNDLED = {
-    "breast_cancer": sklearn.datasets.load_breast_cancer,
-    "digits": sklearn.datasets.load_digits,
-    "iris": sklearn.datasets.load_iris,
-    "wine": sklearn.datasets.load_wine,
-}
+from meta_train import data_bundled
+from meta_train import data_folder
+from meta_train import data_pictures
+from meta_train import data_tfds
+
+DATA_DIR_VARIABLE = "LEARNED_OPTIM_DATA"
+
+# Sets that are known to exist as files only.
+_FILE_NAMES = ("airfoil", "bike", "energy", "kin40k", "names", "pol", "protein", "yacht")
 
 
 class Dataset(NamedTuple):
-    """A labelled data set."""
+    """A data set of examples. The arrays cannot be written to: equal calls of `load` share them."""
 
-    train_x: np.ndarray  # float32[num_train, num_features]
-    train_y: np.ndarray  # int32[num_train], 0 … num_classes - 1
-    test_x: np.ndarray  # float32[num_test, num_features]
-    test_y: np.ndarray  # int32[num_test]
+    train_x: np.ndarray  # pictures float32[num_train, height, width, channels] in 0…1, or float32[num_train, columns]
+    train_y: np.ndarray  # labels int32[num_train], 0 … num_classes - 1, or standardised targets float32[num_train]
+    test_x: np.ndarray  # held out; likewise, with num_test
+    test_y: np.ndarray
 
 
-def load(name: str) -> Dataset:
-    """Loads a data set of scikit-learn by name.
+class Text(NamedTuple):
+    """A text, a token for each character. The arrays cannot be written to: equal calls of `load` share them."""
 
-    Images ("digits", 8×8, 1,797 of them) are scaled to 0…1; the columns of tables are standardised by the mean and
-    standard deviation of the training part.
+    train: np.ndarray  # int32[num_train]: tokens, places in the vocabulary
+    test: np.ndarray  # int32[num_test]: the last tenth of the text, rounded down
+    vocabulary: tuple[str, ...]  # the characters of the whole text, sorted
+
+
+def load(
+    name: str, *, size: int | None = None, grey: bool = False, data_dir: str | os.PathLike | None = None
+) -> Dataset | Text:
+    """Loads a data set by name.
+
+    Columns of tables and targets to predict are standardised by mean and standard deviation of the training part; a
+    column that is constant there becomes 0. Equal calls return the very same arrays.
+
+    Args:
+      name: one of `embedded()`, or the name of files in the folder, or of a set of tensorflow-datasets.
+      size: height and width to which pictures are made smaller, by averaging areas; None leaves them as they are.
+      grey: turns pictures grey by the luma weights of Rec. 601.
+      data_dir: folder of data sets; by default what LEARNED_OPTIM_DATA names.
+
+    Returns:
+      A `Dataset` of pictures or of a table, or a `Text`.
 
     Raises:
-      ValueError: if there is no data set of that name.
+      ValueError: if nothing knows the name, a file is damaged, or size or grey do not fit the data.
+      FileNotFoundError: if the name is known but the data are not at hand, or the folder does not exist.
 
     Example:
-      >>> load("digits").train_x.shape
-      (1437, 64)
+      >>> load("digits").train_x.shape, load("digits", size=4).train_x.shape
+      ((1437, 8, 8, 1), (1437, 4, 4, 1))
     """
-    if name not in _BUNDLED:
-        near = difflib.get_close_matches(name, _BUNDLED, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"there is no data set {name!r}. {hint}Choose from {', '.join(sorted(_BUNDLED))}.")
-    x, y = _BUNDLED[name](return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(x))
-    train, test = np.split(order, [len(x) * 4 // 5])
-    if name == "digits":
-        x = x / 16.0
-    else:
-        x = (x - x[train].mean(axis=0)) / x[train].std(axis=0)
-    x, y = x.astype(np.float32), y.astype(np.int32)
-    return Dataset(x[train], y[train], x[test], y[test])
+    return _load(name, size, grey, None if name in embedded() else _folder(data_dir))
+
+
+def available(name: str, data_dir: str | os.PathLike | None = None) -> str | None:
+    """Where `load` would take the data set from, without reading or downloading it.
+
+    Args:
+      name: the data set's name.
+      data_dir: folder of data sets, as for `load`.
+
+    Returns:
+      "scikit-learn", "folder", "tensorflow-datasets" if it is in a cache on disk already, or None.
+
+    Raises:
+      ValueError: if files are there but some are missing, or it is not clear which ones are meant.
+      FileNotFoundError: if the folder does not exist.
+
+    Example:
+      >>> available("iris")
+      'scikit-learn'
+    """
+    if name in embedded():
+        return "scikit-learn"
+    folder = _folder(data_dir)
+    if folder and data_folder.find(folder, name):
+        return "folder"
+    return "tensorflow-datasets" if data_tfds.at_hand(name) else None
+
+
+def embedded() -> tuple[str, ...]:
+    """The data sets that need no files, for scikit-learn bundles them.
+
+    Example:
+      >>> ", ".join(embedded())
+      'breast_cancer, diabetes, digits, iris, photos, sklearn_docs, wine'
+    """
+    return tuple(sorted(data_bundled.NAMES))
 
 
 def num_classes(dataset: Dataset) -> int:
-    """How many classes the labels tell apart."""
+    """How many classes the labels tell apart.
+
+    Raises:
+      ValueError: if the data set has targets to predict instead of labels.
+
+    Example:
+      >>> num_classes(load("wine"))
+      3
+    """
+    if dataset.train_y.dtype.kind != "i":
+        raise ValueError(f"expected integer labels, got targets to predict of {dataset.train_y.dtype}: no classes.")
     return int(max(dataset.train_y.max(), dataset.test_y.max())) + 1
+
+
+@functools.cache
+def _load(name, size, grey, folder):
+    raw = _read(name, folder)
+    if isinstance(raw, str):
+        if size is not None or grey:
+            raise ValueError(f"size and grey are for pictures; {name!r} is a text.")
+        result = _tokenize(name, raw)
+    else:
+        result = _prepare(name, raw, size, grey)
+    for array in result:
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False
+    return result
+
+
+def _read(name, folder):
+    """The data in the units of their source, from the first source that has them."""
+    if name in embedded():
+        return data_bundled.read(name)
+    paths = data_folder.find(folder, name) if folder else ()
+    if paths:
+        return data_folder.read(paths)
+    try:
+        raw = data_tfds.read(name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}\n{_ways(name, folder)}") from error
+    if raw is not None:
+        return raw
+    known = {*embedded(), *_FILE_NAMES, *data_tfds.NAMES}
+    if name in known:
+        raise FileNotFoundError(f"the data set {name!r} is not at hand. {_ways(name, folder)}")
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise ValueError(f"there is no data set {name!r}. {hint}{_ways(name, folder)}")
+
+
+def _ways(name, folder):
+    """The three ways to supply a data set."""
+    place = f"{folder} and its subfolders" if folder else "a folder, but none is given"
+    state = "installed, but without such a set" if data_tfds.installed() else "not installed"
+    return (
+        f"Data come from scikit-learn ({', '.join(embedded())}); from files, {data_folder.wanted(name)} in {place} "
+        f"(--data-dir, data_dir= or {DATA_DIR_VARIABLE}); or from tensorflow-datasets ({', '.join(data_tfds.NAMES)} "
+        f"and more), which is {state}: pip install 'learned_optim[tfds]'."
+    )
+
+
+def _folder(data_dir):
+    """The folder of data sets as an absolute path, or None if there is none."""
+    given = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE)
+    if not given:
+        return None
+    folder = Path(given).expanduser().resolve()
+    if not folder.is_dir():
+        source = "data_dir" if data_dir is not None else DATA_DIR_VARIABLE
+        raise FileNotFoundError(f"{source} must name a folder that exists, got {os.fspath(given)!r}.")
+    return folder
+
+
+def _prepare(name, raw, size, grey):
+    """Parts in the units of their source -> Dataset."""
+    if min(len(raw.train_x), len(raw.test_x)) == 0:
+        raise ValueError(
+            f"{name!r} needs examples to train on and held-out ones, got {len(raw.train_x)} and {len(raw.test_x)}."
+        )
+    if raw.train_x.ndim > 2:
+        train_x, test_x = (data_pictures.prepare(x, size=size, grey=grey) for x in (raw.train_x, raw.test_x))
+    elif size is not None or grey:
+        raise ValueError(f"size and grey are for pictures; {name!r} is a table.")
+    else:
+        train_x, test_x = _standardise(name, raw.train_x, raw.test_x)
+    if raw.train_y.dtype.kind == "f":
+        train_y, test_y = _standardise(name, raw.train_y, raw.test_y)
+        return Dataset(train_x, train_y, test_x, test_y)
+    low, high = min(raw.train_y.min(), raw.test_y.min()), max(raw.train_y.max(), raw.test_y.max())
+    if low < 0 or high >= 2**31:
+        raise ValueError(f"{name!r}: labels must be 0, 1, …, got {low}…{high}.")
+    return Dataset(train_x, raw.train_y.astype(np.int32), test_x, raw.test_y.astype(np.int32))
+
+
+def _standardise(name, train, test):
+    """Both parts as float32, with the training part's mean and standard deviation taken out; 0 if it is constant."""
+    train, test = train.astype(np.float64), test.astype(np.float64)
+    if not (np.isfinite(train).all() and np.isfinite(test).all()):
+        raise ValueError(f"{name!r}: expected finite numbers, got NaN or infinity.")
+    scale = np.where(np.ptp(train, axis=0) == 0, np.inf, train.std(axis=0))
+    return [((part - train.mean(axis=0)) / scale).astype(np.float32) for part in (train, test)]
+
+
+def _tokenize(name, text):
+    """A text -> Text."""
+    codes, tokens = np.unique(np.frombuffer(text.encode("utf-32-le"), "<u4"), return_inverse=True)
+    num_train = len(tokens) - len(tokens) // 10
+    if num_train == len(tokens):
+        raise ValueError(f"{name!r}: a text needs at least 10 characters, got {len(tokens)}.")
+    train, test = np.split(tokens.astype(np.int32), [num_train])
+    return Text(train, test, tuple(chr(code) for code in codes))

@@ -1,0 +1,154 @@
+"""Data sets of tensorflow-datasets, read once and kept as files in the cache folder.
+
+The first read of a set downloads it, and for that tensorflow-datasets needs TensorFlow. What it has prepared as
+ArrayRecord files is read without it, and what is in the cache folder without tensorflow-datasets.
+
+References:
+  TensorFlow Datasets, a collection of ready-to-use datasets, https://www.tensorflow.org/datasets
+"""
+
+from collections.abc import Iterator
+import importlib.util
+import os
+from pathlib import Path
+import re
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from meta_train import data_folder
+from meta_train.data_parts import Parts
+from meta_train.data_parts import split
+
+# Sets that are often asked for; any other that has pictures with labels, or text, works as well.
+NAMES = ("cifar10", "fashion_mnist", "kmnist", "mnist", "svhn_cropped", "tiny_shakespeare")
+
+
+def at_hand(name: str) -> bool:
+    """Whether the data set is in the cache folder, or has been prepared by tensorflow-datasets, which is installed."""
+    if cached(name):
+        return True
+    folder = _prepared_folder() / name
+    infos = [*folder.glob("*/dataset_info.json"), *folder.glob("*/*/dataset_info.json")]  # VERSION/ or CONFIG/VERSION/
+    return bool(infos) and installed()
+
+
+def installed() -> bool:
+    """Whether tensorflow-datasets can be imported."""
+    return importlib.util.find_spec("tensorflow_datasets") is not None
+
+
+def cached(name: str) -> Path | None:
+    """The file in the cache folder that holds the newest version of the data set, or None."""
+    found = []
+    for path in _cache_folder().glob("*"):
+        match = re.fullmatch(re.escape(_slug(name)) + r"-(\d+)\.(\d+)\.(\d+)\.(npz|txt)", path.name)
+        if match:
+            found.append((tuple(int(number) for number in match.groups()[:3]), path))
+    return max(found)[1] if found else None
+
+
+def read(name: str) -> Parts | str | None:
+    """Reads a data set from the cache folder, or else by tensorflow-datasets, and puts it there.
+
+    The parts are the splits `train` and `test`, or `validation` for lack of `test`, or a random one for lack of both.
+    Texts are joined: examples by a line break, splits by nothing.
+
+    Returns:
+      The data, or None if tensorflow-datasets is not installed or knows no set of that name.
+
+    Raises:
+      FileNotFoundError: if it knows the set but cannot download, prepare or read it.
+      ValueError: if the set has neither text nor pictures (or vectors) of one size with a label.
+    """
+    path = cached(name)
+    if path:
+        return data_folder.read((path,))
+    if not installed():
+        return None
+    import tensorflow_datasets as tfds  # takes seconds, and few need it
+
+    try:
+        builder = tfds.builder(name, data_dir=_prepared_folder())
+    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError):  # no such set, configuration or version
+        return None
+    try:
+        if not builder.is_prepared():
+            array_record = importlib.util.find_spec("array_record") is not None  # not on every system
+            builder.download_and_prepare(file_format="array_record" if array_record else None)
+        examples = {part: list(_examples(tfds, builder, part)) for part in builder.info.splits}
+    except Exception as error:  # a missing network or module, a full disk, a changed checksum, …
+        raise FileNotFoundError(
+            f"tensorflow-datasets knows {name!r} but could not download, prepare or read it: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    raw = _convert(name, builder.info, examples)
+    _keep(f"{_slug(name)}-{builder.version}", raw)
+    return raw
+
+
+def _examples(tfds: Any, builder: Any, part: str) -> Iterator[dict[str, Any]]:
+    """The examples of one split as dictionaries of NumPy arrays."""
+    try:
+        return iter(builder.as_data_source(part))
+    except NotImplementedError:  # prepared in a format that only TensorFlow reads
+        return iter(tfds.as_numpy(builder.as_dataset(split=part)))
+
+
+def _convert(name, info, examples):
+    """Examples of all splits -> text or parts."""
+    if "text" in info.features and "image" not in info.features:
+        order = sorted(examples, key=lambda part: {"train": 0, "validation": 1, "test": 2}.get(part, 3))
+        return "".join("\n".join(example["text"].decode() for example in examples[part]) for part in order)
+    test = next((part for part in ("test", "validation") if part in examples), None)
+    train_x, train_y = _arrays(name, info, examples.get("train", ()))
+    if test is None:
+        return split(train_x, train_y)
+    return Parts(train_x, train_y, *_arrays(name, info, examples[test]))
+
+
+def _arrays(name, info, examples):
+    """The inputs and the labels of examples."""
+    cause = None
+    try:
+        keys = (info.supervised_keys or ("image", "label"))[:2]
+        x, y = (np.stack([example[key] for example in examples]) for key in keys)
+        if x.ndim in (2, 3, 4) and y.ndim == 1 and x.dtype.kind in "uif" and y.dtype.kind in "uif":
+            return x, y
+    except (KeyError, TypeError, ValueError) as error:
+        cause = error
+    raise ValueError(
+        f"{name!r} of tensorflow-datasets has neither text nor a split 'train' of arrays of one shape with a number as "
+        f"label; its features are {info.features}. Choose another set."
+    ) from cause
+
+
+def _keep(stem, raw):
+    """Writes the data to the cache folder under its final name only when complete, so that no one reads half a file."""
+    folder = _cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        try:
+            if isinstance(raw, str):
+                file.write(raw.encode())
+            else:
+                np.savez(file, **raw._asdict())
+            file.close()
+            os.replace(file.name, folder / f"{stem}.{'txt' if isinstance(raw, str) else 'npz'}")
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def _slug(name):
+    """The name as part of a file name."""
+    return re.sub(r"[^\w.-]", "+", name)
+
+
+def _cache_folder():
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "learned_optim" / "data"
+
+
+def _prepared_folder():
+    return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
