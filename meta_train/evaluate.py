@@ -139,7 +139,7 @@ def _train_seeds(task, make, num_steps):
             params, state = carry
             loss, grads = jax.value_and_grad(task.loss)(params, key, data, config)
             updates, state = tx.update(grads, state, params, value=loss)
-            return (optax.apply_updates(params, updates), state), loss
+            return (optax.apply_updates(params, updates), state), loss / task.loss_scale(config)
 
         keys = jax.random.split(train_key, num_steps)
         (params, _), losses = jax.lax.scan(step, (params, tx.init(params)), keys)

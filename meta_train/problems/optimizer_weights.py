@@ -9,6 +9,7 @@ import optax
 
 from learned_optim import LearnedOptimizer
 from meta_train.problem import Problem
+from meta_train.tasks import augment
 from meta_train.tasks.base import Task
 
 
@@ -57,7 +58,8 @@ def optimizer_weights(
 
     if not 0.0 <= horizon_dropout <= 1.0:
         raise ValueError(f"horizon_dropout is a share of the episodes, from 0 to 1, got {horizon_dropout}.")
-    task_loss = task.loss if compute_dtype is None else _in_dtype(task.loss, compute_dtype)
+    if compute_dtype is not None:
+        task = augment.reduced_precision(task, compute_dtype)
 
     def init(key, theta, num_steps):
         sample_key, init_key, *hide_key = jax.random.split(key, 3 if horizon_dropout else 2)
@@ -69,26 +71,12 @@ def optimizer_weights(
         return InnerState(config, params, opt_state, num_steps)
 
     def step(key, theta, state, data):
-        loss, grads = jax.value_and_grad(task_loss)(state.params, key, data, state.config)
+        loss, grads = jax.value_and_grad(task.loss)(state.params, key, data, state.config)
         if not second_derivatives:
             grads = jax.lax.stop_gradient(grads)
         tx = optimizer.transform(theta, num_steps=state.num_steps)
         updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
-        return state._replace(params=params, opt_state=opt_state), task.normalize(loss)
+        return state._replace(params=params, opt_state=opt_state), task.normalize(loss / task.loss_scale(state.config))
 
     return Problem(init, step, task.data, task.name)
-
-
-def _in_dtype(loss, dtype):
-    """A loss that computes in `dtype`; its value and its gradient have the types of a float32 loss."""
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"compute_dtype must be a floating-point type, got {dtype}: give jnp.bfloat16, or None.")
-
-    def cast(tree):
-        return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
-
-    def cast_loss(params, key, data, config):  # the derivative of a cast casts the gradient back
-        return loss(cast(params), key, cast(data), cast(config)).astype(jnp.float32)
-
-    return cast_loss

@@ -1,76 +1,59 @@
-"""Tasks to train inside, by name.
+"""Tasks to train inside: one family a file, named instances in `suites.py`, augmentations in `augment.py`."""
 
-Released recipes are trained on `META_TRAIN`, chosen by `VALIDATION` and reported on `TEST`. No task is in two of them.
-"""
-
-import difflib
-
-import jax
-
-from meta_train import data
+from meta_train.tasks import augment
+from meta_train.tasks.autoencoder import autoencoder
 from meta_train.tasks.base import Task
+from meta_train.tasks.base import log_normalizer
+from meta_train.tasks.classical_function import classical_function
+from meta_train.tasks.convnet import convnet
+from meta_train.tasks.language_model import language_model
+from meta_train.tasks.matrix_factorisation import matrix_factorisation
 from meta_train.tasks.mlp import mlp
+from meta_train.tasks.optimizer_training import optimizer_training
+from meta_train.tasks.prediction import classification
+from meta_train.tasks.prediction import regression
+from meta_train.tasks.quadratic import ill_conditioned_quadratic
 from meta_train.tasks.quadratic import quadratic
+from meta_train.tasks.recurrent_language_model import recurrent_language_model
+from meta_train.tasks.resnet import resnet
 from meta_train.tasks.softmax_regression import softmax_regression
-
-# Fixed instances: name -> function that builds the task.
-TASKS = {
-    "digits-mlp": lambda: mlp("digits-mlp", data.load("digits")),
-    "digits-softmax": lambda: softmax_regression("digits-softmax", data.load("digits")),
-    "quadratic": quadratic,
-    "digits-wide": lambda: mlp("digits-wide", data.load("digits"), hidden_sizes=(128,)),
-    "iris-mlp": lambda: mlp("iris-mlp", data.load("iris"), hidden_sizes=(16,), batch_size=32),
-    "digits-deep-tanh": lambda: mlp(
-        "digits-deep-tanh", data.load("digits"), hidden_sizes=(48, 48, 48), activation=jax.nn.tanh
-    ),
-    "breast-cancer-mlp": lambda: mlp(
-        "breast-cancer-mlp", data.load("breast_cancer"), hidden_sizes=(64, 64), batch_size=64
-    ),
-    "wine-softmax": lambda: softmax_regression("wine-softmax", data.load("wine"), batch_size=32),
-}
-META_TRAIN = ("digits-mlp", "digits-softmax", "quadratic")
-VALIDATION = ("digits-wide", "iris-mlp")
-TEST = ("digits-deep-tanh", "breast-cancer-mlp", "wine-softmax")
-
-
-def get(name: str) -> Task:
-    """Builds the task of that name.
-
-    Raises:
-      ValueError: if there is none.
-
-    Example:
-      >>> get("digits-mlp").data.train_x.shape
-      (1437, 64)
-    """
-    if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"there is no task {name!r}. {hint}Choose from {', '.join(TASKS)}.")
-    return TASKS[name]()
-
-
-def suite(name: str) -> tuple[str, ...]:
-    """Names of the tasks of the suite "meta-train", "validation" or "test".
-
-    Raises:
-      ValueError: for another name.
-    """
-    suites = {"meta-train": META_TRAIN, "validation": VALIDATION, "test": TEST}
-    if name not in suites:
-        raise ValueError(f"there is no suite {name!r}. Choose from {', '.join(suites)}.")
-    return suites[name]
-
+from meta_train.tasks.suites import SUITES
+from meta_train.tasks.suites import TASKS
+from meta_train.tasks.suites import get
+from meta_train.tasks.suites import is_embedded
+from meta_train.tasks.suites import suite
+from meta_train.tasks.tabular import tabular
+from meta_train.tasks.transformer_language_model import transformer_language_model
+from meta_train.tasks.vae import vae
+from meta_train.tasks.variation import Variation
+from meta_train.tasks.vision_transformer import vision_transformer
 
 __all__ = [
-    "META_TRAIN",
+    "SUITES",
     "TASKS",
-    "TEST",
-    "VALIDATION",
     "Task",
+    "Variation",
+    "augment",
+    "autoencoder",
+    "classical_function",
+    "classification",
+    "convnet",
     "get",
+    "ill_conditioned_quadratic",
+    "is_embedded",
+    "language_model",
+    "log_normalizer",
+    "matrix_factorisation",
     "mlp",
+    "optimizer_training",
     "quadratic",
+    "recurrent_language_model",
+    "regression",
+    "resnet",
     "softmax_regression",
     "suite",
+    "tabular",
+    "transformer_language_model",
+    "vae",
+    "vision_transformer",
 ]

@@ -1,11 +1,17 @@
 """`Task`, an inner training problem, and the scale on which tasks compare."""
 
 from collections.abc import Callable
+import functools
 from typing import Any
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+
+def _one(config):
+    del config
+    return 1.0
 
 
 class Task(NamedTuple):
@@ -20,6 +26,8 @@ class Task(NamedTuple):
       evaluate: `(params, key, data, config) -> dict` of scalars: `loss`, held out where there is such a thing, and
         other metrics.
       normalize: `(loss) -> scalar` on which tasks compare; finite for any loss, NaN included.
+      loss_scale: `(config) -> scalar`. The factor on `loss` that the episode drew; divide by it before `normalize` and
+        before reporting. `evaluate` gives losses without it.
 
     Example:
       >>> import jax
@@ -38,22 +46,29 @@ class Task(NamedTuple):
     loss: Callable[[Any, jax.Array, Any, Any], jax.Array]
     evaluate: Callable[[Any, jax.Array, Any, Any], dict[str, jax.Array]]
     normalize: Callable[[jax.Array], jax.Array]
+    loss_scale: Callable[[Any], Any] = _one
 
 
 def log_normalizer(scale: float) -> Callable[[jax.Array], jax.Array]:
     """Returns `loss -> log(loss / scale + 0.02)`, with the ratio cut to 0…10 and NaN taken as 10.
 
     About 0 for an untrained model if `scale` is its loss. The logarithm makes a halving count the same early and late;
-    0.02 is where it stops counting. A diverged run costs log(10.02), however it diverged.
+    0.02 is where it stops counting. A diverged run costs log(10.02), however it diverged. The function's
+    `keywords["scale"]` tells the scale.
+
+    Raises:
+      ValueError: if scale is not a positive number.
 
     Example:
       >>> normalize = log_normalizer(2.0)
       >>> [round(float(normalize(loss)), 2) for loss in (2.0, 0.0, float("nan"))]
       [0.02, -3.91, 2.3]
     """
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"scale must be a positive number, the loss of an untrained model, got {scale}.")
+    return functools.partial(_log_ratio, scale=float(scale))
 
-    def normalize(loss):
-        ratio = jnp.nan_to_num(loss / scale, nan=10.0, posinf=10.0)
-        return jnp.log(jnp.clip(ratio, 0.0, 10.0) + 0.02)
 
-    return normalize
+def _log_ratio(loss, scale):
+    ratio = jnp.nan_to_num(loss / scale, nan=10.0, posinf=10.0)
+    return jnp.log(jnp.clip(ratio, 0.0, 10.0) + 0.02)

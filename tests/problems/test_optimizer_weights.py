@@ -38,7 +38,9 @@ OPTIMIZER = LearnedOptimizer(
     "build",
     [
         lambda: tasks.quadratic(size=3),
-        lambda: tasks.softmax_regression("scaled", data.load("iris"), batch_size=4, init_scale=(0.1, 10.0)),
+        lambda: tasks.softmax_regression(
+            "scaled", data.load("iris"), batch_size=4, variation=tasks.Variation(init_scale=(0.1, 10.0))
+        ),
     ],
 )
 def test_steps_equal_a_hand_written_loop(build, num_steps):
@@ -151,5 +153,5 @@ def test_bfloat16_is_what_the_loss_sees_and_float32_what_all_else_sees(build):
 
 @pytest.mark.parametrize("dtype", [jnp.int32, bool])
 def test_a_compute_dtype_that_is_not_floating_is_an_error(dtype):
-    with pytest.raises(TypeError, match="compute_dtype must be a floating-point type"):
+    with pytest.raises(TypeError, match="a task computes in a floating-point type"):
         problems.optimizer_weights(OPTIMIZER, tasks.quadratic(size=3), compute_dtype=dtype)

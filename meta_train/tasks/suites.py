@@ -1,0 +1,219 @@
+"""The named tasks, and the three suites that they belong to.
+
+Recipes are trained on "meta-train", chosen by "validation" and reported on "test". No data set meets the same
+architecture in two of them; CIFAR-10, Tiny Shakespeare, wine, breast cancer and three of the UCI tables are in "test"
+alone.
+"""
+
+from collections.abc import Callable
+import difflib
+from typing import Any
+from typing import NamedTuple
+
+import haiku as hk
+import jax
+
+import learned_optim
+from meta_train import data
+from meta_train.tasks.attention import layer_norm
+from meta_train.tasks.autoencoder import autoencoder
+from meta_train.tasks.base import Task
+from meta_train.tasks.classical_function import ACKLEY
+from meta_train.tasks.classical_function import LEVY
+from meta_train.tasks.classical_function import ROSENBROCK
+from meta_train.tasks.classical_function import STYBLINSKI_TANG
+from meta_train.tasks.classical_function import classical_function
+from meta_train.tasks.convnet import convnet
+from meta_train.tasks.matrix_factorisation import matrix_factorisation
+from meta_train.tasks.mlp import mlp
+from meta_train.tasks.optimizer_training import optimizer_training
+from meta_train.tasks.quadratic import ill_conditioned_quadratic
+from meta_train.tasks.quadratic import quadratic
+from meta_train.tasks.recurrent_language_model import recurrent_language_model
+from meta_train.tasks.resnet import resnet
+from meta_train.tasks.softmax_regression import softmax_regression
+from meta_train.tasks.tabular import tabular
+from meta_train.tasks.transformer_language_model import transformer_language_model
+from meta_train.tasks.vae import vae
+from meta_train.tasks.variation import Variation
+from meta_train.tasks.vision_transformer import vision_transformer
+
+
+class Source(NamedTuple):
+    """A data set by name, and how it is prepared."""
+
+    name: str
+    size: int | None = None  # height and width that images are brought to
+    grey: bool = False
+
+    def load(self, data_dir: str | None = None) -> data.Dataset | data.Text:
+        """Loads it; see `data.load`."""
+        return data.load(self.name, size=self.size, grey=self.grey, data_dir=data_dir)
+
+
+class Entry(NamedTuple):
+    """A named task: how to build it, and where it belongs."""
+
+    suite: str  # "meta-train", "validation" or "test"
+    family: Callable[..., Task]  # (name, dataset if there is a source, **options) -> Task
+    source: Source | None
+    options: dict[str, Any]
+
+
+def _train(family, source=None, **options):
+    return Entry("meta-train", family, source, options)
+
+
+def _validation(family, source=None, **options):
+    return Entry("validation", family, source, options)
+
+
+def _test(family, source=None, **options):
+    return Entry("test", family, source, options)
+
+
+_DIGITS, _IRIS, _WINE, _CANCER = Source("digits"), Source("iris"), Source("wine"), Source("breast_cancer")
+_DIABETES, _PHOTOS, _DOCS = Source("diabetes"), Source("photos"), Source("sklearn_docs")
+_FASHION_8, _FASHION_14 = Source("fashion_mnist", 8), Source("fashion_mnist", 14)
+_MNIST_8, _MNIST_14 = Source("mnist", 8), Source("mnist", 14)
+_CIFAR_8, _CIFAR_16 = Source("cifar10", 8), Source("cifar10", 16)
+_NAMES, _SHAKESPEARE = Source("names"), Source("tiny_shakespeare")
+
+_ANY_SCALE = {"init_scale": (0.5, 2.0), "loss_scale": (1e-2, 1e2)}
+_ANY_DATA = Variation(**_ANY_SCALE, label_noise=(0.0, 0.2), subset=(0.05, 1.0), batch=(0.1, 1.0))
+_ANY_INPUTS = Variation(**_ANY_SCALE, subset=(0.05, 1.0), batch=(0.1, 1.0))
+
+TASKS = {
+    # To train on.
+    "digits-mlp": _train(mlp, _DIGITS),
+    "digits-softmax": _train(softmax_regression, _DIGITS),
+    "quadratic": _train(quadratic),
+    "quadratic-ill-conditioned": _train(ill_conditioned_quadratic, noise=0.1),
+    "rosenbrock": _train(classical_function, function=ROSENBROCK, size=4),
+    "styblinski-tang": _train(classical_function, function=STYBLINSKI_TANG, size=8),
+    "matrix-factorisation": _train(matrix_factorisation),
+    "adam-on-quadratics": _train(optimizer_training, optimizer=learned_optim.learned_adam(0.01), inner=quadratic()),
+    "digits-mlp-sampled": _train(mlp, _DIGITS, hidden_sizes=(24, 24), variation=_ANY_DATA),
+    "digits-mlp-layernorm": _train(mlp, _DIGITS, hidden_sizes=(32, 32), normalization=layer_norm),
+    "digits-conv": _train(convnet, _DIGITS),
+    "digits-resnet": _train(resnet, _DIGITS, num_blocks=1),
+    "digits-vit": _train(vision_transformer, _DIGITS),
+    "digits-autoencoder": _train(autoencoder, _DIGITS),
+    "digits-vae": _train(vae, _DIGITS),
+    "docs-gru": _train(recurrent_language_model, _DOCS),
+    "docs-transformer": _train(transformer_language_model, _DOCS, width=24),
+    "diabetes-mlp": _train(tabular, _DIABETES, hidden_sizes=(16,)),
+    "fashion-mlp-sampled": _train(mlp, _FASHION_8, variation=_ANY_DATA),
+    "fashion-mlp-deep": _train(mlp, _FASHION_8, hidden_sizes=(32, 32, 32), activation=jax.nn.gelu),
+    "fashion-softmax": _train(softmax_regression, _FASHION_14),
+    "fashion-conv": _train(convnet, _FASHION_14),
+    "fashion-autoencoder": _train(autoencoder, _FASHION_8, hidden_sizes=(48, 12, 48), variation=_ANY_INPUTS),
+    "fashion-vae": _train(vae, _FASHION_8),
+    "fashion-vit": _train(vision_transformer, _FASHION_8),
+    "names-lstm": _train(recurrent_language_model, _NAMES, core=hk.LSTM, hidden_size=24, variation=_ANY_INPUTS),
+    "names-transformer": _train(transformer_language_model, _NAMES),
+    "airfoil-mlp": _train(tabular, Source("airfoil")),
+    "bike-mlp": _train(tabular, Source("bike"), hidden_sizes=(32, 16), normalization=layer_norm),
+    # To choose by.
+    "digits-wide": _validation(mlp, _DIGITS, hidden_sizes=(128,)),
+    "iris-mlp": _validation(mlp, _IRIS, hidden_sizes=(16,), batch_size=32),
+    "quadratic-noisy": _validation(ill_conditioned_quadratic, size=30, condition=(100.0, 100.0), noise=0.3),
+    "ackley": _validation(classical_function, function=ACKLEY, size=5),
+    "photos-conv": _validation(convnet, _PHOTOS),
+    "photos-autoencoder": _validation(autoencoder, _PHOTOS, hidden_sizes=(64, 16, 64), activation=jax.nn.tanh),
+    "docs-lstm": _validation(recurrent_language_model, _DOCS, core=hk.LSTM),
+    "docs-transformer-deep": _validation(transformer_language_model, _DOCS, width=16, num_layers=2),
+    "diabetes-deep": _validation(tabular, _DIABETES, hidden_sizes=(24, 24, 24)),
+    "mnist-mlp-tanh": _validation(mlp, _MNIST_14, hidden_sizes=(32, 32), activation=jax.nn.tanh),
+    "mnist-conv": _validation(convnet, _MNIST_14, pool=True),
+    "mnist-vit": _validation(vision_transformer, _MNIST_8),
+    "mnist-vae": _validation(vae, _MNIST_8, hidden_sizes=(48,)),
+    "mnist-softmax": _validation(softmax_regression, _MNIST_8),
+    "names-gru": _validation(recurrent_language_model, _NAMES),
+    "energy-mlp": _validation(tabular, Source("energy")),
+    "kin40k-mlp": _validation(tabular, Source("kin40k"), hidden_sizes=(48, 48)),
+    # To report on.
+    "digits-deep-tanh": _test(mlp, _DIGITS, hidden_sizes=(48, 48, 48), activation=jax.nn.tanh),
+    "breast-cancer-mlp": _test(tabular, _CANCER, hidden_sizes=(64, 64)),
+    "wine-softmax": _test(softmax_regression, _WINE, batch_size=32),
+    "breast-cancer-softmax": _test(softmax_regression, _CANCER, batch_size=32),
+    "levy": _test(classical_function, function=LEVY, size=6),
+    "quadratic-large": _test(ill_conditioned_quadratic, size=50, condition=(1e3, 1e3)),
+    "matrix-factorisation-noisy": _test(matrix_factorisation, shape=(40, 60), rank=5, noise=0.1),
+    "photos-vit": _test(vision_transformer, _PHOTOS, patch_size=4, width=24),
+    "docs-rnn": _test(recurrent_language_model, _DOCS, core=hk.VanillaRNN, hidden_size=48),
+    "cifar-mlp": _test(mlp, _CIFAR_8, hidden_sizes=(64, 64)),
+    "cifar-softmax": _test(softmax_regression, _CIFAR_8),
+    "cifar-conv": _test(convnet, _CIFAR_16, channels=(12, 16), batch_size=32),
+    "cifar-resnet": _test(resnet, _CIFAR_8, channels=12, batch_size=32),
+    "cifar-vit": _test(vision_transformer, _CIFAR_16, patch_size=4, width=24),
+    "cifar-autoencoder": _test(autoencoder, _CIFAR_8, hidden_sizes=(64, 24, 64)),
+    "cifar-vae": _test(vae, _CIFAR_8, latent_size=12),
+    "shakespeare-gru": _test(recurrent_language_model, _SHAKESPEARE, hidden_size=40),
+    "shakespeare-lstm": _test(recurrent_language_model, _SHAKESPEARE, core=hk.LSTM),
+    "shakespeare-transformer": _test(transformer_language_model, _SHAKESPEARE, num_layers=2),
+    "protein-mlp": _test(tabular, Source("protein"), hidden_sizes=(40, 40)),
+    "pol-mlp": _test(tabular, Source("pol"), hidden_sizes=(32,)),
+    "yacht-mlp": _test(tabular, Source("yacht"), hidden_sizes=(24, 24), activation=jax.nn.tanh, batch_size=32),
+}
+SUITES = ("meta-train", "validation", "test")
+
+
+def get(name: str, *, data_dir: str | None = None) -> Task:
+    """Builds the task of that name.
+
+    Args:
+      name: a key of `TASKS`.
+      data_dir: folder with data sets; see `data.load`.
+
+    Raises:
+      ValueError: if there is none.
+      FileNotFoundError: if its data set is neither bundled, nor in the folder, nor with tensorflow-datasets.
+
+    Example:
+      >>> get("digits-mlp").data.train_x.shape
+      (1437, 8, 8, 1)
+    """
+    entry = _entry(name)
+    if entry.source is None:
+        return entry.family(name, **entry.options)
+    return entry.family(name, entry.source.load(data_dir), **entry.options)
+
+
+def suite(name: str, *, embedded: bool = False) -> tuple[str, ...]:
+    """Names of the tasks of a suite.
+
+    Args:
+      name: "meta-train", "validation" or "test".
+      embedded: whether to leave out tasks whose data do not come with the packages that `pip` installs.
+
+    Raises:
+      ValueError: for another name.
+
+    Example:
+      >>> "wine-softmax" in suite("test", embedded=True)
+      True
+    """
+    if name not in SUITES:
+        raise ValueError(f"there is no suite {name!r}. Choose from {', '.join(SUITES)}.")
+    names = (task for task, entry in TASKS.items() if entry.suite == name)
+    return tuple(task for task in names if not embedded or is_embedded(task))
+
+
+def is_embedded(name: str) -> bool:
+    """Whether a task needs no data but those that come with the packages that `pip` installs.
+
+    Example:
+      >>> is_embedded("cifar-conv")
+      False
+    """
+    source = _entry(name).source
+    return source is None or source.name in data.embedded()
+
+
+def _entry(name):
+    if name not in TASKS:
+        near = difflib.get_close_matches(name, TASKS, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"there is no task {name!r}. {hint}Choose from {', '.join(TASKS)}.")
+    return TASKS[name]

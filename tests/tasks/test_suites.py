@@ -1,0 +1,166 @@
+"""The contract of every named task, and what holds between the suites."""
+
+import collections
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from meta_train import data
+from meta_train import tasks
+
+EMBEDDED = [name for name in tasks.TASKS if tasks.is_embedded(name)]
+get = functools.cache(tasks.get)
+# Mean first loss in units of the normaliser, where it is far from 1: images are bright, the output is dark.
+FIRST = {"digits-autoencoder": (2, 5), "photos-autoencoder": (2, 5), "breast-cancer-softmax": (1, 2)}
+
+
+@functools.cache
+def episodes(name):
+    """Two episodes of fifty steps of Adam: losses, and metrics on held-out data before and after."""
+    task = get(name)
+    tx = optax.adam(1e-2 if jax.tree.leaves(task.data) else 1e-1)
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    def run(key, data):
+        sample_key, init_key, train_key, other_key = jax.random.split(key, 4)
+        config = task.sample(sample_key)
+        params = task.init(init_key, config)
+
+        def step(carry, key):
+            params, state = carry
+            loss, grads = jax.value_and_grad(task.loss)(params, key, data, config)
+            updates, state = tx.update(grads, state, params)
+            return (optax.apply_updates(params, updates), state), loss / task.loss_scale(config)
+
+        keys = jax.random.split(train_key, 50)
+        (trained, _), losses = jax.lax.scan(step, (params, tx.init(params)), keys)
+        evaluate = lambda params, key: task.evaluate(params, key, data, config)
+        return losses, evaluate(params, key), evaluate(params, other_key), evaluate(trained, key)
+
+    return jax.tree.map(np.asarray, run(jax.random.split(jax.random.key(0), 2), task.data))
+
+
+@pytest.mark.optax_promotion
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_fifty_steps_of_adam_lower_the_loss(name):
+    task = get(name)
+    assert task.name == name
+    losses, before, other, after = episodes(name)
+    assert losses.dtype == np.float32
+    assert np.all(np.isfinite(losses))
+    assert losses[0, 0] != losses[1, 0]  # each episode draws its own
+    assert np.all(losses[:, -10:].mean(axis=1) < 0.9 * losses[:, 0])
+    assert np.all(after["loss"] < 0.95 * before["loss"])
+    for metric, values in before.items():  # evaluation draws nothing
+        np.testing.assert_array_equal(values, other[metric])
+    if "accuracy" in after:
+        assert np.all((after["accuracy"] > before["accuracy"]) & (after["accuracy"] <= 1))
+
+
+@pytest.mark.optax_promotion
+@pytest.mark.parametrize("name", [name for name in EMBEDDED if jax.tree.leaves(get(name).data)])
+def test_first_losses_are_about_what_tasks_are_normalised_by(name):
+    losses, before, _, _ = episodes(name)
+    scale = get(name).normalize.keywords["scale"]
+    low, high = FIRST.get(name, (0.6, 1.7))
+    assert low < losses[:, 0].mean() / scale < high
+    assert 0.5 < before["loss"].mean() / losses[:, 0].mean() < 2
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_normalize_is_finite_and_monotone(name):
+    task = get(name)
+    losses = task.normalize.keywords["scale"] * jnp.array([0.0, 1e-30, 1e-3, 0.1, 1.0, 3.0, 1e30, jnp.inf])
+    normalized = np.asarray(task.normalize(losses))
+    assert np.all(np.isfinite(normalized))
+    assert np.all(np.diff(normalized) >= 0)
+    assert np.all(np.diff(normalized[2:6]) > 0.04)
+    np.testing.assert_array_equal(task.normalize(jnp.nan), normalized[-1])
+
+
+def _made_up(source):
+    """A data set of the form that the source has, without its files."""
+    draw = np.random.default_rng(0)
+    if source.name in ("names", "tiny_shakespeare", "sklearn_docs"):
+        tokens = draw.integers(0, 30, 400).astype(np.int32)
+        return data.Text(tokens, tokens, tuple(map(chr, range(30))))
+    shape, classes = {
+        "mnist": ((source.size, source.size, 1), 10),
+        "fashion_mnist": ((source.size, source.size, 1), 10),
+        "cifar10": ((source.size, source.size, 3), 10),
+    }.get(source.name, ((7,), None))
+    x = draw.random((40, *shape), np.float32)
+    y = x[:, 0].astype(np.float32) if classes is None else np.arange(40, dtype=np.int32) % classes
+    return data.Dataset(x, y, x, y)
+
+
+@functools.cache
+def _built(name):
+    """A task, and the shapes of its parameters; with made-up data where the real ones are files."""
+    entry = tasks.TASKS[name]
+    if tasks.is_embedded(name):
+        task = get(name)
+    else:
+        task = entry.family(name, _made_up(entry.source), **entry.options)
+    key = jax.eval_shape(jax.random.key, 0)
+    config = jax.eval_shape(task.sample, key)
+    return task, key, config, jax.eval_shape(task.init, key, config)
+
+
+@pytest.mark.parametrize("name", [name for name in tasks.TASKS if not tasks.is_embedded(name)])
+def test_tasks_on_files_fit_the_form_of_their_data(name):
+    task, key, config, params = _built(name)
+    assert task.name == name
+    loss, grads = jax.eval_shape(jax.value_and_grad(task.loss), params, key, task.data, config)
+    assert (loss.shape, loss.dtype) == ((), jnp.float32)
+    assert jax.tree.structure(grads) == jax.tree.structure(params)
+    metrics = jax.eval_shape(task.evaluate, params, key, task.data, config)
+    assert {value.shape for value in metrics.values()} == {()}
+    assert "loss" in metrics
+
+
+def test_no_data_set_meets_the_same_architecture_in_two_suites():
+    """Architectures count as the same if family and shapes of the parameters agree, whatever the activation."""
+    suites = collections.defaultdict(set)
+    for name, entry in tasks.TASKS.items():
+        shapes = tuple(sorted(leaf.shape for leaf in jax.tree.leaves(_built(name)[3])))
+        source = "drawn" if entry.source is None else entry.source.name  # of whatever size
+        suites[source, entry.family.__name__, shapes].add(entry.suite)
+    assert {key: found for key, found in suites.items() if len(found) > 1} == {}
+
+
+def test_whole_data_sets_are_kept_for_the_test():
+    used = collections.defaultdict(set)
+    for entry in tasks.TASKS.values():
+        if entry.source is not None:
+            used[entry.suite].add(entry.source.name)
+    only = used["test"] - used["meta-train"] - used["validation"]
+    assert only == {"cifar10", "tiny_shakespeare", "wine", "breast_cancer", "protein", "pol", "yacht"}
+
+
+def test_there_are_enough_tasks_and_families_without_any_file():
+    assert len(EMBEDDED) >= 25
+    assert len({tasks.TASKS[name].family for name in EMBEDDED}) >= 12
+    for suite in tasks.SUITES:
+        assert len({tasks.TASKS[name].family for name in tasks.suite(suite)}) >= 9
+
+
+def test_suites_part_the_tasks():
+    suites = [tasks.suite(name) for name in tasks.SUITES]
+    assert sorted(name for suite in suites for name in suite) == sorted(tasks.TASKS)
+    embedded = [tasks.suite(name, embedded=True) for name in tasks.SUITES]
+    assert sorted(name for suite in embedded for name in suite) == sorted(EMBEDDED)
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match=r"no task 'digit-mlp'. Did you mean 'digits-mlp'\? Choose from digits-mlp, "):
+        tasks.get("digit-mlp")
+    with pytest.raises(ValueError, match=r"no task 'digit-mlp'"):
+        tasks.is_embedded("digit-mlp")
+    with pytest.raises(ValueError, match=r"no suite 'train'. Choose from meta-train, validation, test"):
+        tasks.suite("train")
