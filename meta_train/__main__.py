@@ -1,15 +1,18 @@
-"""The command line: `python -m meta_train {demo,train,evaluate,compare}`."""
+"""The command line: `python -m meta_train {demo,train,evaluate,compare,tasks,plot}`."""
 
 import json
+import os
 import pathlib
 import sys
 from typing import Annotated
 from typing import NoReturn
 
+import tqdm
 import typer
 
 import learned_optim
 import meta_train
+from meta_train import data
 from meta_train import demo as showcase
 from meta_train import distributed
 from meta_train import engine
@@ -17,6 +20,7 @@ from meta_train import evaluate as evaluation
 from meta_train import recipes
 from meta_train import report
 from meta_train import tasks
+from meta_train.tasks import listing
 
 app = typer.Typer(
     add_completion=False,
@@ -34,6 +38,10 @@ Optimizer = Annotated[
 ]
 Steps = Annotated[int, typer.Option(min=1, help="Training steps of each run.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Independent runs of each optimizer.")]
+DataDir = Annotated[
+    pathlib.Path | None,
+    typer.Option(help=f"Folder with data sets in standard files.  [default: ${data.DATA_DIR_VARIABLE}]"),
+]
 
 
 @app.command()
@@ -57,6 +65,7 @@ def train(
     num_processes: Annotated[int, typer.Option(min=1, help="Processes that share the run.")] = 1,
     coordinator: Annotated[str | None, typer.Option(help="HOST:PORT of process 0.")] = None,
     process_id: Annotated[int | None, typer.Option(min=0, help="Which of the processes this is.")] = None,
+    data_dir: DataDir = None,
 ):
     """Meta-train a recipe. Writes theta.safetensors, metrics.jsonl and checkpoints to the folder.
 
@@ -67,6 +76,7 @@ def train(
 
     Example: python -m meta_train train demo --out runs/mine
     """
+    _use_data_dir(data_dir)
     if (coordinator is None) != (process_id is None):
         raise ValueError("--coordinator and --process-id go together: give both, or neither to stay on this machine.")
     if process_id is not None:
@@ -94,19 +104,21 @@ def evaluate(
     suite: Annotated[str, typer.Option(help="meta-train, validation or test.")] = "test",
     steps: Steps = 1000,
     seeds: Seeds = 5,
+    embedded: Annotated[bool, typer.Option("--embedded", help="Only tasks whose data pip has installed.")] = False,
     out: Annotated[pathlib.Path | None, typer.Option(help="JSON file for the figures of every seed.")] = None,
+    data_dir: DataDir = None,
 ):
     """Measure an optimizer on the tasks of a suite, beside Adam at 1e-3 and Adam tuned for each task.
 
-    Example: python -m meta_train evaluate default --steps 500 --out evaluation.json
+    Example: python -m meta_train evaluate default --embedded --steps 500 --out evaluation.json
     """
+    _use_data_dir(data_dir)
     name, tx = _load(optimizer, steps)
+    chosen = [tasks.get(task) for task in tasks.suite(suite, embedded=embedded)]  # all, for some data may be missing
     results = {}
-    for task_name in tasks.suite(suite):
-        results[task_name] = evaluation.compare(
-            tasks.get(task_name), {name: tx}, num_steps=steps, num_seeds=seeds, progress=_progress
-        )
-        print(f"\n{task_name}, {steps} steps, {seeds} seeds\n{report.table(results[task_name])}\n")
+    for task in chosen:
+        results[task.name] = evaluation.compare(task, {name: tx}, num_steps=steps, num_seeds=seeds, progress=_progress)
+        print(f"\n{task.name}, {steps} steps, {seeds} seeds\n{report.table(results[task.name])}\n")
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(report.as_json(results), indent=2) + "\n")
@@ -122,17 +134,33 @@ def compare(
     steps: Steps = 500,
     seeds: Seeds = 5,
     out: Annotated[pathlib.Path, typer.Option(help="PNG file for the training curves.")] = pathlib.Path("compare.png"),
+    data_dir: DataDir = None,
 ):
     """Compare optimizers on one task: a table, and training curves as a PNG.
 
     Example: python -m meta_train compare default runs/mine/theta.safetensors --task digits-softmax
     """
+    _use_data_dir(data_dir)
     chosen = tasks.get(task)
     loaded = dict(_load(name, steps) for name in optimizers)
     results = evaluation.compare(chosen, loaded, num_steps=steps, num_seeds=seeds, progress=_progress)
     print(f"\n{task}, {steps} steps, {seeds} seeds\n{report.table(results)}")
     report.plot({task: results}, out)
     print(f"Wrote {out}")
+
+
+@app.command("tasks")
+def list_tasks(
+    suite: Annotated[str | None, typer.Option(help="meta-train, validation or test.  [default: all]")] = None,
+    data_dir: DataDir = None,
+):
+    """List the named tasks: suite, family, data and whether they are at hand, parameters, cost, normaliser.
+
+    Example: python -m meta_train tasks --suite validation
+    """
+    _use_data_dir(data_dir)
+    names = tasks.TASKS if suite is None else tasks.suite(suite)
+    print(listing.table([listing.describe(name) for name in tqdm.tqdm(names, leave=False, delay=2)]))
 
 
 @app.command()
@@ -170,6 +198,14 @@ def _load(name, num_steps):
         optimizer, theta = learned_optim.load(name)
         return name, optimizer.transform(theta, num_steps=num_steps)
     return name, learned_optim.learned_optimizer(name, num_steps=num_steps)
+
+
+def _use_data_dir(folder):
+    """Lets this process, and those that it starts, find data sets in a folder."""
+    if folder is not None:
+        if not folder.is_dir():
+            raise ValueError(f"--data-dir must be a folder, got {folder}.")
+        os.environ[data.DATA_DIR_VARIABLE] = str(folder.absolute())
 
 
 def _progress(line):

@@ -110,7 +110,7 @@ def build(
     mesh = jax.sharding.Mesh(np.asarray(_choose_devices(estimators, devices)), (_AXIS,))
     replicated, sharded = jax.P(), jax.P(_AXIS)
     specs = EngineState(replicated, replicated, replicated, sharded)
-    data = jax.device_put(tuple(e.data for e in estimators), jax.sharding.NamedSharding(mesh, replicated))
+    data = _put_once(tuple(e.data for e in estimators), jax.sharding.NamedSharding(mesh, replicated))
     tx = optax.with_extra_args_support(outer_optimizer)
 
     def outer_step(state, key, data):
@@ -182,6 +182,13 @@ def build(
         return compiled.lower(state, np.uint32(0), np.int32(1), data)
 
     return Engine(init, run, lower, mesh)
+
+
+def _put_once(data, sharding):
+    """Moves arrays to the devices; one that several tasks share is there once."""
+    by_identity = {id(leaf): leaf for leaf in jax.tree.leaves(data)}
+    placed = {identity: jax.device_put(leaf, sharding) for identity, leaf in by_identity.items()}
+    return jax.tree.map(lambda leaf: placed[id(leaf)], data)
 
 
 def _choose_devices(estimators, devices):

@@ -172,6 +172,22 @@ def test_an_outer_step_averages_the_estimators():
     np.testing.assert_array_equal(state.estimator_states[1], [3, 4, 5, 6])
 
 
+def test_data_that_tasks_share_are_on_the_devices_once():
+    shared = np.zeros(12_347, np.float32)
+    tasks = [
+        estimators.pes(
+            Problem(_init, _step, (shared, np.float32(i)), f"task {i}"),
+            num_particles=2,
+            unroll_length=3,
+            horizon=truncation.constant(6),
+        )
+        for i in range(2)
+    ]
+    built = engine.build(tasks, optax.sgd(0.1), steps_per_dispatch=1)
+    assert sum(array.shape == shared.shape for array in jax.live_arrays()) == 1
+    del built
+
+
 def test_the_outer_optimizer_s_updates_are_added():
     built = engine.build([_fake(lambda key, data: data)], optax.sgd(0.25), steps_per_dispatch=2)
     state, _ = built.run(built.init({"x": np.float32(7.0)}, 0), 0, 2)
