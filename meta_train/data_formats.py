@@ -97,7 +97,7 @@ def read_npz(path: Path) -> Parts:
       ValueError: if the file is damaged, keys are missing, or the arrays do not fit each other.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(_read_bytes(path)), allow_pickle=False) as archive:
             present = archive.files
             keys = next((keys for keys in _NPZ_KEYS if set(keys) <= set(present)), ())
             arrays = [archive[key] for key in keys]
