@@ -16,13 +16,15 @@ class Horizon(NamedTuple):
     """A distribution of episode lengths, in inner steps.
 
     Fields:
-      sample: `(key) -> int32[]`.
-      low, high: the shortest and the longest length that `sample` gives.
+      sample: `(key) -> int32[]`, or `(key, outer_step) -> int32[]` if `grows`.
+      low, high: the shortest and the longest length that `sample` gives, at any outer step.
+      grows: whether the lengths depend on the outer step, an int32 scalar.
     """
 
-    sample: Callable[[jax.Array], jax.Array]
+    sample: Callable[..., jax.Array]
     low: int
     high: int
+    grows: bool = False
 
 
 class Clock(NamedTuple):
@@ -30,6 +32,7 @@ class Clock(NamedTuple):
 
     step: jax.Array  # int32[], steps made since the episode began
     horizon: jax.Array  # int32[], steps after which it ends
+    outer_step: Any = ()  # int32[], windows that the worker has made, where the horizon grows; else ()
 
 
 def constant(num_steps: int) -> Horizon:
@@ -61,11 +64,48 @@ def log_uniform(low: int, high: int) -> Horizon:
     if not 1 <= low <= high:
         raise ValueError(f"a log-uniform horizon needs 1 <= low <= high, got low={low} and high={high}.")
 
-    def sample(key):
-        exponent = jax.random.uniform(key, (), jnp.float32, jnp.log(low - 0.5), jnp.log(high + 0.5))
-        return jnp.clip(jnp.round(jnp.exp(exponent)), low, high).astype(jnp.int32)
+    return Horizon(lambda key: _log_uniform(key, low, high), low, high)
 
-    return Horizon(sample, low, high)
+
+def growing(low: int, high: int, num_steps: int) -> Horizon:
+    """Episodes that grow: log-uniform between `low` and a cap, which goes from `low` to `high` as training goes on.
+
+    The cap is `low * (high / low) ** (outer_step / num_steps)` up to outer step `num_steps`, then `high`. Short
+    episodes first spare inner steps, and gradients that explode, while theta is bad. An episode keeps the length that
+    it began with.
+
+    Args:
+      low: the shortest length, in inner steps, and the only one at outer step 0.
+      high: the longest one.
+      num_steps: outer steps after which the cap is `high`.
+
+    Raises:
+      ValueError: unless 1 <= low <= high and num_steps >= 1.
+
+    Example:
+      >>> import jax
+      >>> horizon = growing(10, 1000, num_steps=500)
+      >>> int(horizon.sample(jax.random.key(0), 0))
+      10
+      >>> 10 <= horizon.sample(jax.random.key(0), 250) <= 100
+      Array(True, dtype=bool)
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+    if not 1 <= low <= high:
+        raise ValueError(f"a growing horizon needs 1 <= low <= high, got low={low} and high={high}.")
+
+    def sample(key, outer_step):
+        progress = jnp.minimum(jnp.asarray(outer_step, jnp.float32) / num_steps, 1.0)
+        cap = jnp.round(low * jnp.exp(progress * jnp.log(high / low)))
+        return _log_uniform(key, low, cap)
+
+    return Horizon(sample, low, high, grows=True)
+
+
+def draw(key: jax.Array, horizon: Horizon, outer_step: Any) -> jax.Array:
+    """An episode's length, int32[]. `outer_step` is a counter as `start_count` makes it."""
+    return horizon.sample(key, outer_step) if horizon.grows else horizon.sample(key)
 
 
 def check_window(horizon: Horizon, unroll_length: int) -> None:
@@ -77,6 +117,16 @@ def check_window(horizon: Horizon, unroll_length: int) -> None:
         )
 
 
+def start_count(horizon: Horizon) -> Any:
+    """A counter of outer steps for an estimator's state: int32[] at 0 if the horizon grows, else ()."""
+    return jnp.zeros((), jnp.int32) if horizon.grows else ()
+
+
+def next_count(outer_step: Any) -> Any:
+    """The counter after an outer step."""
+    return jax.tree.map(lambda n: n + 1, outer_step)
+
+
 def start_clock(key: jax.Array, horizon: Horizon, stagger: bool) -> Clock:
     """The clock of a worker's first episode. With `stagger` it begins at a uniformly drawn step of its horizon.
 
@@ -84,14 +134,15 @@ def start_clock(key: jax.Array, horizon: Horizon, stagger: bool) -> Clock:
     cover all phases of training. Only the first episode is cut short by it.
     """
     length_key, offset_key = jax.random.split(key)
-    length = horizon.sample(length_key)
+    outer_step = start_count(horizon)
+    length = draw(length_key, horizon, outer_step)
     offset = jax.random.randint(offset_key, (), 0, length, jnp.int32)
-    return Clock(offset if stagger else jnp.zeros_like(length), length)
+    return Clock(offset if stagger else jnp.zeros_like(length), length, outer_step)
 
 
 def end_unless(keep: jax.Array, clock: Clock) -> Clock:
     """Lets the episodes of the workers that are not kept end, so that their next window begins a new one."""
-    return Clock(jnp.where(keep, clock.step, clock.horizon), clock.horizon)
+    return clock._replace(step=jnp.where(keep, clock.step, clock.horizon))
 
 
 def unroll(
@@ -119,10 +170,16 @@ def unroll(
         state, clock, restarted = carry
         ended = clock.step >= clock.horizon
         state = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, state)
-        clock = Clock(jnp.where(ended, 0, clock.step), jnp.where(ended, next_horizon, clock.horizon))
+        step_of, length = jnp.where(ended, 0, clock.step), jnp.where(ended, next_horizon, clock.horizon)
         restarted = restarted | ended
         state, loss = step(key, state)
-        return (state, Clock(clock.step + 1, clock.horizon), restarted), (loss, restarted)
+        return (state, clock._replace(step=step_of + 1, horizon=length), restarted), (loss, restarted)
 
     (state, clock, _), (losses, restarted) = jax.lax.scan(body, (state, clock, jnp.asarray(False)), keys)
-    return state, clock, losses, restarted
+    return state, clock._replace(outer_step=next_count(clock.outer_step)), losses, restarted
+
+
+def _log_uniform(key, low, high):
+    """A length whose logarithm is uniform on log(low − 1/2) … log(high + 1/2), rounded, int32[]."""
+    exponent = jax.random.uniform(key, (), jnp.float32, jnp.log(low - 0.5), jnp.log(high + 0.5))
+    return jnp.clip(jnp.round(jnp.exp(exponent)), low, high).astype(jnp.int32)

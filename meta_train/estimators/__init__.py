@@ -1,8 +1,23 @@
 """Meta-gradient estimators, one a file: each builds an `Estimator` from a `Problem`."""
 
+from meta_train.estimators.antithetic import centered_ranks
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import Info
+from meta_train.estimators.full_es import full_es
+from meta_train.estimators.gpes import gpes
+from meta_train.estimators.nres import nres
 from meta_train.estimators.pes import pes
 from meta_train.estimators.truncated_backprop import truncated_backprop
+from meta_train.estimators.truncated_es import truncated_es
 
-__all__ = ["Estimator", "Info", "pes", "truncated_backprop"]
+__all__ = [
+    "Estimator",
+    "Info",
+    "centered_ranks",
+    "full_es",
+    "gpes",
+    "nres",
+    "pes",
+    "truncated_backprop",
+    "truncated_es",
+]

@@ -1,6 +1,7 @@
 """`Estimator`: what every meta-gradient estimator returns, and the averaging over particles that they share."""
 
 from collections.abc import Callable
+import math
 from typing import Any
 from typing import NamedTuple
 
@@ -15,6 +16,13 @@ class Info(NamedTuple):
     loss: jax.Array  # float32[], mean loss per inner step over the particles that were kept
     dropped: jax.Array  # int32[], particles left out because their loss or gradient was not finite
     inner_steps: jax.Array  # int32[], inner steps made by all particles
+    # float32[], trace of the covariance of the gradient, from the spread of the kept particles; NaN below two of them
+    gradient_variance: jax.Array | float = math.nan
+    # float32[], squared norm of the gradient over that trace: about 1 if the gradient is nothing but noise
+    snr: jax.Array | float = math.nan
+    # float32[steps], mean loss of the kept particles by inner step of the window, or of the episode where an estimate
+    # takes whole ones (NaN at steps that none of them made); () if the estimator does not tell
+    step_losses: Any = ()
 
 
 class Estimator(NamedTuple):
@@ -38,14 +46,21 @@ class Estimator(NamedTuple):
     name: str
 
 
-def mean_over_particles(gradients: Any, losses: jax.Array, inner_steps: int, axis_name: str | None):
+def mean_over_particles(
+    gradients: Any,
+    losses: jax.Array,
+    inner_steps: int | jax.Array,
+    axis_name: str | None,
+    step_losses: jax.Array | None = None,
+):
     """Averages particles' gradients, leaving out those with a loss or a gradient that is not finite.
 
     Args:
       gradients: pytree with the structure of theta and a leading axis of particles.
       losses: float32[particles], each particle's mean loss.
-      inner_steps: inner steps that each particle made.
+      inner_steps: inner steps that each particle made; an int, or int32[particles] if they differ.
       axis_name: the mapped axis over which the particles are spread, or None.
+      step_losses: float32[particles, steps], each particle's loss by inner step, NaN where it made no such step.
 
     Returns:
       `(gradient, info, keep)` with bool[particles] keep. If no particle is kept, the gradient is zero, the loss NaN.
@@ -54,17 +69,45 @@ def mean_over_particles(gradients: Any, losses: jax.Array, inner_steps: int, axi
     for leaf in jax.tree.leaves(gradients):
         keep &= jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
 
-    def total(x):
-        x = jnp.sum(jnp.where(jnp.expand_dims(keep, range(1, x.ndim)), x, 0), axis=0, dtype=x.dtype)
+    def add(x):
         return x if axis_name is None else jax.lax.psum(x, axis_name)
 
+    def total(x, keep=keep):
+        return add(jnp.sum(jnp.where(jnp.expand_dims(keep, range(keep.ndim, x.ndim)), x, 0), axis=0, dtype=x.dtype))
+
     num_kept = total(jnp.ones_like(keep, jnp.int32))
-    particles = jnp.asarray(keep.shape[0], jnp.int32)
-    particles = particles if axis_name is None else jax.lax.psum(particles, axis_name)
+    particles = add(jnp.asarray(keep.shape[0], jnp.int32))
     mean = lambda x: total(x) / jnp.maximum(num_kept, 1).astype(x.dtype)
     loss = jnp.where(num_kept > 0, mean(losses), jnp.nan)
-    info = Info(loss, particles - num_kept, particles * inner_steps)
-    return jax.tree.map(mean, gradients), info, keep
+    gradient = jax.tree.map(mean, gradients)
+    variance, snr = _noise(gradients, gradient, total, num_kept)
+    info = Info(
+        loss,
+        particles - num_kept,
+        add(jnp.sum(jnp.broadcast_to(inner_steps, keep.shape), dtype=jnp.int32)),
+        variance,
+        snr,
+        () if step_losses is None else _by_step(step_losses, keep, total),
+    )
+    return gradient, info, keep
+
+
+def _noise(gradients, gradient, total, num_kept):
+    """The trace of the mean gradient's covariance, and the gradient's squared norm over it."""
+    leaves, means = jax.tree.leaves(gradients), jax.tree.leaves(gradient)
+    square = lambda x: jnp.square(x.astype(jnp.float32))
+    deviations = sum(
+        total(jnp.sum(square(x - mean), axis=range(1, x.ndim))) for x, mean in zip(leaves, means, strict=True)
+    )
+    count = num_kept.astype(jnp.float32)
+    trace = jnp.where(num_kept > 1, deviations / (count * jnp.maximum(count - 1.0, 1.0)), jnp.nan)
+    return trace, sum(jnp.sum(square(mean)) for mean in means) / trace
+
+
+def _by_step(step_losses, keep, total):
+    """Mean over the kept particles of those that made the step."""
+    made = keep[:, None] & ~jnp.isnan(step_losses)
+    return total(step_losses, made) / total(jnp.ones_like(step_losses), made)
 
 
 def perturbation(key: jax.Array, theta: Any, std: float) -> Any:
@@ -77,3 +120,9 @@ def check_particles(num_particles: int) -> None:
     """Raises ValueError unless there is at least one particle."""
     if num_particles < 1:
         raise ValueError(f"num_particles must be at least 1, got {num_particles}.")
+
+
+def check_std(std: float) -> None:
+    """Raises ValueError unless the standard deviation is positive."""
+    if not std > 0:
+        raise ValueError(f"std must be positive, got {std}.")

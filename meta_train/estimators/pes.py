@@ -7,30 +7,11 @@ Deviations: an episode may end inside of a window. Losses before the end are wei
 episode, losses after it by the new window's alone.
 """
 
-from typing import Any
-from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
-import optax
-
-from meta_train import truncation
-from meta_train.estimators import base
+from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
-from meta_train.estimators.base import check_particles
-from meta_train.estimators.base import mean_over_particles
+from meta_train.estimators.gpes import gpes
 from meta_train.problem import Problem
-from meta_train.truncation import Clock
 from meta_train.truncation import Horizon
-
-
-class PESState(NamedTuple):
-    """State of the antithetic pairs."""
-
-    index: jax.Array  # int32[pairs], number of the pair, part of its random keys
-    clock: Clock  # of int32[pairs]
-    states: Any  # the problem's state, leaves [pairs, 2, …]: under the positive and the negative perturbation
-    accumulator: Any  # like theta with leading axis [pairs]: sum of the perturbations since the episode began
 
 
 def pes(
@@ -41,6 +22,7 @@ def pes(
     horizon: Horizon,
     std: float = 0.01,
     stagger: bool = True,
+    shaping: Shaping | None = None,
 ) -> Estimator:
     r"""Builds the PES estimator with antithetic pairs.
 
@@ -57,6 +39,7 @@ def pes(
       horizon: distribution of episode lengths.
       std: standard deviation of each window's perturbation, in units of theta.
       stagger: whether the pairs start at random offsets.
+      shaping: an odd function of the pairs' loss differences; it biases the gradient. See `gpes`.
 
     Returns:
       An `Estimator`.
@@ -84,41 +67,13 @@ def pes(
     References:
       Vicol et al. 2021, https://arxiv.org/abs/2112.13835
     """
-    check_particles(num_particles)
-    truncation.check_window(horizon, unroll_length)
-    if not std > 0:
-        raise ValueError(f"std must be positive, got {std}.")
-
-    def init(key, theta):
-        def pair(index):
-            state_key, clock_key = jax.random.split(jax.random.fold_in(key, index))
-            clock = truncation.start_clock(clock_key, horizon, stagger)
-            state = problem.init(state_key, theta, clock.horizon)
-            states = jax.tree.map(lambda x: jnp.stack([x, x]), state)
-            return PESState(index, clock, states, optax.tree.zeros_like(theta))
-
-        return jax.vmap(pair)(jnp.arange(num_particles, dtype=jnp.int32))
-
-    def estimate(key, theta, state, data, axis_name=None):
-        def pair(state):
-            reset_key, horizon_key, noise_key, step_key = jax.random.split(jax.random.fold_in(key, state.index), 4)
-            noise = base.perturbation(noise_key, theta, std)
-            thetas = jax.tree.map(lambda t, e: jnp.stack([t + e, t - e]), theta, noise)
-            next_horizon = horizon.sample(horizon_key)
-            fresh = jax.vmap(lambda t: problem.init(reset_key, t, next_horizon))(thetas)
-            step = lambda key, states: jax.vmap(lambda t, s: problem.step(key, t, s, data))(thetas, states)
-            states, clock, losses, restarted = truncation.unroll(
-                step, state.states, state.clock, fresh, next_horizon, jax.random.split(step_key, unroll_length)
-            )
-            differences = (losses[:, 0] - losses[:, 1]) / (2 * std**2 * unroll_length)
-            before = jnp.sum(jnp.where(restarted, 0, differences))
-            total = jnp.sum(differences)
-            gradient = jax.tree.map(lambda a, e: a * before + e * total, state.accumulator, noise)
-            accumulator = jax.tree.map(lambda a, e: jnp.where(restarted[-1], e, a + e), state.accumulator, noise)
-            return gradient, jnp.mean(losses), PESState(state.index, clock, states, accumulator)
-
-        gradients, losses, state = jax.vmap(pair)(state)
-        gradient, info, keep = mean_over_particles(gradients, losses, 2 * unroll_length, axis_name)
-        return gradient, state._replace(clock=truncation.end_unless(keep, state.clock)), info
-
-    return Estimator(init, estimate, problem.data, num_particles, problem.name)
+    return gpes(
+        problem,
+        num_particles=num_particles,
+        unroll_length=unroll_length,
+        noise_period=unroll_length,
+        horizon=horizon,
+        std=std,
+        stagger=stagger,
+        shaping=shaping,
+    )

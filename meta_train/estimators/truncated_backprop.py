@@ -91,7 +91,7 @@ def truncated_backprop(
     def estimate(key, theta, state, data, axis_name=None):
         def worker(state):
             reset_key, horizon_key, step_key = jax.random.split(jax.random.fold_in(key, state.index), 3)
-            next_horizon = horizon.sample(horizon_key)
+            next_horizon = truncation.draw(horizon_key, horizon, state.clock.outer_step)
             keys = jax.random.split(step_key, unroll_length)
 
             def window(theta):
@@ -100,13 +100,13 @@ def truncated_backprop(
                 inner, clock, losses, _ = truncation.unroll(
                     step, state.states, state.clock, fresh, next_horizon, keys
                 )
-                return objective(losses), (jnp.mean(losses), inner, clock)
+                return objective(losses), (losses, inner, clock)
 
-            gradient, (loss, inner, clock) = jax.grad(window, has_aux=True)(theta)
-            return gradient, loss, TruncatedBackpropState(state.index, clock, inner)
+            gradient, (losses, inner, clock) = jax.grad(window, has_aux=True)(theta)
+            return gradient, jnp.mean(losses), losses, TruncatedBackpropState(state.index, clock, inner)
 
-        gradients, losses, state = jax.vmap(worker)(state)
-        gradient, info, keep = mean_over_particles(gradients, losses, unroll_length, axis_name)
+        gradients, means, losses, state = jax.vmap(worker)(state)
+        gradient, info, keep = mean_over_particles(gradients, means, unroll_length, axis_name, losses)
         return gradient, state._replace(clock=truncation.end_unless(keep, state.clock)), info
 
     return Estimator(init, estimate, problem.data, num_particles, problem.name)

@@ -1,0 +1,93 @@
+"""Evolution strategies over whole episodes: unbiased, without backpropagation, and one estimate an episode.
+
+Salimans et al. 2017, "Evolution Strategies as a Scalable Alternative to Reinforcement Learning",
+https://arxiv.org/abs/1703.03864; antithetic pairs as in Nesterov and Spokoiny 2017, "Random Gradient-Free Minimization
+of Convex Functions", https://doi.org/10.1007/s10208-015-9296-2. VeLO was trained so, with `shaping=jnp.sign` and the
+loss at the end (`objectives.last`): Metz et al. 2022, https://arxiv.org/abs/2211.09760
+"""
+
+import jax
+import jax.numpy as jnp
+
+from meta_train import episodes
+from meta_train import truncation
+from meta_train.estimators import antithetic
+from meta_train.estimators import base
+from meta_train.estimators.antithetic import Shaping
+from meta_train.estimators.base import Estimator
+from meta_train.estimators.base import check_particles
+from meta_train.estimators.base import check_std
+from meta_train.estimators.base import mean_over_particles
+from meta_train.problem import Problem
+from meta_train.truncation import Horizon
+
+
+def full_es(
+    problem: Problem,
+    *,
+    num_particles: int,
+    horizon: Horizon,
+    std: float = 0.01,
+    shaping: Shaping | None = None,
+) -> Estimator:
+    r"""Builds the estimator that runs every episode whole, under antithetic perturbations.
+
+    .. math:: \hat g = \frac{1}{2 \sigma^2 N} \sum_{i=1}^{N} \epsilon_i
+        \Bigl(\frac{1}{T_i} \sum_{t=1}^{T_i} L_{i,t}^+ - \frac{1}{T_i} \sum_{t=1}^{T_i} L_{i,t}^-\Bigr)
+
+    It is unbiased for the gradient of the mean over episodes of the mean loss per step, under Gaussian smoothing of
+    theta. Every episode counts alike; with windows every inner step does, so that long episodes count more.
+
+    Args:
+      problem: what to differentiate; nothing needs to be differentiable.
+      num_particles: antithetic pairs N. Memory is linear in it, and independent of the horizon but for the losses.
+      horizon: distribution of episode lengths T. An outer step takes as long as the longest that it draws.
+      std: standard deviation of the perturbations, in units of theta.
+      shaping: an odd function of the pairs' loss differences; it biases the gradient. See `gpes`.
+
+    Returns:
+      An `Estimator`.
+
+    Raises:
+      ValueError: if num_particles or std is out of range.
+
+    Example: the gradient of the mean of (theta * step) over 4 steps is 2.5.
+      >>> import jax, jax.numpy as jnp
+      >>> from meta_train import Problem, truncation
+      >>> problem = Problem(
+      ...     init=lambda key, theta, num_steps: jnp.zeros(()),
+      ...     step=lambda key, theta, state, data: (state + theta, state + theta),
+      ... )
+      >>> estimator = full_es(problem, num_particles=40_000, horizon=truncation.constant(4))
+      >>> theta = jnp.zeros(())
+      >>> state = estimator.init(jax.random.key(0), theta)
+      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> bool(abs(gradient - 2.5) < 0.1)
+      True
+
+    References:
+      Salimans et al. 2017, https://arxiv.org/abs/1703.03864; Metz et al. 2022, https://arxiv.org/abs/2211.09760
+    """
+    check_particles(num_particles)
+    check_std(std)
+
+    def run(key, theta, state, data):
+        """A pair's episode: mean losses [2], losses by step [horizon.high], perturbation and length."""
+        horizon_key, noise_key, init_key, step_key = jax.random.split(jax.random.fold_in(key, state.index), 4)
+        num_steps = truncation.draw(horizon_key, horizon, state.outer_step)
+        noise = base.perturbation(noise_key, theta, std)
+        thetas = antithetic.pair(theta, noise)
+        states = jax.vmap(lambda t: problem.init(init_key, t, num_steps))(thetas)
+        step = lambda key, states: jax.vmap(lambda t, s: problem.step(key, t, s, data))(thetas, states)
+        means, losses = episodes.run(step, states, num_steps, horizon.high, step_key)
+        return means, jnp.mean(losses, axis=1), noise, num_steps
+
+    def estimate(key, theta, state, data, axis_name=None):
+        means, losses, noise, lengths = jax.vmap(lambda s: run(key, theta, s, data))(state)
+        slopes = (means[:, 0] - means[:, 1]) / (2 * std**2)
+        gradients = antithetic.weigh(noise, antithetic.shape(shaping, slopes, std, axis_name))
+        gradient, info, _ = mean_over_particles(gradients, jnp.mean(means, axis=1), 2 * lengths, axis_name, losses)
+        return gradient, episodes.following(state), info
+
+    init = lambda key, theta: episodes.start(horizon, num_particles)
+    return Estimator(init, estimate, problem.data, num_particles, problem.name)
