@@ -6,12 +6,14 @@ from meta_train import tasks
 from meta_train import truncation
 from meta_train.engine import use_all_cores
 from meta_train.estimators import Estimator
+from meta_train.problem import Bilevel
 from meta_train.problem import Problem
 from meta_train.tasks import Task
 from meta_train.train import FitResult
 from meta_train.train import fit
 
 __all__ = [
+    "Bilevel",
     "Estimator",
     "FitResult",
     "Problem",

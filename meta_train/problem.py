@@ -1,8 +1,45 @@
-"""`Problem`: an unrolled computation that meta-parameters theta steer, and that estimators differentiate."""
+"""`Problem`, an unrolled computation that meta-parameters theta steer, and `Bilevel`, an inner and an outer loss."""
 
 from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
+
+
+class Bilevel(NamedTuple):
+    """Minimise an outer loss over theta, where the inner parameters minimise an inner loss that theta enters.
+
+    Fields:
+      inner_loss: `(params, theta, key, data) -> scalar`. Theta must influence its gradient with respect to params.
+      outer_loss: `(params, theta, key, data) -> scalar`. It need not depend on theta.
+      init: `(key, theta) -> params`. The inner parameters at the beginning.
+      data: pytree of arrays that the losses read; they draw their minibatches with key.
+      name: what to call the problem in metrics.
+
+    Example: theta is the weight of a penalty.
+      >>> problem = Bilevel(
+      ...     inner_loss=lambda w, theta, key, data: (w - 1) ** 2 + theta * w**2,
+      ...     outer_loss=lambda w, theta, key, data: (w - 0.5) ** 2,
+      ...     init=lambda key, theta: 0.0,
+      ... )
+    """
+
+    inner_loss: Callable[[Any, Any, Any, Any], Any]
+    outer_loss: Callable[[Any, Any, Any, Any], Any]
+    init: Callable[[Any, Any], Any]
+    data: Any = ()
+    name: str = "bilevel"
+
+
+class Flow(NamedTuple):
+    """An ordinary differential equation that the inner parameters follow from time 0 on.
+
+    Fields:
+      field: `(time, params, theta, key, data) -> derivative` of the params with respect to time.
+      duration: the time at which it ends.
+    """
+
+    field: Callable[[Any, Any, Any, Any, Any], Any]
+    duration: float
 
 
 class Problem(NamedTuple):
@@ -14,6 +51,12 @@ class Problem(NamedTuple):
         key, so that two values of theta can be compared on the same draw.
       data: pytree of arrays that `step` reads. They are arguments of the compiled program, never constants in it.
       name: what to call the problem in metrics.
+
+    Structure that some estimators need, None where a problem has none:
+      bilevel: the losses behind the steps, if theta acts through them and not through the steps alone.
+      momentum: `(theta, step) -> (learning_rate, decay)`, scalars, if the steps are SGD with momentum on `bilevel`,
+        `v = decay * v - (1 - decay) * gradient` and `params = params + learning_rate * v`, starting from v = 0.
+      flow: the `Flow` that the steps discretise, if there is one, from `bilevel.init` to `bilevel.outer_loss`.
 
     Example: theta is the rate of a decay, the loss the remaining value.
       >>> problem = Problem(
@@ -27,3 +70,6 @@ class Problem(NamedTuple):
     step: Callable[[Any, Any, Any, Any], tuple[Any, Any]]
     data: Any = ()
     name: str = "problem"
+    bilevel: Bilevel | None = None
+    momentum: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    flow: Flow | None = None

@@ -1,10 +1,13 @@
 """Meta-gradient estimators, one a file: each builds an `Estimator` from a `Problem`."""
 
+from meta_train.estimators import linear_solvers
 from meta_train.estimators.antithetic import centered_ranks
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import Info
+from meta_train.estimators.evograd import evograd
 from meta_train.estimators.full_es import full_es
 from meta_train.estimators.gpes import gpes
+from meta_train.estimators.implicit import implicit
 from meta_train.estimators.nres import nres
 from meta_train.estimators.pes import pes
 from meta_train.estimators.truncated_backprop import truncated_backprop
@@ -14,8 +17,11 @@ __all__ = [
     "Estimator",
     "Info",
     "centered_ranks",
+    "evograd",
     "full_es",
     "gpes",
+    "implicit",
+    "linear_solvers",
     "nres",
     "pes",
     "truncated_backprop",

@@ -1,0 +1,79 @@
+"""Inner parameters that live on from outer step to outer step: what the estimators share that do not unroll."""
+
+from collections.abc import Callable
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from meta_train.capabilities import check_theta_matters
+from meta_train.capabilities import require_bilevel
+from meta_train.estimators.base import Estimator
+from meta_train.estimators.base import check_particles
+from meta_train.estimators.base import mean_over_particles
+from meta_train.problem import Bilevel
+from meta_train.problem import Problem
+from meta_train.problems.unrolled import UnrolledState
+from meta_train.problems.unrolled import inner_update
+
+
+class WarmStartState(NamedTuple):
+    """State of the particles."""
+
+    index: jax.Array  # int32[particles], number of the particle, part of its random keys
+    inner: UnrolledState  # inner parameters and their optimizer's state, leaves [particles, …]
+
+
+def warm_start(
+    problem: Problem | Bilevel,
+    hypergradient: Callable[[Bilevel, jax.Array, Any, Any, Any], tuple[jax.Array, Any]],
+    name: str,
+    *,
+    inner_optimizer: optax.GradientTransformation,
+    inner_steps: int,
+    num_particles: int,
+) -> Estimator:
+    """Builds an estimator that trains the inner parameters on and asks for the gradient where they stand.
+
+    Args:
+      problem: a `Bilevel`, or a problem that declares one.
+      hypergradient: `(bilevel, key, theta, params, data) -> (outer loss, gradient)` at the inner parameters.
+      name: the estimator's name, for errors.
+      inner_optimizer: an optax transformation with final updates; it gets the inner loss as `value=`.
+      inner_steps: its updates in each outer step, from where the last outer step left the inner parameters.
+      num_particles: inner parameters that are trained side by side, each from a first draw of its own.
+
+    Raises:
+      ValueError: if the problem declares no `Bilevel`, or num_particles or inner_steps is out of range; from `init`,
+        if the inner loss does not see theta.
+    """
+    bilevel = require_bilevel(problem, name)
+    check_particles(num_particles)
+    if inner_steps < 0:
+        raise ValueError(f"inner_steps must not be negative, got {inner_steps}.")
+
+    def begin(key, theta):
+        params = bilevel.init(key, theta)
+        return UnrolledState(params, inner_optimizer.init(params))
+
+    def init(key, theta):
+        check_theta_matters(bilevel, theta, name)
+        index = jnp.arange(num_particles, dtype=jnp.int32)
+        return WarmStartState(index, jax.vmap(lambda i: begin(jax.random.fold_in(key, i), theta))(index))
+
+    def estimate(key, theta, state, data, axis_name=None):
+        def particle(index, inner):
+            reset_key, inner_key, outer_key = jax.random.split(jax.random.fold_in(key, index), 3)
+            update = lambda inner, key: (inner_update(bilevel, inner_optimizer, key, theta, inner, data), None)
+            inner, _ = jax.lax.scan(update, inner, jax.random.split(inner_key, inner_steps))
+            loss, gradient = hypergradient(bilevel, outer_key, theta, inner.params, data)
+            return gradient, loss, inner, begin(reset_key, theta)
+
+        gradients, losses, inner, fresh = jax.vmap(particle)(*state)
+        gradient, info, keep = mean_over_particles(gradients, losses, inner_steps, axis_name)
+        select = lambda new, old: jnp.where(jnp.expand_dims(keep, range(1, old.ndim)), old, new)
+        return gradient, WarmStartState(state.index, jax.tree.map(select, fresh, inner)), info
+
+    return Estimator(init, estimate, bilevel.data, num_particles, bilevel.name)

@@ -1,0 +1,84 @@
+"""A `Bilevel` as an unrolled `Problem`: one step is one update of the inner parameters."""
+
+from collections.abc import Callable
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import optax
+
+from meta_train.problem import Bilevel
+from meta_train.problem import Problem
+
+
+class UnrolledState(NamedTuple):
+    """State of an inner minimisation."""
+
+    params: Any  # the inner parameters
+    opt_state: Any  # the inner optimizer's state
+
+
+def unrolled(
+    bilevel: Bilevel,
+    inner_optimizer: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation],
+    *,
+    second_derivatives: bool = True,
+) -> Problem:
+    """Builds the problem of minimising the inner loss step by step, on which every unrolled estimator works.
+
+    Args:
+      bilevel: the losses.
+      inner_optimizer: an optax transformation with final updates, or a function from theta to one. It gets the inner
+        loss as `value=`.
+      second_derivatives: whether derivatives with respect to theta may pass through the inner gradient. False is the
+        approximation of first-order MAML (Finn et al. 2017, https://arxiv.org/abs/1703.03400): what theta does to
+        the inner loss is lost, what it does to `bilevel.init` and to the optimizer is kept.
+
+    Returns:
+      A `Problem` whose loss at a step is the outer loss of the parameters after the update. It declares `bilevel`
+      unless the optimizer is a function of theta: what theta does to an optimizer shows in no loss.
+
+    Example: theta is the learning rate, the loss after a step that of `w = 1 - 2 * theta`.
+      >>> import jax, optax
+      >>> square = lambda w, theta, key, data: w**2
+      >>> problem = unrolled(Bilevel(square, square, init=lambda key, theta: 1.0), optax.sgd)
+      >>> state = problem.init(jax.random.key(0), 0.25, 1)
+      >>> state, loss = problem.step(jax.random.key(1), 0.25, state, problem.data)
+      >>> float(loss)
+      0.25
+    """
+    of_theta = callable(inner_optimizer)
+    transform = inner_optimizer if of_theta else lambda theta: inner_optimizer
+
+    def init(key, theta, num_steps):
+        del num_steps
+        params = bilevel.init(key, theta)
+        return UnrolledState(params, transform(theta).init(params))
+
+    def step(key, theta, state, data):
+        inner_key, outer_key = jax.random.split(key)
+        state = inner_update(
+            bilevel, transform(theta), inner_key, theta, state, data, second_derivatives=second_derivatives
+        )
+        return state, bilevel.outer_loss(state.params, theta, outer_key, data)
+
+    return Problem(init, step, bilevel.data, bilevel.name, bilevel=None if of_theta else bilevel)
+
+
+def inner_update(
+    bilevel: Bilevel,
+    inner_optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    theta: Any,
+    state: UnrolledState,
+    data: Any,
+    *,
+    second_derivatives: bool = True,
+) -> UnrolledState:
+    """One update of the inner parameters on the inner loss."""
+    loss, grads = jax.value_and_grad(bilevel.inner_loss)(state.params, theta, key, data)
+    if not second_derivatives:
+        grads = jax.lax.stop_gradient(grads)
+    tx = optax.with_extra_args_support(inner_optimizer)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
+    return UnrolledState(optax.apply_updates(state.params, updates), opt_state)
