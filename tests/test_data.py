@@ -152,7 +152,7 @@ def test_missing_data_are_answered_with_the_three_ways(tmp_path):
         "scikit-learn (breast_cancer, diabetes, digits,",
         f"mnist/ or mnist.npz, .csv, .csv.gz, .data.csv, .data.csv.gz, .txt in {tmp_path} and its subfolders",
         "--data-dir, data_dir= or LEARNED_OPTIM_DATA",
-        "not installed: pip install 'learned_optim[tfds]'",
+        "pip install 'learned_optim[tfds]' brings and which is not installed",
     ):
         assert way in str(raised.value)
     with pytest.raises(FileNotFoundError, match=r"yacht/ or yacht.npz, .* in a folder, but none is given"):

@@ -167,15 +167,21 @@ def test_a_failed_download_is_told_with_its_cause_and_the_other_ways():
 def test_names_that_it_does_not_know():
     for name in ("no_such_set", "tiny_pictures:7.0.0", "tiny_pictures/other", "what is this?"):
         assert data_tfds.read(name) is None
-    with pytest.raises(ValueError, match=r"no data set 'tiny_picture'.*installed, but without such a set"):
+    with pytest.raises(ValueError, match=r"no data set 'tiny_picture'.*brings and which is installed"):
         data.load("tiny_picture")
 
 
 def test_without_tensorflow_datasets(monkeypatch):
     monkeypatch.setattr(data_tfds, "installed", lambda: False)
     assert data_tfds.read("tiny_pictures") is None
-    with pytest.raises(FileNotFoundError, match=r"'mnist' is not at hand.*not installed: pip install 'learned_optim"):
+    with pytest.raises(FileNotFoundError, match=r"'mnist' is not at hand.*tfds\]' brings and which is not installed"):
         data.load("mnist")
+
+
+def test_without_tensorflow_nothing_is_downloaded_in_vain(monkeypatch):
+    monkeypatch.setattr(data_tfds, "_importable", lambda module: module != "tensorflow")
+    with pytest.raises(FileNotFoundError, match=r"^to prepare 'kmnist', .* needs TensorFlow.*\n.*optim\[tfds\]"):
+        data.load("kmnist")
 
 
 def test_a_file_is_never_half_written(folders, monkeypatch):
