@@ -101,7 +101,7 @@ def embedded() -> tuple[str, ...]:
       >>> ", ".join(embedded())
       'breast_cancer, diabetes, digits, iris, photos, sklearn_docs, wine'
     """
-    return tuple(sorted(data_bundled.NAMES))
+    return tuple(sorted(data_bundled.READERS))
 
 
 def num_classes(dataset: Dataset) -> int:
@@ -158,11 +158,11 @@ def _read(name, folder):
 def _ways(name, folder):
     """The three ways to supply a data set."""
     place = f"{folder} and its subfolders" if folder else "a folder, but none is given"
-    state = "installed, but without such a set" if data_tfds.installed() else "not installed"
+    state = "is installed" if data_tfds.installed() else "is not installed"
     return (
         f"Data come from scikit-learn ({', '.join(embedded())}); from files, {data_folder.wanted(name)} in {place} "
         f"(--data-dir, data_dir= or {DATA_DIR_VARIABLE}); or from tensorflow-datasets ({', '.join(data_tfds.NAMES)} "
-        f"and more), which is {state}: pip install 'learned_optim[tfds]'."
+        f"and more), which pip install 'learned_optim[tfds]' brings and which {state}."
     )
 
 

@@ -22,8 +22,8 @@ _PATCH = 8  # pixels
 
 
 def read(name: str) -> Parts | str:
-    """Reads the data set of that name, one of `NAMES`."""
-    return NAMES[name]()
+    """Reads the data set of that name, one of `READERS`."""
+    return READERS[name]()
 
 
 def _table(load):
@@ -62,7 +62,7 @@ def _sklearn_docs():
 
 
 # name -> function that reads it
-NAMES = {
+READERS = {
     **{name: lambda load=load: _table(load) for name, load in _TABLES.items()},
     "digits": _digits,
     "photos": _photos,

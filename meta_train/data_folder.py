@@ -38,7 +38,7 @@ def find(folder: Path, name: str) -> tuple[Path, ...]:
       ValueError: if the folder of that name has some of the four idx files but not all, or several files of one kind of
         which none has the set's name.
     """
-    if not name or Path(name).name != name:
+    if Path(name).name != name or not name.strip("."):  # no way out of the folder
         return ()
     for place in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
         found = _find_inside(place / name, name) if (place / name).is_dir() else ()

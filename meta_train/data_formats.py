@@ -6,6 +6,7 @@ Every file that is not what it should be is a ValueError that names it. A file w
 import csv
 import gzip
 import io
+import lzma
 import math
 from pathlib import Path
 import re
@@ -23,6 +24,8 @@ _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0
 
 # The keys of an npz file: those of this library, then those of Keras. Without a held-out part: x and y.
 _NPZ_KEYS = (("train_x", "train_y", "test_x", "test_y"), ("x_train", "y_train", "x_test", "y_test"), ("x", "y"))
+
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 _MAX_INTEGER_CLASSES = 20  # a csv target with more different integers than these is a quantity, not a label
 
@@ -96,12 +99,13 @@ def read_npz(path: Path) -> Parts:
     Raises:
       ValueError: if the file is damaged, keys are missing, or the arrays do not fit each other.
     """
+    content = io.BytesIO(_read_bytes(path))  # in memory, so that nothing stays open after an error
     try:
-        with np.load(io.BytesIO(_read_bytes(path)), allow_pickle=False) as archive:
+        with np.load(content, allow_pickle=False) as archive:
             present = archive.files
             keys = next((keys for keys in _NPZ_KEYS if set(keys) <= set(present)), ())
             arrays = [archive[key] for key in keys]
-    except (EOFError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (EOFError, OSError, RuntimeError, TypeError, ValueError, *_ARCHIVE_ERRORS) as error:
         raise ValueError(f"{path}: not a NumPy archive that can be read without pickle ({error}).") from error
     if not keys:
         choices = " or ".join(", ".join(keys) for keys in _NPZ_KEYS)

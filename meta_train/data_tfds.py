@@ -21,7 +21,8 @@ from meta_train import data_folder
 from meta_train.data_parts import Parts
 from meta_train.data_parts import split
 
-# Sets that are often asked for; any other that has pictures with labels, or text, works as well.
+# Sets that are often asked for, all of which take TensorFlow to prepare. Any other that has pictures with labels, or
+# text, works as well.
 NAMES = ("cifar10", "fashion_mnist", "kmnist", "mnist", "svhn_cropped", "tiny_shakespeare")
 
 
@@ -36,7 +37,7 @@ def at_hand(name: str) -> bool:
 
 def installed() -> bool:
     """Whether tensorflow-datasets can be imported."""
-    return importlib.util.find_spec("tensorflow_datasets") is not None
+    return _importable("tensorflow_datasets")
 
 
 def cached(name: str) -> Path | None:
@@ -71,12 +72,15 @@ def read(name: str) -> Parts | str | None:
 
     try:
         builder = tfds.builder(name, data_dir=_prepared_folder())
-    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError):  # no such set, configuration or version
+    except (ValueError, AssertionError):  # no such set, configuration or version
         return None
+    prepared = builder.is_prepared()
+    if name in NAMES and not prepared and not _importable("tensorflow"):
+        raise FileNotFoundError(f"to prepare {name!r}, tensorflow-datasets needs TensorFlow, which is not installed.")
     try:
-        if not builder.is_prepared():
-            array_record = importlib.util.find_spec("array_record") is not None  # not on every system
-            builder.download_and_prepare(file_format="array_record" if array_record else None)
+        if not prepared:
+            # ArrayRecord is not there on every system; the default format takes TensorFlow to read.
+            builder.download_and_prepare(file_format="array_record" if _importable("array_record") else None)
         examples = {part: list(_examples(tfds, builder, part)) for part in builder.info.splits}
     except Exception as error:  # a missing network or module, a full disk, a changed checksum, …
         raise FileNotFoundError(
@@ -139,6 +143,10 @@ def _keep(stem, raw):
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
+
+
+def _importable(module):
+    return importlib.util.find_spec(module) is not None
 
 
 def _slug(name):

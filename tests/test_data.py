@@ -1,63 +1,67 @@
-"""The bundled data sets: shapes, one split for all, standardisation without a look at the held-out part."""
+"""`load`: which source, the same read-only arrays for equal calls, scaling that sees the training part only, errors."""
+
+import re
 
 import numpy as np
 import pytest
-import sklearn.datasets
 
 from meta_train import data
+from meta_train import data_tfds
 
-# name -> rows, features, classes
-SIZES = {"breast_cancer": (569, 30, 2), "digits": (1797, 64, 10), "iris": (150, 4, 3), "wine": (178, 13, 3)}
+# name -> shape of an example, training examples, held-out ones, classes or None for targets to predict
+SIZES = {
+    "breast_cancer": ((30,), 455, 114, 2),
+    "diabetes": ((10,), 353, 89, None),
+    "digits": ((8, 8, 1), 1437, 360, 10),
+    "iris": ((4,), 120, 30, 3),
+    "photos": ((8, 8, 3), 6784, 1696, 2),
+    "wine": ((13,), 142, 36, 3),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_other_data(monkeypatch, tmp_path_factory):
+    """Neither a folder nor what this machine keeps of tensorflow-datasets, unless a test brings it."""
+    empty = tmp_path_factory.getbasetemp() / "nowhere"
+    monkeypatch.delenv(data.DATA_DIR_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(empty))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(empty))
+    monkeypatch.setattr(data_tfds, "installed", lambda: False)
+
+
+def _write_table(path, y, test_rows=1):
+    """A table of one column 0, 1, 2, … with a mask that holds out its last rows."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{row},{target}\n" for row, target in enumerate(y)))
+    mask = [int(row >= len(y) - test_rows) for row in range(len(y))]
+    path.with_suffix(".test_mask.csv").write_text("".join(f"{held_out}\n" for held_out in mask))
 
 
 @pytest.mark.parametrize("name", SIZES)
 def test_shapes_dtypes_and_classes(name):
-    rows, features, classes = SIZES[name]
+    shape, num_train, num_test, classes = SIZES[name]
     dataset = data.load(name)
-    num_train = rows * 4 // 5
-    assert dataset.train_x.shape == (num_train, features)
-    assert dataset.test_x.shape == (rows - num_train, features)
-    assert (dataset.train_y.shape, dataset.test_y.shape) == ((num_train,), (rows - num_train,))
+    assert (dataset.train_x.shape, dataset.test_x.shape) == ((num_train, *shape), (num_test, *shape))
+    assert (dataset.train_y.shape, dataset.test_y.shape) == ((num_train,), (num_test,))
     assert dataset.train_x.dtype == dataset.test_x.dtype == np.float32
-    assert dataset.train_y.dtype == dataset.test_y.dtype == np.int32
-    assert data.num_classes(dataset) == classes
-    assert set(dataset.train_y) == set(dataset.test_y) == set(range(classes))
+    assert dataset.train_y.dtype == dataset.test_y.dtype == (np.float32 if classes is None else np.int32)
+    if classes is None:
+        with pytest.raises(ValueError, match="expected integer labels, got targets to predict of float32"):
+            data.num_classes(dataset)
+    else:
+        assert data.num_classes(dataset) == classes
+        assert set(dataset.train_y) == set(dataset.test_y) == set(range(classes))
 
 
-def _undo_scaling(dataset, raw_x):
-    """The features of both parts in the units of the raw columns, each snapped to the nearest value that occurs there.
-
-    It supposes only that a column was shifted and stretched, so that its lowest and highest value are still that.
-    """
-    x = np.concatenate([dataset.train_x, dataset.test_x]).astype(np.float64)
-    columns = []
-    for column, raw in zip(x.T, raw_x.T, strict=True):
-        share = (column - column.min()) / (np.ptp(column) or 1.0)
-        values = np.unique(raw)
-        recovered = raw.min() + share * np.ptp(raw)
-        columns.append(values[np.argmin(abs(recovered[:, None] - values), axis=1)])
-    return np.stack(columns, axis=1)
-
-
-@pytest.mark.parametrize("name", SIZES)
-def test_the_parts_are_disjoint_and_cover_all_rows(name):
-    """Together they hold every row of the set, as often as it occurs there and with its own label."""
-    raw_x, raw_y = getattr(sklearn.datasets, f"load_{name}")(return_X_y=True)
-    dataset = data.load(name)
-    labels = np.concatenate([dataset.train_y, dataset.test_y])
-    parts = np.column_stack([_undo_scaling(dataset, raw_x), labels]).tolist()
-    whole = np.column_stack([raw_x, raw_y]).tolist()
-    assert sorted(parts) == sorted(whole)
-    assert parts != whole  # shuffled before the split, for two of the sets are sorted by label
-
-
-@pytest.mark.parametrize("name", ["breast_cancer", "iris", "wine"])
+@pytest.mark.parametrize("name", ["breast_cancer", "diabetes", "iris", "wine"])
 def test_tables_are_standardised_by_the_training_part(name):
     dataset = data.load(name)
-    train_x, test_x = (x.astype(np.float64) for x in (dataset.train_x, dataset.test_x))
-    np.testing.assert_allclose(train_x.mean(axis=0), 0, atol=1e-6)
-    np.testing.assert_allclose(train_x.std(axis=0), 1, atol=1e-6)
-    assert np.max(abs(test_x.mean(axis=0))) > 0.03  # it had no say
+    pairs = [(dataset.train_x, dataset.test_x)] + [(dataset.train_y, dataset.test_y)] * (name == "diabetes")
+    for train, test in pairs:
+        train, test = train.astype(np.float64), test.astype(np.float64)
+        np.testing.assert_allclose(train.mean(axis=0), 0, atol=1e-6)
+        np.testing.assert_allclose(train.std(axis=0), 1, atol=1e-6)
+        assert np.max(abs(test.mean(axis=0))) > 0.005  # it had no say
 
 
 def test_images_are_scaled_to_the_unit_interval():
@@ -65,14 +69,142 @@ def test_images_are_scaled_to_the_unit_interval():
     assert set(np.unique(x)) == {level / 16 for level in range(17)}
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_loading_again_gives_the_same_split(name):
-    for first, second in zip(data.load(name), data.load(name), strict=True):
-        np.testing.assert_array_equal(first, second)
+def test_constant_columns_become_zero(tmp_path):
+    (tmp_path / "flat.csv").write_text("0.1,1,5\n0.1,2,5\n0.1,4,5.5\n0.7,8,7\n")
+    (tmp_path / "flat.test_mask.csv").write_text("0\n0\n0\n1\n")
+    dataset = data.load("flat", data_dir=tmp_path)
+    assert not dataset.train_x[:, 0].any() and not dataset.test_x[:, 0].any()
+    np.testing.assert_allclose(dataset.train_x[:, 1], (np.array([1, 2, 4]) - 7 / 3) / np.std([1, 2, 4]), rtol=1e-6)
+    np.testing.assert_allclose(dataset.test_y, (7 - 15.5 / 3) / np.std([5, 5, 5.5]), rtol=1e-6)
+
+
+def test_equal_calls_give_the_same_arrays_that_cannot_be_written_to(tmp_path, monkeypatch):
+    _write_table(tmp_path / "steps.csv", range(5))
+    monkeypatch.chdir(tmp_path)
+    for first, second in (
+        (data.load("digits", size=4), data.load("digits", size=4, data_dir=tmp_path)),
+        (data.load("steps", data_dir=tmp_path), data.load("steps", data_dir=".")),
+        (data.load("sklearn_docs"), data.load("sklearn_docs")),
+    ):
+        for one, other in zip(first, second, strict=True):
+            assert one is other
+            if isinstance(one, np.ndarray):
+                with pytest.raises(ValueError, match="read-only"):
+                    one[0] = 0
+    assert data.load("digits").train_x.shape != data.load("digits", size=4).train_x.shape
+
+
+def test_a_text_is_tokens_of_its_characters(tmp_path):
+    text = "emma\nolivia\nava\nzoë\n"
+    (tmp_path / "children.txt").write_text(text, encoding="utf-8")
+    loaded = data.load("children", data_dir=tmp_path)
+    assert loaded.vocabulary == tuple(sorted(set(text)))
+    assert loaded.train.dtype == loaded.test.dtype == np.int32
+    decode = lambda tokens: "".join(loaded.vocabulary[token] for token in tokens)
+    assert (decode(loaded.train), decode(loaded.test)) == (text[:-2], text[-2:])
+
+
+def test_the_embedded_text_has_enough_to_learn_from():
+    text = data.load("sklearn_docs")
+    assert len(text.train) > 20_000 and len(text.test) == (len(text.train) + len(text.test)) // 10
+    assert len(text.vocabulary) > 60
+    words = "".join(text.vocabulary[token] for token in text.train).split()
+    assert words.count("the") > 100
+
+
+def test_embedded_sets_go_before_the_folder_and_the_folder_before_tensorflow_datasets(tmp_path, monkeypatch):
+    _write_table(tmp_path / "iris.csv", range(5))
+    _write_table(tmp_path / "mnist.csv", range(5))
+    monkeypatch.setattr(data_tfds, "at_hand", lambda name: True)
+    assert data.available("iris", tmp_path) == "scikit-learn"
+    assert data.load("iris", data_dir=tmp_path).train_x.shape == (120, 4)
+    assert data.available("mnist", tmp_path) == "folder"
+    assert data.load("mnist", data_dir=tmp_path).train_x.shape == (4, 1)
+    assert data.available("mnist") == "tensorflow-datasets"
+    monkeypatch.undo()
+    assert [data.available(name) for name in data.embedded()] == ["scikit-learn"] * 7
+
+
+def test_the_folder_can_be_given_by_the_environment(tmp_path, monkeypatch):
+    _write_table(tmp_path / "given" / "steps.csv", range(5))
+    _write_table(tmp_path / "named" / "steps.csv", range(9))
+    monkeypatch.setenv(data.DATA_DIR_VARIABLE, str(tmp_path / "named"))
+    assert data.available("steps") == "folder"
+    assert len(data.load("steps").train_x) == 8
+    assert len(data.load("steps", data_dir=tmp_path / "given").train_x) == 4
+    monkeypatch.setenv(data.DATA_DIR_VARIABLE, "")
+    assert data.available("steps") is None
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=f"data_dir must name a folder that exists, got '{tmp_path}/no'"):
+        data.load("steps", data_dir=tmp_path / "no")
+    monkeypatch.setenv(data.DATA_DIR_VARIABLE, "no")
+    with pytest.raises(FileNotFoundError, match="LEARNED_OPTIM_DATA must name a folder that exists, got 'no'"):
+        data.available("steps")
+    assert data.load("iris").train_x.shape == (120, 4)  # needs no folder
+
+
+def test_missing_data_are_answered_with_the_three_ways(tmp_path):
+    with pytest.raises(FileNotFoundError, match="the data set 'mnist' is not at hand") as raised:
+        data.load("mnist", data_dir=tmp_path)
+    for way in (
+        "scikit-learn (breast_cancer, diabetes, digits,",
+        f"mnist/ or mnist.npz, .csv, .csv.gz, .data.csv, .data.csv.gz, .txt in {tmp_path} and its subfolders",
+        "--data-dir, data_dir= or LEARNED_OPTIM_DATA",
+        "pip install 'learned_optim[tfds]' brings and which is not installed",
+    ):
+        assert way in str(raised.value)
+    with pytest.raises(FileNotFoundError, match=r"yacht/ or yacht.npz, .* in a folder, but none is given"):
+        data.load("yacht")
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match=r"no data set 'digit'. Did you mean 'digits'\? Choose from breast"):
+    with pytest.raises(ValueError, match=r"no data set 'digit'. Did you mean 'digits'\? Data come from"):
         data.load("digit")
-    with pytest.raises(ValueError, match=r"no data set 'xyz'. Choose from breast_cancer, digits, iris, wine"):
+    with pytest.raises(ValueError, match=r"no data set 'fashion-mnist'. Did you mean 'fashion_mnist'\?"):
+        data.load("fashion-mnist")
+    with pytest.raises(ValueError, match=r"no data set 'xyz'. Data come from"):
         data.load("xyz")
+
+
+def test_size_and_grey_are_for_pictures():
+    with pytest.raises(ValueError, match="size and grey are for pictures; 'iris' is a table"):
+        data.load("iris", size=2)
+    with pytest.raises(ValueError, match="size and grey are for pictures; 'sklearn_docs' is a text"):
+        data.load("sklearn_docs", grey=True)
+    with pytest.raises(ValueError, match="size must be an int in 1…8 for pictures of 8×8, got 9"):
+        data.load("digits", size=9)
+    grey = data.load("photos", size=4, grey=True).train_x
+    colour = data.load("photos").train_x
+    expected = colour.reshape(-1, 4, 2, 4, 2, 3).mean(axis=(2, 4)) @ np.array([0.299, 0.587, 0.114], np.float32)
+    np.testing.assert_allclose(grey[..., 0], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.zeros((1, 2)), "y": np.zeros(1, int)}, "needs examples to train on and held-out ones, got 0 and 1"),
+        ({"x": np.zeros((5, 2)), "y": np.arange(5) - 1}, r"labels must be 0, 1, …, got -1…3"),
+        ({"x": np.zeros((5, 2)), "y": np.arange(5) + 2**31}, "labels must be 0, 1, …, got 2147483648…"),
+        ({"x": np.full((5, 2), np.nan), "y": np.arange(5)}, "expected finite numbers, got NaN or infinity"),
+        ({"x": np.zeros((5, 2)), "y": np.full(5, np.inf)}, "expected finite numbers, got NaN or infinity"),
+        ({"x": np.zeros((5, 2, 2), int), "y": np.arange(5)}, "pictures must be uint8 or floats in 0…1, got int64"),
+    ],
+)
+def test_arrays_that_are_no_data_set(tmp_path, arrays, message):
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        data.load("wrong", data_dir=tmp_path)
+
+
+def test_a_text_must_have_a_tenth_to_hold_out(tmp_path):
+    (tmp_path / "short.txt").write_text("123456789")
+    with pytest.raises(ValueError, match="'short': a text needs at least 10 characters, got 9"):
+        data.load("short", data_dir=tmp_path)
+
+
+def test_errors_of_files_name_the_file(tmp_path):
+    (tmp_path / "broken.csv").write_text("1,2\n3\n")
+    with pytest.raises(ValueError, match=f"{re.escape(str(tmp_path))}.broken.csv: line 2 has 1 columns"):
+        data.load("broken", data_dir=tmp_path)

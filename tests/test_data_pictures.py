@@ -10,7 +10,9 @@ def _random(shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("height", "width", "size"), [(28, 28, 8), (8, 8, 4), (7, 5, 3), (6, 9, 1), (5, 5, 5), (3, 4, 2)])
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(28, 28, 8), (8, 8, 4), (7, 5, 3), (6, 9, 1), (5, 5, 5), (3, 4, 2)]
+)
 def test_areas_are_averaged_exactly(height, width, size):
     """A pixel drawn as size×size equal ones makes every cell of the new grid a whole block."""
     images = _random((2, height, width, 3))
