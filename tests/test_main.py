@@ -6,6 +6,8 @@ import pytest
 
 import learned_optim
 from meta_train import __main__ as command_line
+from meta_train import data
+from meta_train import data_tfds
 from meta_train import evaluate
 from meta_train import tasks
 
@@ -30,7 +32,7 @@ def small_grid(monkeypatch):
 
 
 def test_train_compare_and_evaluate_work_on_each_others_files(tmp_path, capsys, small_grid, monkeypatch):
-    monkeypatch.setattr(tasks, "VALIDATION", ("iris-mlp",))
+    monkeypatch.setattr(tasks, "suite", lambda name, embedded: ("iris-mlp",))
     folder, theta = tmp_path / "run", tmp_path / "run" / "theta.safetensors"
     assert run("train", "demo", "--steps", 2, "--out", folder) == 0
     assert str(theta) in capsys.readouterr().out
@@ -75,6 +77,8 @@ def test_train_compare_and_evaluate_work_on_each_others_files(tmp_path, capsys, 
         (["compare", "missing.safetensors"], "missing.safetensors"),
         (["evaluate", "default", "--suite", "tests"], "meta-train, validation, test"),
         (["plot", "nowhere"], "the folder that 'train --out' wrote to"),
+        (["tasks", "--suite", "tests"], "meta-train, validation, test"),
+        (["tasks", "--data-dir", "nowhere"], "--data-dir must be a folder, got nowhere"),
         (["train", "demo", "--process-id", "1"], "--coordinator and --process-id go together"),
     ],
 )
@@ -83,10 +87,30 @@ def test_bad_arguments_are_answered_with_what_would_be_right(arguments, hint, ca
     assert hint in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "compare", "plot"])
+@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "compare", "tasks", "plot"])
 def test_help_teaches(command, capsys):
     assert run(command, "--help") == 0
     assert "Usage: meta-train" in capsys.readouterr().out
+
+
+def test_missing_data_are_found_out_before_any_work(capsys, monkeypatch):
+    monkeypatch.setattr(data_tfds, "read", lambda name: None)
+    monkeypatch.delenv(data.DATA_DIR_VARIABLE, raising=False)
+    assert run("evaluate", "default", "--suite", "test", "--steps", 100) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    for way in ("scikit-learn", "--data-dir", "pip install 'learned_optim[tfds]'"):
+        assert way in output.err
+
+
+def test_tasks_are_listed_with_data_from_a_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tasks, "suite", lambda name: ("quadratic", "yacht-mlp"))
+    monkeypatch.setenv(data.DATA_DIR_VARIABLE, "")
+    rows = [f"{x},{2 * x},{x**2 + 0.5}" for x in range(10)]
+    (tmp_path / "yacht.csv").write_text("\n".join(rows))
+    assert run("tasks", "--suite", "test", "--data-dir", tmp_path) == 0
+    _, _, yacht, *_ = capsys.readouterr().out.splitlines()
+    assert yacht.split()[:6] == ["yacht-mlp", "test", "tabular", "yacht", "folder", f"{2 * 24 + 24 + 24 * 24 + 24 + 25}"]
 
 
 def test_demo_does_the_main_job(tmp_path, capsys, small_grid, monkeypatch):

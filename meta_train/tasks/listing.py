@@ -18,7 +18,7 @@ class Description(NamedTuple):
     data: str  # the data set, with the size of its images; "drawn" if each episode draws its own
     found: str | None  # where the data come from, see `data.available`; None: missing
     parameters: int | None
-    flops: float | None  # floating-point operations of a loss and its gradient, before any optimization by XLA
+    flops: float | None  # operations of a loss and its gradient, before XLA optimises; a loop's body counts once
     scale: float | None  # what the loss is divided by before tasks are compared
 
 
@@ -72,6 +72,7 @@ def table(descriptions: list[Description]) -> str:
         texts = [text.ljust(w) for text, w in zip(row[:5], widths[:5], strict=True)]
         texts += [text.rjust(w) for text, w in zip(row[5:], widths[5:], strict=True)]
         lines.append("  ".join(texts).rstrip())
+    lines.append("Mflop a step: of loss and gradient, before XLA optimises; what a loop repeats, as in recurrent nets, once.")
     return "\n".join(lines)
 
 
