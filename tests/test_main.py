@@ -110,7 +110,8 @@ def test_tasks_are_listed_with_data_from_a_folder(tmp_path, capsys, monkeypatch)
     (tmp_path / "yacht.csv").write_text("\n".join(rows))
     assert run("tasks", "--suite", "test", "--data-dir", tmp_path) == 0
     _, _, yacht, *_ = capsys.readouterr().out.splitlines()
-    assert yacht.split()[:6] == ["yacht-mlp", "test", "tabular", "yacht", "folder", f"{2 * 24 + 24 + 24 * 24 + 24 + 25}"]
+    size = 2 * 24 + 24 + 24 * 24 + 24 + 25
+    assert yacht.split()[:6] == ["yacht-mlp", "test", "tabular", "yacht", "folder", str(size)]
 
 
 def test_demo_does_the_main_job(tmp_path, capsys, small_grid, monkeypatch):

@@ -72,7 +72,9 @@ def table(descriptions: list[Description]) -> str:
         texts = [text.ljust(w) for text, w in zip(row[:5], widths[:5], strict=True)]
         texts += [text.rjust(w) for text, w in zip(row[5:], widths[5:], strict=True)]
         lines.append("  ".join(texts).rstrip())
-    lines.append("Mflop a step: of loss and gradient, before XLA optimises; what a loop repeats, as in recurrent nets, once.")
+    lines.append(
+        "Mflop a step: of loss and gradient, before XLA optimises; what a loop repeats, as in recurrent nets, once."
+    )
     return "\n".join(lines)
 
 

@@ -79,9 +79,11 @@ _MNIST_8, _MNIST_14 = Source("mnist", 8), Source("mnist", 14)
 _CIFAR_8, _CIFAR_16 = Source("cifar10", 8), Source("cifar10", 16)
 _NAMES, _SHAKESPEARE = Source("names"), Source("tiny_shakespeare")
 
-_ANY_SCALE = {"init_scale": (0.5, 2.0), "loss_scale": (1e-2, 1e2)}
-_ANY_DATA = Variation(**_ANY_SCALE, label_noise=(0.0, 0.2), subset=(0.05, 1.0), batch=(0.1, 1.0))
-_ANY_INPUTS = Variation(**_ANY_SCALE, subset=(0.05, 1.0), batch=(0.1, 1.0))
+# What `get(…, sampled=True)` lets vary: scales, for tasks with data also the data, for those with labels also these.
+_SCALES = Variation(init_scale=(0.5, 2.0), loss_scale=(1e-2, 1e2))
+_EXAMPLES = _SCALES._replace(subset=(0.05, 1.0), batch=(0.1, 1.0))
+_LABELS = _EXAMPLES._replace(label_noise=(0.0, 0.2))
+_WITHOUT_LABELS = (autoencoder, vae, recurrent_language_model, transformer_language_model)
 
 TASKS = {
     # To train on.
@@ -93,7 +95,7 @@ TASKS = {
     "styblinski-tang": _train(classical_function, function=STYBLINSKI_TANG, size=8),
     "matrix-factorisation": _train(matrix_factorisation),
     "adam-on-quadratics": _train(optimizer_training, optimizer=learned_optim.learned_adam(0.01), inner=quadratic()),
-    "digits-mlp-sampled": _train(mlp, _DIGITS, hidden_sizes=(24, 24), variation=_ANY_DATA),
+    "digits-mlp-narrow": _train(mlp, _DIGITS, hidden_sizes=(24, 24)),
     "digits-mlp-layernorm": _train(mlp, _DIGITS, hidden_sizes=(32, 32), normalization=layer_norm),
     "digits-conv": _train(convnet, _DIGITS),
     "digits-resnet": _train(resnet, _DIGITS, num_blocks=1),
@@ -103,14 +105,14 @@ TASKS = {
     "docs-gru": _train(recurrent_language_model, _DOCS),
     "docs-transformer": _train(transformer_language_model, _DOCS, width=24),
     "diabetes-mlp": _train(tabular, _DIABETES, hidden_sizes=(16,)),
-    "fashion-mlp-sampled": _train(mlp, _FASHION_8, variation=_ANY_DATA),
+    "fashion-mlp": _train(mlp, _FASHION_8),
     "fashion-mlp-deep": _train(mlp, _FASHION_8, hidden_sizes=(32, 32, 32), activation=jax.nn.gelu),
     "fashion-softmax": _train(softmax_regression, _FASHION_14),
     "fashion-conv": _train(convnet, _FASHION_14),
-    "fashion-autoencoder": _train(autoencoder, _FASHION_8, hidden_sizes=(48, 12, 48), variation=_ANY_INPUTS),
+    "fashion-autoencoder": _train(autoencoder, _FASHION_8, hidden_sizes=(48, 12, 48)),
     "fashion-vae": _train(vae, _FASHION_8),
     "fashion-vit": _train(vision_transformer, _FASHION_8),
-    "names-lstm": _train(recurrent_language_model, _NAMES, core=hk.LSTM, hidden_size=24, variation=_ANY_INPUTS),
+    "names-lstm": _train(recurrent_language_model, _NAMES, core=hk.LSTM, hidden_size=24),
     "names-transformer": _train(transformer_language_model, _NAMES),
     "airfoil-mlp": _train(tabular, Source("airfoil")),
     "bike-mlp": _train(tabular, Source("bike"), hidden_sizes=(32, 16), normalization=layer_norm),
@@ -159,11 +161,14 @@ TASKS = {
 SUITES = ("meta-train", "validation", "test")
 
 
-def get(name: str, *, data_dir: str | None = None) -> Task:
+def get(name: str, *, sampled: bool = False, data_dir: str | None = None) -> Task:
     """Builds the task of that name.
 
     Args:
       name: a key of `TASKS`.
+      sampled: whether each episode draws a variation of the task: scale of the initial parameters (½ to 2) and of the
+        loss (1e-2 to 1e2), and where there are examples their number (a twentieth or more), the share of the minibatch
+        that counts (a tenth or more), and the share of labels that are wrong (up to a fifth).
       data_dir: folder with data sets; see `data.load`.
 
     Raises:
@@ -175,9 +180,10 @@ def get(name: str, *, data_dir: str | None = None) -> Task:
       (1437, 8, 8, 1)
     """
     entry = _entry(name)
+    options = {**entry.options, "variation": _wide(entry)} if sampled else entry.options
     if entry.source is None:
-        return entry.family(name, **entry.options)
-    return entry.family(name, entry.source.load(data_dir), **entry.options)
+        return entry.family(name, **options)
+    return entry.family(name, entry.source.load(data_dir), **options)
 
 
 def suite(name: str, *, embedded: bool = False) -> tuple[str, ...]:
@@ -209,6 +215,12 @@ def is_embedded(name: str) -> bool:
     """
     source = _entry(name).source
     return source is None or source.name in data.embedded()
+
+
+def _wide(entry):
+    if entry.source is None:
+        return _SCALES
+    return _EXAMPLES if entry.family in _WITHOUT_LABELS else _LABELS
 
 
 def _entry(name):

@@ -143,6 +143,19 @@ def test_whole_data_sets_are_kept_for_the_test():
     assert only == {"cifar10", "tiny_shakespeare", "wine", "breast_cancer", "protein", "pol", "yacht"}
 
 
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_every_task_has_a_sampled_form(name):
+    """Of the same parameters and losses; what it draws is tested with `Variation`."""
+    task, fixed = tasks.get(name, sampled=True), get(name)
+    key = jax.eval_shape(jax.random.key, 0)
+    config, fixed_config = (jax.eval_shape(of.sample, key) for of in (task, fixed))
+    assert jax.tree.structure(config) != jax.tree.structure(fixed_config)
+    params, fixed_params = (jax.eval_shape(of.init, key, c) for of, c in ((task, config), (fixed, fixed_config)))
+    assert params == fixed_params
+    loss = jax.eval_shape(task.loss, params, key, task.data, config)
+    assert (loss.shape, loss.dtype) == ((), jnp.float32)
+
+
 def test_there_are_enough_tasks_and_families_without_any_file():
     assert len(EMBEDDED) >= 25
     assert len({tasks.TASKS[name].family for name in EMBEDDED}) >= 12
