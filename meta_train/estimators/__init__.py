@@ -3,6 +3,9 @@
 from meta_train.estimators.antithetic import centered_ranks
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import Info
+from meta_train.estimators.forward_gradient import forward_gradient
+from meta_train.estimators.forward_mode import forward_mode
+from meta_train.estimators.full_backprop import full_backprop
 from meta_train.estimators.full_es import full_es
 from meta_train.estimators.gpes import gpes
 from meta_train.estimators.nres import nres
@@ -14,6 +17,9 @@ __all__ = [
     "Estimator",
     "Info",
     "centered_ranks",
+    "forward_gradient",
+    "forward_mode",
+    "full_backprop",
     "full_es",
     "gpes",
     "nres",
