@@ -39,6 +39,8 @@ class Metrics(NamedTuple):
     grad_norm: jax.Array  # float32[], before any clipping
     dropped: jax.Array  # int32[], particles left out because they were not finite
     inner_steps: jax.Array  # int32[], inner steps made
+    gradient_variance: jax.Array  # float32[], trace of the covariance of the gradient before clipping; NaN if unknown
+    snr: jax.Array  # float32[], squared norm of the gradient over that trace; NaN if unknown
 
 
 class Engine(NamedTuple):
@@ -125,12 +127,16 @@ def build(
         loss = jnp.mean(task_losses)
         updates, outer_state = tx.update(gradient, state.outer_state, state.theta, value=loss)
         theta = optax.apply_updates(state.theta, updates)
+        grad_norm = optax.tree.norm(gradient)
+        variance = jnp.asarray(sum(info.gradient_variance for info in infos) / len(infos) ** 2, jnp.float32)
         metrics = Metrics(
             loss,
             task_losses,
-            optax.tree.norm(gradient),
+            grad_norm,
             sum(info.dropped for info in infos),
             sum(info.inner_steps for info in infos),
+            variance,
+            jnp.square(grad_norm.astype(jnp.float32)) / variance,
         )
         return EngineState(state.step + 1, theta, outer_state, estimator_states), metrics
 

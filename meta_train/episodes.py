@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from meta_train import truncation
+from meta_train.problem import Problem
 from meta_train.truncation import Horizon
 
 
@@ -29,34 +30,47 @@ def following(state: EpisodesState) -> EpisodesState:
     return state._replace(outer_step=truncation.next_count(state.outer_step))
 
 
-def run(
-    step: Callable[[jax.Array, Any], tuple[Any, jax.Array]],
-    state: Any,
-    num_steps: jax.Array,
-    max_steps: int,
-    key: jax.Array,
+def begin(key: jax.Array, state: EpisodesState, horizon: Horizon) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A particle's episode in this outer step: `(num_steps int32[], key of the episode, key for a perturbation)`."""
+    horizon_key, noise_key, episode_key = jax.random.split(jax.random.fold_in(key, state.index), 3)
+    return truncation.draw(horizon_key, horizon, state.outer_step), episode_key, noise_key
+
+
+def split(key: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+    """Of an episode's key: the key of its first state, and a function from a step's number to its key.
+
+    Steps get theirs by `fold_in`, so that keys need no memory that grows with the episode.
+    """
+    init_key, steps_key = jax.random.split(key)
+    return init_key, lambda time: jax.random.fold_in(steps_key, time)
+
+
+def mean_loss(
+    problem: Problem, key: jax.Array, theta: Any, num_steps: jax.Array, max_steps: int, data: Any
 ) -> tuple[jax.Array, jax.Array]:
-    """Runs an episode; its memory is that of a state, and 4 bytes for each step's loss.
+    """Runs an episode; its memory is that of one state, and of a number for each step's loss.
 
     Args:
-      step: `(key, state) -> (state, loss)`; loss may have any shape.
-      state: where the episode begins.
-      num_steps: int32[], its length. Under vmap the loop ends with the longest one.
+      problem: what to run.
+      key: of the episode.
+      theta: meta-parameters.
+      num_steps: int32[], the episode's length. Under vmap the loop ends with the longest one.
       max_steps: the longest length possible.
-      key: of the episode; each step gets its own by `fold_in`, so that keys need no memory.
+      data: the problem's data.
 
     Returns:
-      `(mean, losses)`: the mean loss of the num_steps steps, through which forward-mode derivatives go, and all of them
-      with leading axis max_steps, without derivative; NaN from num_steps on.
+      `(mean, losses)`: the mean loss of the num_steps steps, through which forward-mode derivatives go, and losses
+      float[max_steps] without derivative, NaN from num_steps on.
     """
-    shape = jax.eval_shape(step, key, state)[1]
+    init_key, step_key = split(key)
+    state = problem.init(init_key, theta, num_steps)
+    dtype = jax.eval_shape(problem.step, key, theta, state, data)[1].dtype
 
     def body(carry):
         time, state, total, losses = carry
-        state, loss = step(jax.random.fold_in(key, time), state)
+        state, loss = problem.step(step_key(time), theta, state, data)
         return time + 1, state, total + loss, losses.at[time].set(jax.lax.stop_gradient(loss))
 
-    losses = jnp.full((max_steps, *shape.shape), jnp.nan, shape.dtype)
-    carry = (jnp.zeros((), jnp.int32), state, jnp.zeros(shape.shape, shape.dtype), losses)
+    carry = (jnp.zeros((), jnp.int32), state, jnp.zeros((), dtype), jnp.full((max_steps,), jnp.nan, dtype))
     _, _, total, losses = jax.lax.while_loop(lambda carry: carry[0] < num_steps, body, carry)
-    return total / num_steps.astype(shape.dtype), losses
+    return total / num_steps.astype(dtype), losses

@@ -44,6 +44,6 @@ def add(writer: Any, records: Sequence[dict[str, Any]], rate: float) -> None:
     """Adds the metrics of a dispatch, by outer step, and its inner steps a second."""
     for record in records:
         for name, value in record.items():
-            if name not in _LEFT_OUT:
+            if name not in _LEFT_OUT and value is not None:
                 writer.add_scalar(name, value, record["step"])
     writer.add_scalar("inner_steps_per_second", rate, records[-1]["step"])

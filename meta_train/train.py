@@ -69,7 +69,9 @@ def fit(
 
     Returns:
       A `FitResult`. Each metrics dict has `step`, `loss`, `loss/NAME` for each task, `grad_norm` (before clipping),
-      `dropped` particles, `inner_steps`, and `seconds` since this session began, compilation included.
+      `dropped` particles, `inner_steps`, `gradient_variance` (of the gradient before clipping: the trace of its
+      covariance, by the spread of the particles) and `snr` (the gradient's squared norm over it), None where a task has
+      a single particle, and `seconds` since this session began, compilation included.
 
     Raises:
       ValueError: if an argument is out of range, theta holds a non-finite number, run_dir holds a run and resume is
@@ -268,10 +270,17 @@ def _records(rows, names, step, count, seconds):
             "grad_norm": float(rows.grad_norm[i]),
             "dropped": int(rows.dropped[i]),
             "inner_steps": int(rows.inner_steps[i]),
+            "gradient_variance": _known(rows.gradient_variance[i]),
+            "snr": _known(rows.snr[i]),
             "seconds": round(seconds, 3),
         }
         for i in range(count)
     ]
+
+
+def _known(value):
+    """A diagnostic as JSON has it: null where it is not known, or infinite."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _check_arguments(num_steps, seed, clip_norm, theta, names):

@@ -5,6 +5,9 @@ from meta_train.estimators.antithetic import centered_ranks
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import Info
 from meta_train.estimators.evograd import evograd
+from meta_train.estimators.forward_gradient import forward_gradient
+from meta_train.estimators.forward_mode import forward_mode
+from meta_train.estimators.full_backprop import full_backprop
 from meta_train.estimators.full_es import full_es
 from meta_train.estimators.gpes import gpes
 from meta_train.estimators.implicit import implicit
@@ -18,6 +21,9 @@ __all__ = [
     "Info",
     "centered_ranks",
     "evograd",
+    "forward_gradient",
+    "forward_mode",
+    "full_backprop",
     "full_es",
     "gpes",
     "implicit",

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from meta_train import episodes
-from meta_train import truncation
 from meta_train.estimators import antithetic
 from meta_train.estimators import base
 from meta_train.estimators.antithetic import Shaping
@@ -73,14 +72,12 @@ def full_es(
 
     def run(key, theta, state, data):
         """A pair's episode: mean losses [2], losses by step [horizon.high], perturbation and length."""
-        horizon_key, noise_key, init_key, step_key = jax.random.split(jax.random.fold_in(key, state.index), 4)
-        num_steps = truncation.draw(horizon_key, horizon, state.outer_step)
+        num_steps, episode_key, noise_key = episodes.begin(key, state, horizon)
         noise = base.perturbation(noise_key, theta, std)
-        thetas = antithetic.pair(theta, noise)
-        states = jax.vmap(lambda t: problem.init(init_key, t, num_steps))(thetas)
-        step = lambda key, states: jax.vmap(lambda t, s: problem.step(key, t, s, data))(thetas, states)
-        means, losses = episodes.run(step, states, num_steps, horizon.high, step_key)
-        return means, jnp.mean(losses, axis=1), noise, num_steps
+        means, losses = jax.vmap(
+            lambda theta: episodes.mean_loss(problem, episode_key, theta, num_steps, horizon.high, data)
+        )(antithetic.pair(theta, noise))
+        return means, jnp.mean(losses, axis=0), noise, num_steps
 
     def estimate(key, theta, state, data, axis_name=None):
         means, losses, noise, lengths = jax.vmap(lambda s: run(key, theta, s, data))(state)

@@ -15,26 +15,6 @@ HORIZON, THETA = 30, 0.5
 TRUE_GRADIENT, TRUNCATED_GRADIENT = 2198.4937 / HORIZON, 511.7798 / HORIZON  # of the mean loss at theta = 0.5
 
 
-def _estimate(estimator, theta, num_windows, num_batches):
-    """Gradients of successive windows, leaves [batches, windows, …], each batch from particles of its own."""
-
-    def batch(key):
-        init_key, key = jax.random.split(key)
-
-        def window(state, key):
-            gradient, state, _ = estimator.estimate(key, theta, state, estimator.data)
-            return state, gradient
-
-        return jax.lax.scan(window, estimator.init(init_key, theta), jax.random.split(key, num_windows))[1]
-
-    keys = jax.random.split(jax.random.key(0), num_batches)
-    return jax.tree.map(lambda x: np.asarray(x, np.float64), jax.jit(lambda keys: jax.lax.map(batch, keys))(keys))
-
-
-def _mean_and_error(samples):
-    return samples.mean(axis=0), samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
-
-
 def test_the_known_answers_are_derivatives(influence_balancing):
     with jax.enable_x64(True):
 
@@ -61,7 +41,9 @@ def test_the_known_answers_are_derivatives(influence_balancing):
         (7, True, 5, 7),
     ],
 )
-def test_unbiased_on_influence_balancing(influence_balancing, unroll_length, stagger, skipped, used):
+def test_unbiased_on_influence_balancing(
+    influence_balancing, successive_gradients, mean_and_error, unroll_length, stagger, skipped, used
+):
     estimator = pes(
         influence_balancing,
         num_particles=100,
@@ -70,8 +52,8 @@ def test_unbiased_on_influence_balancing(influence_balancing, unroll_length, sta
         std=0.1,
         stagger=stagger,
     )
-    samples = _estimate(estimator, jnp.asarray(THETA), skipped + used, 400)[:, skipped:].mean(axis=1)
-    mean, error = _mean_and_error(samples)
+    samples = successive_gradients(estimator, jnp.asarray(THETA), skipped + used, 400)[:, skipped:].mean(axis=1)
+    mean, error = mean_and_error(samples)
     assert abs(mean - TRUE_GRADIENT) < 4 * error
     assert error < 0.01 * TRUE_GRADIENT
     assert abs(mean - TRUNCATED_GRADIENT) > 20 * error
@@ -112,7 +94,7 @@ def test_windows_by_hand(influence_balancing):
             np.testing.assert_allclose(state.states[0], inner, rtol=1e-9)
 
 
-def test_one_window_for_a_whole_episode_is_antithetic_evolution_strategies():
+def test_one_window_for_a_whole_episode_is_antithetic_evolution_strategies(successive_gradients, mean_and_error):
     """On z'Hz / 2 a pair gives e (e'g) for normal e and g = Hz: mean g, variance |g|^2 + g_i^2, whatever the std."""
     hessian = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 3.0]], np.float32)
     join = lambda theta: jnp.concatenate([theta["a"], theta["b"][None]])
@@ -123,13 +105,13 @@ def test_one_window_for_a_whole_episode_is_antithetic_evolution_strategies():
     problem = Problem(init=lambda key, theta, num_steps: (), step=step, data=hessian)
     estimator = pes(problem, num_particles=1, unroll_length=1, horizon=truncation.constant(1), std=0.5)
     theta = {"a": jnp.array([1.0, -2.0]), "b": jnp.asarray(0.5)}
-    gradients = _estimate(estimator, theta, 1, 20_000)
+    gradients = successive_gradients(estimator, theta, 1, 20_000)
     samples = np.concatenate([gradients["a"][:, 0], gradients["b"]], axis=1)
     expected = hessian @ join(theta)
 
-    mean, error = _mean_and_error(samples)
+    mean, error = mean_and_error(samples)
     np.testing.assert_array_less(abs(mean - expected), 4 * error)
-    variance, error = _mean_and_error((samples - mean) ** 2)
+    variance, error = mean_and_error((samples - mean) ** 2)
     expected_variance = np.sum(expected**2) + expected**2
     np.testing.assert_array_less(abs(variance - expected_variance), 4 * error)
     np.testing.assert_array_less(error, 0.04 * expected_variance)
