@@ -2,12 +2,14 @@
 
 from meta_train import estimators
 from meta_train import problems
+from meta_train import search
 from meta_train import tasks
 from meta_train import truncation
 from meta_train.engine import use_all_cores
 from meta_train.estimators import Estimator
 from meta_train.problem import Bilevel
 from meta_train.problem import Problem
+from meta_train.search import SearchStrategy
 from meta_train.tasks import Task
 from meta_train.train import FitResult
 from meta_train.train import fit
@@ -17,10 +19,12 @@ __all__ = [
     "Estimator",
     "FitResult",
     "Problem",
+    "SearchStrategy",
     "Task",
     "estimators",
     "fit",
     "problems",
+    "search",
     "tasks",
     "truncation",
     "use_all_cores",

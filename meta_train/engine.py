@@ -18,6 +18,9 @@ import numpy as np
 import optax
 
 from meta_train.estimators.base import Estimator
+from meta_train.outer_step import descending
+from meta_train.outer_step import searching
+from meta_train.search.base import SearchStrategy
 
 _AXIS = "particles"
 
@@ -27,8 +30,8 @@ class EngineState(NamedTuple):
 
     step: jax.Array  # int32[], outer steps made
     theta: Any
-    outer_state: Any  # the outer optimizer's state
-    estimator_states: tuple[Any, ...]  # one per estimator, every leaf with a leading axis of particles
+    outer_state: Any  # the outer optimizer's state, or the search's
+    estimator_states: tuple[Any, ...]  # one per estimator: [particles, …], in a search [particles, candidates, …]
 
 
 class Metrics(NamedTuple):
@@ -87,7 +90,7 @@ def cache_compilations() -> None:
 
 def build(
     estimators: Sequence[Estimator],
-    outer_optimizer: optax.GradientTransformation,
+    outer_optimizer: optax.GradientTransformation | SearchStrategy,
     *,
     steps_per_dispatch: int,
     devices: Sequence[jax.Device] | None = None,
@@ -98,7 +101,8 @@ def build(
 
     Args:
       estimators: one per task.
-      outer_optimizer: updates theta; gets the mean loss as `value=`.
+      outer_optimizer: updates theta; gets the mean loss as `value=`. Or a search, which gets the loss of each of its
+        candidates; theta is then its answer so far, and the metrics are means over the candidates.
       steps_per_dispatch: the most outer steps that one call of `run` makes.
       devices: where to run. By default as many of `jax.devices()` as divide the particles evenly.
 
@@ -113,24 +117,17 @@ def build(
     replicated, sharded = jax.P(), jax.P(_AXIS)
     specs = EngineState(replicated, replicated, replicated, sharded)
     data = _put_once(tuple(e.data for e in estimators), jax.sharding.NamedSharding(mesh, replicated))
-    tx = optax.with_extra_args_support(outer_optimizer)
+    kind = searching if isinstance(outer_optimizer, SearchStrategy) else descending
+    begin, update = kind(estimators, outer_optimizer, _AXIS)
 
     def outer_step(state, key, data):
         key = jax.random.fold_in(key, state.step)
-        results = [
-            estimator.estimate(jax.random.fold_in(key, i), state.theta, estimator_state, data[i], axis_name=_AXIS)
-            for i, (estimator, estimator_state) in enumerate(zip(estimators, state.estimator_states, strict=True))
-        ]
-        gradients, estimator_states, infos = zip(*results, strict=True)
-        gradient = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *gradients)
+        rest, gradient, infos = update(key, state.theta, state.outer_state, state.estimator_states, data)
         task_losses = jnp.stack([info.loss for info in infos])
-        loss = jnp.mean(task_losses)
-        updates, outer_state = tx.update(gradient, state.outer_state, state.theta, value=loss)
-        theta = optax.apply_updates(state.theta, updates)
         grad_norm = optax.tree.norm(gradient)
         variance = jnp.asarray(sum(info.gradient_variance for info in infos) / len(infos) ** 2, jnp.float32)
         metrics = Metrics(
-            loss,
+            jnp.mean(task_losses),
             task_losses,
             grad_norm,
             sum(info.dropped for info in infos),
@@ -138,7 +135,7 @@ def build(
             variance,
             jnp.square(grad_norm.astype(jnp.float32)) / variance,
         )
-        return EngineState(state.step + 1, theta, outer_state, estimator_states), metrics
+        return EngineState(state.step + 1, *rest), metrics
 
     def dispatch(state, seed, num_steps, data):
         key = jax.random.fold_in(jax.random.key(seed), 1)
@@ -166,23 +163,39 @@ def build(
 
     def start(theta, seed):
         key = jax.random.fold_in(jax.random.key(seed), 0)
-        states = tuple(e.init(jax.random.fold_in(key, i), theta) for i, e in enumerate(estimators))
         theta = jax.tree.map(jnp.copy, theta)  # not the caller's memory, for run takes it
-        return EngineState(jnp.zeros((), jnp.int32), theta, tx.init(theta), states)
+        return EngineState(jnp.zeros((), jnp.int32), *begin(key, theta))
 
     shardings = EngineState(*(jax.sharding.NamedSharding(mesh, spec) for spec in specs))
     compiled_start = jax.jit(start, out_shardings=shardings)
 
+    copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings.theta)
+    on_host = getattr(outer_optimizer, "on_host", None)  # of a search that cannot be compiled as a whole
+
+    def after_host(state):
+        outer_state = on_host(jax.tree.map(np.asarray, state.outer_state))
+        theta, outer_state = copy((outer_optimizer.best(outer_state), outer_state))
+        return state._replace(theta=theta, outer_state=outer_state)
+
     def init(theta, seed):
         # As NumPy arrays, which every process of a distributed run may pass to a program on all devices.
-        return compiled_start(jax.tree.map(np.asarray, theta), np.uint32(seed))
+        state = compiled_start(jax.tree.map(np.asarray, theta), np.uint32(seed))
+        return state if on_host is None else after_host(state)
 
     def run(state, seed, num_steps):
         if not 1 <= num_steps <= steps_per_dispatch:
             raise ValueError(f"num_steps must lie between 1 and {steps_per_dispatch}, got {num_steps}.")
         if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
             raise ValueError("run takes the memory of the state it is given: go on with the state that it returned.")
-        return compiled(state, np.uint32(seed), np.int32(num_steps), data)
+        if on_host is None:
+            return compiled(state, np.uint32(seed), np.int32(num_steps), data)
+        singles = []
+        for _ in range(num_steps):
+            state, rows = compiled(state, np.uint32(seed), np.int32(1), data)
+            state = after_host(state)
+            singles.append(jax.tree.map(lambda x: np.asarray(x[:1]), rows))
+        rest = jax.tree.map(lambda x: np.asarray(x[num_steps:]), rows)
+        return state, jax.tree.map(lambda *x: np.concatenate(x), *singles, rest)
 
     def lower(state):
         return compiled.lower(state, np.uint32(0), np.int32(1), data)

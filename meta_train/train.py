@@ -23,6 +23,7 @@ from meta_train import distributed
 from meta_train import engine
 from meta_train import tensorboard as events
 from meta_train.estimators.base import Estimator
+from meta_train.search.base import SearchStrategy
 
 
 class FitResult(NamedTuple):
@@ -35,7 +36,7 @@ class FitResult(NamedTuple):
 def fit(
     estimators: Estimator | Sequence[Estimator],
     theta: Any,
-    outer_optimizer: optax.GradientTransformation,
+    outer_optimizer: optax.GradientTransformation | SearchStrategy,
     *,
     num_steps: int,
     seed: int = 0,
@@ -53,13 +54,16 @@ def fit(
     Args:
       estimators: an estimator, or one for each task; an outer step averages their gradients.
       theta: initial meta-parameters, a pytree of floating-point arrays, such as `LearnedOptimizer.init` gives.
-      outer_optimizer: any optax transformation with final updates; it gets the mean loss as `value=`.
+      outer_optimizer: any optax transformation with final updates; it gets the mean loss as `value=`. Or a search of
+        `meta_train.search`, which gets the estimators' losses for each of its candidates (`search.episodes` makes
+        estimators that give losses only); the metrics are then means over the candidates.
       num_steps: outer steps in all. A resumed run makes those that are missing.
       seed: of everything random in the run, 0 … 2**32 - 1.
       run_dir: where to keep `metrics.jsonl` and the folder `checkpoints`; made if missing. None keeps nothing.
       resume: whether to go on from the last checkpoint in run_dir, if there is one. The result is bit for bit that
         of a run that was not interrupted, on the same machine, devices and versions.
-      clip_norm: the gradient is scaled down to this global norm before the outer optimizer sees it. None: never.
+      clip_norm: the gradient is scaled down to this global norm before the outer optimizer sees it. None: never. A
+        search gets its gradients as they are.
       steps_per_dispatch: outer steps between two looks at the metrics.
       checkpoint_seconds: time between two checkpoints; this is what a killed run loses at most.
       progress: whether to show a progress bar with the loss and inner steps a second.
@@ -100,7 +104,7 @@ def fit(
         if run_dir is None:
             raise ValueError("tensorboard=True writes its files to run_dir, got None: give a folder.")
         events.require()
-    if clip_norm is not None:
+    if clip_norm is not None and not isinstance(outer_optimizer, SearchStrategy):
         outer_optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), outer_optimizer)
     run_engine = engine.build(estimators, outer_optimizer, steps_per_dispatch=steps_per_dispatch, devices=devices)
     state = run_engine.init(theta, seed)
