@@ -44,7 +44,8 @@ def last(problem: Problem) -> Problem:
       problem: any problem. Optional structure of it, such as an inverse step, does not carry over.
 
     Returns:
-      A `Problem` whose mean loss over an episode is the last loss of `problem`.
+      A `Problem` whose mean loss over an episode is the last loss of `problem`. The first episode of a worker that
+      starts at an offset (`stagger`) has no last step, and no loss.
 
     Example:
       >>> import jax.numpy as jnp

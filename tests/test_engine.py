@@ -62,11 +62,12 @@ def _run(built, counts, seed=3):
     return jax.tree.map(np.asarray, state), jax.tree.map(lambda *x: np.concatenate(x), *rows)
 
 
-def _fake(gradient, loss=1.0, dropped=0, inner_steps=10, num_particles=2, name="fake"):
+def _fake(gradient, loss=1.0, dropped=0, inner_steps=10, num_particles=2, name="fake", variance=np.nan):
     """An estimator that adds one to each particle's state and returns what `gradient(key, data)` gives."""
 
     def estimate(key, theta, state, data, axis_name=None):
-        info = Info(jnp.asarray(loss), jnp.asarray(dropped, jnp.int32), jnp.asarray(inner_steps, jnp.int32))
+        counts = jnp.asarray(dropped, jnp.int32), jnp.asarray(inner_steps, jnp.int32)
+        info = Info(jnp.asarray(loss), *counts, gradient_variance=jnp.asarray(variance))
         return {"x": gradient(key, data)}, state + 1, info
 
     init = lambda key, theta: jnp.arange(num_particles, dtype=jnp.float32)
@@ -153,8 +154,8 @@ def test_compiles_once_for_all_seeds_and_numbers_of_steps():
 
 def test_an_outer_step_averages_the_estimators():
     tasks = [
-        _fake(lambda key, data: 1 + data, loss=5.0, dropped=1, inner_steps=10),
-        _fake(lambda key, data: 3 + data, loss=8.0, dropped=2, inner_steps=30, num_particles=4),
+        _fake(lambda key, data: 1 + data, loss=5.0, dropped=1, inner_steps=10, variance=10.0),
+        _fake(lambda key, data: 3 + data, loss=8.0, dropped=2, inner_steps=30, num_particles=4, variance=6.0),
     ]
     built = engine.build(tasks, _record(), steps_per_dispatch=4)
     state, metrics = built.run(built.init({"x": np.float32(7.0)}, 0), 0, 3)
@@ -168,6 +169,8 @@ def test_an_outer_step_averages_the_estimators():
     np.testing.assert_array_equal(metrics.grad_norm, [102, 102, 102, 0])
     np.testing.assert_array_equal(metrics.dropped, [3, 3, 3, 0])
     np.testing.assert_array_equal(metrics.inner_steps, [40, 40, 40, 0])
+    np.testing.assert_array_equal(metrics.gradient_variance, [4, 4, 4, 0])  # of the mean of two
+    np.testing.assert_array_equal(metrics.snr, [102**2 / 4, 102**2 / 4, 102**2 / 4, 0])
     np.testing.assert_array_equal(state.estimator_states[0], [3, 4])
     np.testing.assert_array_equal(state.estimator_states[1], [3, 4, 5, 6])
 

@@ -61,6 +61,39 @@ def test_log_uniform_refuses_bad_bounds(low, high):
         truncation.log_uniform(low, high)
 
 
+@pytest.mark.parametrize(("outer_step", "cap"), [(0, 4), (5, 12), (10, 36), (1000, 36)])
+def test_growing_is_log_uniform_up_to_its_cap(outer_step, cap):
+    """The cap goes from 4 to 36 in 10 outer steps, and half-way up to their geometric mean."""
+    horizon = truncation.growing(4, 36, num_steps=10)
+    assert (horizon.low, horizon.high, horizon.grows) == (4, 36, True)
+    step = jnp.asarray(outer_step, jnp.int32)
+    draws, expected = _draw(lambda key: horizon.sample(key, step)), _draw(truncation.log_uniform(4, cap).sample)
+    assert draws.dtype == np.int32
+    np.testing.assert_allclose(_shares(draws, range(37)), _shares(expected, range(37)), atol=1e-3)
+
+
+def test_growing_refuses_bad_arguments():
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
+        truncation.growing(4, 36, num_steps=0)
+    with pytest.raises(ValueError, match="1 <= low <= high, got low=6 and high=5"):
+        truncation.growing(6, 5, num_steps=1)
+
+
+def test_outer_steps_are_counted_where_the_horizon_grows():
+    grows, still = truncation.growing(4, 36, num_steps=3), truncation.constant(4)
+    keys, state = jax.random.split(jax.random.key(0), 2), {"count": jnp.asarray(0), "total": jnp.asarray(0)}
+    clock = truncation.start_clock(jax.random.key(1), grows, False)
+    assert (int(clock.outer_step), int(clock.horizon)) == (0, 4)
+    for count in (1, 2, 3):
+        _, clock, _, _ = truncation.unroll(_step, state, clock, state, jnp.asarray(9, jnp.int32), keys)
+        clock = truncation.end_unless(jnp.asarray(True), clock)
+        assert (int(clock.outer_step), int(clock.horizon)) == (count, 9 if count > 2 else 4)
+    lengths = jax.vmap(lambda key: truncation.draw(key, grows, clock.outer_step))(jax.random.split(keys[0], 100))
+    assert np.max(lengths) > 18
+    assert truncation.start_clock(jax.random.key(1), still, False).outer_step == ()
+    assert int(truncation.draw(keys[0], still, ())) == 4
+
+
 def test_constant_refuses_an_empty_episode():
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         truncation.constant(0)

@@ -80,6 +80,35 @@ def test_no_finite_particle_gives_a_zero_gradient(run):
     assert int(info.dropped) == 6
 
 
+@pytest.mark.parametrize("run", [_on_one_axis, _on_vmapped_shards, _on_devices])
+@pytest.mark.parametrize("kept", [[0, 1, 2, 3, 4, 5], [0, 2, 5], [3]])
+def test_noise_of_the_gradient(run, kept):
+    """The trace of the sample covariance of the kept particles over their number, and the gradient's square over it."""
+    _, info, _ = run(*_spoil(loss_at=sorted(set(range(6)) - set(kept))))
+    rows = np.concatenate([array[kept].reshape(len(kept), -1) for array in GRADIENTS.values()], axis=1)
+    if len(kept) == 1:
+        assert np.isnan(info.gradient_variance) and np.isnan(info.snr)
+        return
+    variance = np.var(rows, axis=0, ddof=1).sum() / len(kept)
+    np.testing.assert_allclose(info.gradient_variance, variance, rtol=1e-5)
+    np.testing.assert_allclose(info.snr, np.sum(rows.mean(axis=0) ** 2) / variance, rtol=1e-5)
+
+
+def test_losses_by_step_are_means_over_those_that_made_the_step():
+    gradients, losses = _spoil(loss_at=[0])
+    by_step = np.array([[9, 9, 9, 9], [1, 2, 3, 4], [3, 4, 5, np.nan]] + 3 * [[2, np.nan, np.nan, np.nan]], np.float32)
+    steps = np.array([4, 4, 3, 1, 1, 1], np.int32)
+    shard = lambda x: x.reshape(3, 2, *x.shape[1:])
+    run = lambda g, x, n, s: mean_over_particles(g, x, n, "shards", s)[1]
+    whole = mean_over_particles(gradients, losses, steps, None, by_step)[1]
+    shards = jax.vmap(run, axis_name="shards")(*(jax.tree.map(shard, x) for x in (gradients, losses, steps, by_step)))
+    for info in (whole, jax.tree.map(lambda x: x[1], shards)):
+        np.testing.assert_allclose(info.step_losses, [2, 3, 4, 4])
+        assert int(info.inner_steps) == 14  # those of particles that were dropped included
+    nobody = mean_over_particles(gradients, losses, steps, None, np.where(steps[:, None] < 4, by_step, np.nan))[1]
+    np.testing.assert_allclose(nobody.step_losses, [2.25, 4, 5, np.nan])
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
 def test_dtypes(dtype):
     with jax.enable_x64(dtype == jnp.float64):

@@ -63,6 +63,19 @@ def test_variance_on_a_quadratic():
     np.testing.assert_allclose(gradient, expected, atol=4 * np.sqrt(2 * np.sum(expected**2) / count))
 
 
+def test_signs_of_differences_give_the_direction_alone():
+    """Where the loss is linear: E[e sign(e'g)] = std sqrt(2 / pi) g / |g|, over 2 std^2, whatever the loss's scale."""
+    count, std = 100_000, 0.5
+    problem = Problem(lambda key, theta, num_steps: (), lambda key, theta, s, data: (s, data @ theta))
+    horizon, theta = truncation.constant(2), jnp.zeros(2)
+    estimator = full_es(problem, num_particles=count, horizon=horizon, std=std, shaping=jnp.sign)
+    state, estimate = estimator.init(jax.random.key(0), theta), jax.jit(estimator.estimate)
+    for scale in (1.0, 1e4):
+        gradient, _, _ = estimate(jax.random.key(1), theta, state, scale * jnp.array([3.0, -4.0]))
+        expected = np.sqrt(2 / np.pi) * np.array([0.6, -0.8]) / (2 * std)
+        np.testing.assert_allclose(gradient, expected, atol=4 / (2 * std * np.sqrt(count)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

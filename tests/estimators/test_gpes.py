@@ -134,6 +134,40 @@ def test_variance_of_an_episode(noise_period):
     np.testing.assert_allclose(info.snr, np.sum(gradient**2) / info.gradient_variance, rtol=1e-5)
 
 
+def test_the_parts_of_a_window_are_shaped_apart(influence_balancing):
+    """Windows of 7 steps, episodes of 10. Doubling differences doubles the gradient; of their signs, only a window in
+    which an episode ends brings two."""
+    make = lambda shaping: gpes(
+        influence_balancing,
+        num_particles=1,
+        unroll_length=7,
+        noise_period=14,
+        horizon=truncation.constant(10),
+        std=0.5,
+        stagger=False,
+        shaping=shaping,
+    )
+
+    @jax.jit
+    def run(key):
+        def window(state, key):
+            gradients = []
+            for shaping in (None, lambda differences: 2 * differences, jnp.sign):
+                gradient, after, _ = make(shaping).estimate(key, theta, state, influence_balancing.data)
+                gradients.append(gradient)
+            return after, (gradients, state.accumulator[0], after.noise[0])
+
+        theta = jnp.asarray(THETA)
+        return jax.lax.scan(window, make(None).init(key, theta), jax.random.split(key, 2))[1]
+
+    (plain, doubled, signs), before, drawn = run(jax.random.key(0))
+    np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-5)
+    multiples = signs * 2 * 0.5**2
+    np.testing.assert_allclose(abs(multiples[0]), abs(before[0]), rtol=1e-5)
+    sums = [abs(before[1] + sign * drawn[1]) for sign in (1, -1)]
+    assert np.min(np.abs(abs(multiples[1]) - np.array(sums))) < 1e-5
+
+
 @pytest.mark.parametrize("noise_period", [0, 7, -5, 12])
 def test_a_perturbation_lasts_whole_windows(influence_balancing, noise_period):
     with pytest.raises(ValueError, match=f"a multiple of unroll_length=5, got {noise_period}"):
