@@ -6,6 +6,7 @@ from meta_train.estimators.base import Info
 from meta_train.estimators.evograd import evograd
 from meta_train.estimators.implicit import implicit
 from meta_train.estimators.pes import pes
+from meta_train.estimators.reversible import reversible
 from meta_train.estimators.truncated_backprop import truncated_backprop
 
-__all__ = ["Estimator", "Info", "evograd", "implicit", "linear_solvers", "pes", "truncated_backprop"]
+__all__ = ["Estimator", "Info", "evograd", "implicit", "linear_solvers", "pes", "reversible", "truncated_backprop"]
