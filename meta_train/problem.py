@@ -30,15 +30,31 @@ class Bilevel(NamedTuple):
     name: str = "bilevel"
 
 
-class Flow(NamedTuple):
-    """An ordinary differential equation that the inner parameters follow from time 0 on.
+class Momentum(NamedTuple):
+    """SGD with momentum: `v = decay * v - (1 - decay) * gradient` and `params = params + learning_rate * v` from v = 0.
 
     Fields:
+      bilevel: the inner loss whose gradient it follows, and the outer loss after each step.
+      rates: `(theta, step) -> (learning_rate, decay)`, scalars.
+    """
+
+    bilevel: Bilevel
+    rates: Callable[[Any, Any], tuple[Any, Any]]
+
+
+class Flow(NamedTuple):
+    """An ordinary differential equation that the inner parameters follow from time 0 on, and a loss at its end.
+
+    Fields:
+      init: `(key, theta) -> params`.
       field: `(time, params, theta, key, data) -> derivative` of the params with respect to time.
+      loss: `(params, theta, key, data) -> scalar`.
       duration: the time at which it ends.
     """
 
+    init: Callable[[Any, Any], Any]
     field: Callable[[Any, Any, Any, Any, Any], Any]
+    loss: Callable[[Any, Any, Any, Any], Any]
     duration: float
 
 
@@ -54,9 +70,8 @@ class Problem(NamedTuple):
 
     Structure that some estimators need, None where a problem has none:
       bilevel: the losses behind the steps, if theta acts through them and not through the steps alone.
-      momentum: `(theta, step) -> (learning_rate, decay)`, scalars, if the steps are SGD with momentum on `bilevel`,
-        `v = decay * v - (1 - decay) * gradient` and `params = params + learning_rate * v`, starting from v = 0.
-      flow: the `Flow` that the steps discretise, if there is one, from `bilevel.init` to `bilevel.outer_loss`.
+      momentum: the SGD with momentum that the steps are.
+      flow: the differential equation that the steps discretise.
 
     Example: theta is the rate of a decay, the loss the remaining value.
       >>> problem = Problem(
@@ -71,5 +86,5 @@ class Problem(NamedTuple):
     data: Any = ()
     name: str = "problem"
     bilevel: Bilevel | None = None
-    momentum: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    momentum: Momentum | None = None
     flow: Flow | None = None

@@ -13,6 +13,7 @@ from meta_train.estimators.gpes import gpes
 from meta_train.estimators.implicit import implicit
 from meta_train.estimators.nres import nres
 from meta_train.estimators.pes import pes
+from meta_train.estimators.reversible import reversible
 from meta_train.estimators.truncated_backprop import truncated_backprop
 from meta_train.estimators.truncated_es import truncated_es
 
@@ -30,6 +31,7 @@ __all__ = [
     "linear_solvers",
     "nres",
     "pes",
+    "reversible",
     "truncated_backprop",
     "truncated_es",
 ]

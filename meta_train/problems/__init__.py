@@ -1,6 +1,7 @@
 """What theta is: each file builds a `Problem` for one kind of meta-parameters."""
 
+from meta_train.problems.momentum_descent import momentum_descent
 from meta_train.problems.optimizer_weights import optimizer_weights
 from meta_train.problems.unrolled import unrolled
 
-__all__ = ["optimizer_weights", "unrolled"]
+__all__ = ["momentum_descent", "optimizer_weights", "unrolled"]

@@ -1,0 +1,98 @@
+"""Fixed-point numbers that can be multiplied by a decay, and divided by it again, without losing a bit.
+
+Maclaurin, Duvenaud, Adams 2015, "Gradient-based Hyperparameter Optimization through Reversible Learning",
+https://arxiv.org/abs/1502.03492
+
+A product with a decay n / d, d a power of two, drops digits of the number. They are kept in a buffer, which is an
+integer for each number to which dropped digits are appended in base d and from which digits in base n are taken for the
+product: about log2(d / n) bits stay in the buffer at each product. Deviations: when the integers may not have room for
+another product they are pushed, all of them at once, as a row of words, at a step that depends on the decays alone.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+FRACTION_BITS = 52  # a number is an int64 over 2**52
+DECAY_BITS = 16  # d is 2**16
+LIMIT = 1024.0  # numbers must stay below it in absolute value; half of what the integers can hold
+_ROOM = 2**47  # the integers of the buffer must be below it before a product
+_D, _MASK = 2**DECAY_BITS, 2**DECAY_BITS - 1
+
+
+class Buffer(NamedTuple):
+    """What products with decays have dropped."""
+
+    low: jax.Array  # int64[size], the integers being filled
+    bound: jax.Array  # int64[], they cannot be larger
+    words: jax.Array  # int64[rows, size], those that are full, in rows
+    pushed_at: jax.Array  # int32[rows], the step at which each row was pushed
+    count: jax.Array  # int32[], rows in use
+
+
+def to_fixed(x: jax.Array) -> jax.Array:
+    """The nearest integers int64 to x * 2**52, for float64 x below the limit."""
+    return jnp.round(x * 2.0**FRACTION_BITS).astype(jnp.int64)
+
+
+def to_float(integers: jax.Array) -> jax.Array:
+    """The float64 values of fixed-point numbers."""
+    return integers.astype(jnp.float64) * 2.0**-FRACTION_BITS
+
+
+def numerator(decay: jax.Array) -> jax.Array:
+    """The n, int64 from 1 to d, of the decay n / d nearest to the given one."""
+    return jnp.clip(jnp.round(decay * float(_D)), 1, _D).astype(jnp.int64)
+
+
+def rows_needed(num_steps: int, min_decay: float) -> int:
+    """Rows of full integers that num_steps products leave, if no decay is smaller than min_decay.
+
+    Example: 2,000 steps with decay 0.9 fill six integers, and leave a seventh unfinished.
+      >>> rows_needed(2000, 0.9)
+      6
+    """
+    n, bound, count = max(1, int(min_decay * _D)), 0, 0
+    for _ in range(num_steps):
+        bound = (bound * _D + _MASK) // n
+        if bound >= _ROOM:
+            bound, count = 0, count + 1
+    return count
+
+
+def empty(size: int, rows: int) -> Buffer:
+    """A buffer for `size` numbers with room for `rows` rows of full integers."""
+    rows = max(1, rows)
+    low, words, pushed_at = jnp.zeros(size, jnp.int64), jnp.zeros((rows, size), jnp.int64), jnp.zeros(rows, jnp.int32)
+    return Buffer(low, jnp.zeros((), jnp.int64), words, pushed_at, jnp.zeros((), jnp.int32))
+
+
+def multiply(integers: jax.Array, buffer: Buffer, n: jax.Array, step: jax.Array) -> tuple[jax.Array, Buffer]:
+    """Multiplies numbers by n / d, up to n / 2**52.
+
+    Args:
+      integers: int64[size].
+      buffer: takes what is dropped.
+      n: int64[], from `numerator`.
+      step: int32[], any number that no other product has.
+    """
+    low = (buffer.low << DECAY_BITS) + (integers & _MASK)
+    integers = (integers >> DECAY_BITS) * n + low % n
+    low, bound = low // n, ((buffer.bound << DECAY_BITS) + _MASK) // n
+    push = bound >= _ROOM
+    row = jnp.minimum(buffer.count, buffer.words.shape[0] - 1)
+    words = buffer.words.at[row].set(jnp.where(push, low, buffer.words[row]))
+    pushed_at = buffer.pushed_at.at[row].set(jnp.where(push, step, buffer.pushed_at[row]))
+    reset = lambda x: jnp.where(push, jnp.zeros_like(x), x)
+    return integers, Buffer(reset(low), reset(bound), words, pushed_at, buffer.count + push.astype(jnp.int32))
+
+
+def divide(integers: jax.Array, buffer: Buffer, n: jax.Array, step: jax.Array) -> tuple[jax.Array, Buffer]:
+    """Undoes the `multiply` of the same n and step, which must be the last one that is not undone."""
+    row = jnp.maximum(buffer.count - 1, 0)
+    pop = (buffer.count > 0) & (buffer.pushed_at[row] == step)
+    low = jnp.where(pop, buffer.words[row], buffer.low)
+    low = low * n + integers % n
+    integers = ((integers // n) << DECAY_BITS) + (low & _MASK)
+    return integers, buffer._replace(low=low >> DECAY_BITS, count=buffer.count - pop.astype(jnp.int32))

@@ -1,0 +1,246 @@
+"""Reversible learning: exact to the last bit on the way back, and equal to reverse mode through the stored run."""
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from meta_train import Bilevel
+from meta_train import problems
+from meta_train import truncation
+from meta_train.estimators import fixed_point
+from meta_train.estimators import reversible
+from meta_train.estimators import truncated_backprop
+
+RNG = np.random.default_rng(0)
+INPUTS, TARGETS = RNG.normal(size=(20, 3)), RNG.normal(size=20)
+NUM_STEPS = 40
+
+
+def _inner_loss(params, theta, key, data):
+    """A small network on a minibatch, with a penalty that theta weighs."""
+    inputs, targets = map(jnp.asarray, data)
+    rows = jax.random.randint(key, (8,), 0, len(inputs))
+    hidden = jnp.tanh(inputs[rows] @ params["first"])
+    penalty = theta["penalty"] * jnp.sum(params["second"] ** 2)
+    return jnp.mean((hidden @ params["second"] - targets[rows]) ** 2) + penalty
+
+
+def _outer_loss(params, theta, key, data):
+    inputs, targets = data
+    hidden = jnp.tanh(inputs @ params["first"])
+    return jnp.mean(jnp.abs(hidden @ params["second"] - targets) ** 1.5) + 0.1 * theta["penalty"] ** 2
+
+
+def _rates(theta, step):
+    return theta["rates"][step], theta["decays"][step]
+
+
+NETWORK = Bilevel(
+    _inner_loss,
+    _outer_loss,
+    init=lambda key, theta: {"first": theta["first"] * 1.0, "second": jnp.linspace(-1.0, 1.0, 4)},
+    data=(INPUTS, TARGETS),
+    name="network",
+)
+
+
+def _theta(num_steps):
+    """Rates, decays in multiples of 2^-16, initial parameters, and a penalty."""
+    return {
+        "rates": jnp.asarray(RNG.uniform(0.05, 0.2, num_steps)),
+        "decays": jnp.asarray(RNG.integers(40_000, 62_000, num_steps) / 2**16),
+        "first": jnp.asarray(RNG.normal(size=(3, 4))),
+        "penalty": jnp.asarray(0.1),
+    }
+
+
+def _estimate(problem, theta, num_steps, **arguments):
+    estimator = reversible(problem, num_particles=1, horizon=truncation.constant(num_steps), **arguments)
+    state = estimator.init(jax.random.key(0), theta)
+    gradient, _, info = jax.jit(estimator.estimate)(jax.random.key(7), theta, state, estimator.data)
+    return gradient, info
+
+
+def _stored_run(theta):
+    """The objective of the same run in fixed point, rounding taken as the identity, for JAX to differentiate."""
+    init_key, step_key = jax.random.split(jax.random.fold_in(jax.random.key(7), 0))
+    flat, unravel = jax.flatten_util.ravel_pytree(NETWORK.init(init_key, theta))
+    as_identity = lambda x, integers: x + jax.lax.stop_gradient(fixed_point.to_float(integers) - x)
+
+    def step(carry, time):
+        w, v, integers, buffer = carry
+        inner_key, outer_key = jax.random.split(jax.random.fold_in(step_key, time))
+        rate, decay = _rates(theta, time)
+        slope = jax.grad(lambda w: _inner_loss(unravel(w), theta, inner_key, NETWORK.data))(w)
+        push = -(1 - decay) * slope
+        integers, buffer = jax.lax.stop_gradient(
+            fixed_point.multiply(integers, buffer, fixed_point.numerator(decay), time)
+        )
+        integers = integers + jax.lax.stop_gradient(fixed_point.to_fixed(push))
+        v = as_identity(decay * v + push, integers)
+        moved = w + rate * v
+        w = as_identity(moved, jax.lax.stop_gradient(fixed_point.to_fixed(w) + fixed_point.to_fixed(rate * v)))
+        return (w, v, integers, buffer), _outer_loss(unravel(w), theta, outer_key, NETWORK.data)
+
+    w = as_identity(flat, jax.lax.stop_gradient(fixed_point.to_fixed(flat)))
+    buffer = fixed_point.empty(flat.size, 20)
+    first = (w, jnp.zeros_like(w), jnp.zeros_like(buffer.low), buffer)
+    return _objective(jax.lax.scan(step, first, jnp.arange(NUM_STEPS, dtype=jnp.int32))[1])
+
+
+def _objective(losses):
+    return jnp.mean(losses) + losses[-1] ** 2
+
+
+def test_equals_reverse_mode_through_the_stored_run():
+    """For rates, decays, initial parameters and a penalty, up to the roundoff of float64."""
+    with jax.enable_x64(True):
+        theta = _theta(NUM_STEPS)
+        problem = problems.momentum_descent(NETWORK, _rates)
+        gradient, info = _estimate(problem, theta, NUM_STEPS, objective=_objective)
+        assert int(info.dropped) == 0
+        expected = jax.jit(jax.grad(_stored_run))(theta)
+        for name, derivative in gradient.items():
+            scale = np.max(np.abs(expected[name]))
+            assert scale > 1e-3
+            np.testing.assert_allclose(derivative, expected[name], rtol=1e-9, atol=1e-10 * scale, err_msg=name)
+
+
+def test_agrees_with_backpropagation_through_the_run_in_floating_point():
+    """Up to the digits that products with decays replace, 2^-36 each; on a task without minibatches."""
+    with jax.enable_x64(True):
+        theta = _theta(NUM_STEPS)
+        full_batch = NETWORK._replace(inner_loss=lambda params, theta, key, data: _outer_loss(params, theta, key, data))
+        problem = problems.momentum_descent(full_batch, _rates)
+        gradient, info = _estimate(problem, theta, NUM_STEPS)
+        unrolling = truncated_backprop(
+            problem,
+            num_particles=1,
+            unroll_length=NUM_STEPS,
+            horizon=truncation.constant(NUM_STEPS),
+            stagger=False,
+        )
+        estimate, state = jax.jit(unrolling.estimate), unrolling.init(jax.random.key(0), theta)
+        _, state, _ = estimate(jax.random.key(1), theta, state, unrolling.data)
+        expected, _, expected_info = estimate(jax.random.key(2), theta, state, unrolling.data)
+        np.testing.assert_allclose(info.loss, expected_info.loss, rtol=1e-9)
+        for name, derivative in gradient.items():
+            np.testing.assert_allclose(derivative, expected[name], rtol=1e-6, atol=1e-8, err_msg=name)
+
+
+def _steps(learning_rate, decay, curvature=1.0, size=3):
+    """Descent on a bowl that theta shifts, with a sine so that no bit is spared."""
+    bilevel = Bilevel(
+        inner_loss=lambda w, theta, key, data: 0.5 * curvature * jnp.sum((w - theta) ** 2) + jnp.sum(jnp.sin(3 * w)),
+        outer_loss=lambda w, theta, key, data: jnp.sum(w**2),
+        init=lambda key, theta: jnp.linspace(0.5, 1.5, size).astype(theta.dtype),
+    )
+    return problems.momentum_descent(bilevel, lambda theta, step: (learning_rate, decay))
+
+
+def test_two_thousand_steps_come_back_to_the_last_bit():
+    """An estimate is dropped unless parameters, velocity and buffer return; 6 rows must be pushed and popped."""
+    with jax.enable_x64(True):
+        problem = _steps(0.1, 0.9)
+        gradient, info = _estimate(problem, jnp.asarray(0.3), 2000, objective=lambda x: x[-1], min_decay=0.9)
+        assert (int(info.dropped), int(info.inner_steps)) == (0, 2000)
+        assert np.isfinite(info.loss)
+        # At rest, curvature * (w - theta) + 3 cos(3 w) = 0 gives dw / dtheta = 1 / (1 - 9 sin(3 w)).
+        w = _rest(problem, jnp.asarray(0.3))
+        np.testing.assert_allclose(gradient, np.sum(2 * w / (1 - 9 * np.sin(3 * w))), rtol=1e-7)
+
+
+def _rest(problem, theta):
+    """Where the steps come to rest, in floating point."""
+    step = lambda _, state: problem.step(jax.random.key(0), theta, state, ())[0]
+    return np.asarray(jax.lax.fori_loop(0, 2000, step, problem.init(jax.random.key(0), theta, 2000)).params)
+
+
+def test_float32_parameters():
+    """The losses see float32, the way back is still exact."""
+    with jax.enable_x64(True):
+        theta = jnp.asarray(0.3, jnp.float32)
+        gradient, info = _estimate(_steps(0.1, 0.9), theta, 200, objective=lambda x: x[-1])
+        assert gradient.dtype == jnp.float32
+        assert int(info.dropped) == 0
+        expected, _ = _estimate(_steps(0.1, 0.9), theta.astype(jnp.float64), 200, objective=lambda x: x[-1])
+        np.testing.assert_allclose(gradient, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ((0.1, 0.4), {}),  # below min_decay
+        ((0.1, 1.01), {}),
+        ((100.0, 0.9), {}),  # diverges
+        ((float("nan"), 0.9), {}),
+    ],
+)
+def test_runs_that_cannot_be_undone_are_dropped(arguments, options):
+    with jax.enable_x64(True):
+        gradient, info = _estimate(_steps(*arguments), jnp.asarray(0.3), 60, **options)
+        assert (int(info.dropped), float(gradient)) == (1, 0.0)
+        assert np.isnan(info.loss)
+
+
+def test_memory_grows_by_the_buffer_alone():
+    """Twice by 5 rows for ten times the steps, where storing the path would take two rows a step."""
+    with jax.enable_x64(True):
+        size = 10_000
+
+        def temporaries(num_steps):
+            estimator = reversible(
+                _steps(0.1, 0.9, size=size), num_particles=1, horizon=truncation.constant(num_steps), min_decay=0.9
+            )
+            state, theta = estimator.init(jax.random.key(0), jnp.asarray(0.3)), jnp.asarray(0.3)
+            lowered = jax.jit(estimator.estimate).lower(jax.random.key(0), theta, state, ())
+            return lowered.compile().memory_analysis().temp_size_in_bytes
+
+        few, many = 200, 2000
+        rows = [max(1, fixed_point.rows_needed(steps, 0.9)) for steps in (few, many)]
+        buffer = 8 * size * (rows[1] - rows[0])
+        grown = temporaries(many) - temporaries(few)
+        assert 0 < grown <= 2.5 * buffer
+        assert grown < 0.02 * 2 * 8 * size * (many - few)
+
+
+def test_several_particles_and_the_engine_s_axis():
+    """Noise that differs from particle to particle: the mean over shards is that over all."""
+    with jax.enable_x64(True):
+        drawn = Bilevel(
+            inner_loss=lambda w, theta, key, data: theta * (w - jax.random.normal(key)) ** 2,
+            outer_loss=lambda w, theta, key, data: w**2,
+            init=lambda key, theta: jax.random.normal(key),
+        )
+        problem = problems.momentum_descent(drawn, lambda theta, step: (0.1, 0.9))
+        theta = jnp.asarray(0.3)
+        estimator = reversible(problem, num_particles=4, horizon=truncation.constant(5))
+        state = estimator.init(jax.random.key(0), theta)
+        gradient, _, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, ())
+        sharded = jax.vmap(
+            lambda state: estimator.estimate(jax.random.key(1), theta, state, (), axis_name="shards"),
+            axis_name="shards",
+        )
+        by_shards, _, shard_info = jax.jit(sharded)(state.reshape(2, 2))
+        assert (int(info.dropped), int(info.inner_steps)) == (0, 20)
+        np.testing.assert_allclose(by_shards, [gradient, gradient], rtol=1e-12)
+        alone, _, _ = jax.jit(estimator.estimate)(jax.random.key(1), theta, state[:1], ())
+        assert abs(alone / gradient - 1) > 0.01
+        np.testing.assert_allclose(shard_info.loss[0], info.loss, rtol=1e-9)
+
+
+def test_refusals():
+    problem, constant = _steps(0.1, 0.9), truncation.constant(3)
+    with pytest.raises(ValueError, match=r"call jax.config.update\('jax_enable_x64', True\)"):
+        reversible(problem, num_particles=1, horizon=constant).init(jax.random.key(0), jnp.asarray(0.3))
+    with pytest.raises(ValueError, match=r"reversible needs .* `momentum` \(.*\), which 'network', a Problem, lacks"):
+        reversible(problems.unrolled(NETWORK, optax.sgd(0.1)), num_particles=1, horizon=constant)
+    with pytest.raises(ValueError, match="episodes of one length, got 2 to 5 steps"):
+        reversible(problem, num_particles=1, horizon=truncation.log_uniform(2, 5))
+    with pytest.raises(ValueError, match=r"min_decay must lie above 0 and not above 1, got 0.0"):
+        reversible(problem, num_particles=1, horizon=constant, min_decay=0.0)
+    with pytest.raises(ValueError, match="num_particles must be at least 1, got 0"):
+        reversible(problem, num_particles=0, horizon=constant)
