@@ -5,6 +5,7 @@ import pathlib
 import runpy
 import sys
 
+import numpy as np
 import pytest
 
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
@@ -66,6 +67,34 @@ def test_scaling_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch):
     assert row["normals_drawn_a_host_with_losses"] == 10 * row["normals_drawn_a_host_with_gradients"] == 3000
     assert names["bytes_per_outer_step"](100, hosts=10, pairs=30)["smaller"] == "gradients"
     assert names["bytes_per_outer_step"](100, hosts=1, pairs=30)["smaller"] == "equal"
+
+
+@pytest.mark.optax_promotion
+def test_estimators_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    names = ["forward_mode", "pes", "truncated_backprop"]
+    arguments = ["--quick", "--case", "influence-balancing", "--estimator", *names, "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["estimators.py", *arguments])
+    module = runpy.run_path(str(BENCHMARKS / "estimators.py"), run_name="__main__")
+    (case,) = json.loads(out.read_text())["cases"]
+    assert case["reference"]["norm"] == pytest.approx(2198.4937 / 30, rel=1e-4)
+    rows = {row["estimator"]: row for row in case["results"]}
+    assert list(rows) == names
+    assert {row["inner_steps_of_a_sample"] for row in rows.values()} == {6 * 30}
+    assert max(rows["forward_mode"]["distance"], rows["forward_mode"]["std"]) < 1e-5
+    assert rows["truncated_backprop"]["bias"] == pytest.approx(1 - 511.7798 / 2198.4937, abs=0.02)
+    assert 0 < rows["pes"]["distance"] < 5 * rows["pes"]["distance_by_noise"]
+    assert all(row["seconds_of_an_outer_step"] > 0 for row in rows.values())
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert "truncated_backprop  bias" in capsys.readouterr().out
+
+    # A mean that is off by (3, 0) from (0, 4), in samples that scatter by 1 along the second axis.
+    make = lambda gradients: module["Samples"](np.array(gradients, np.float64), 0, 1, 1, 1.0)
+    figures = module["compare"](make([[3, 3], [3, 5]]), make([[0, 4], [0, 4]]))
+    expected = {"bias": 8**0.5, "distance": 3.0, "distance_by_noise": 1.0, "std": 2**0.5, "rmse": 10**0.5}
+    expected["cosine"] = 4 * 4 / 5
+    assert figures == pytest.approx({name: value / 4 for name, value in expected.items()})
+    assert module["make_case"]("trained", module["QUICK"], None).reference == "full_es"
 
 
 @pytest.mark.optax_promotion

@@ -1,0 +1,58 @@
+"""Every estimator that can reach the weights of an optimizer trains it; the choice is one argument of `fit`.
+
+`tests/test_train.py` does it with PES, on digits.
+"""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import learned_optim
+import meta_train
+from meta_train import estimators
+from meta_train import problems
+from meta_train import tasks
+from meta_train import truncation
+
+CHOICES = {
+    "forward_gradient": estimators.forward_gradient,
+    "forward_mode": estimators.forward_mode,
+    "full_backprop": estimators.full_backprop,
+    "full_es": estimators.full_es,
+    "gpes": functools.partial(estimators.gpes, unroll_length=5, noise_period=10),
+    "nres": functools.partial(estimators.nres, unroll_length=5),
+    "truncated_backprop": functools.partial(estimators.truncated_backprop, unroll_length=5),
+    "truncated_es": functools.partial(estimators.truncated_es, unroll_length=5),
+}
+
+
+@pytest.fixture
+def quick_to_compile():
+    """Programs that compile in two thirds of the time and run more slowly."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.optax_promotion
+@pytest.mark.parametrize("choice", CHOICES)
+def test_it_trains_an_optimizer(choice, quick_to_compile):
+    optimizer = learned_optim.mlp((2,))
+    problem = problems.optimizer_weights(optimizer, tasks.quadratic(size=2))
+    estimator = CHOICES[choice](problem, num_particles=32, horizon=truncation.constant(10))
+    theta = optimizer.init(jax.random.key(0))
+    result = meta_train.fit(
+        estimator,
+        theta,
+        optax.adam(0.03),
+        num_steps=100,
+        steps_per_dispatch=100,
+        progress=False,
+        devices=jax.devices()[:1],
+    )
+    losses = np.array([row["loss"] for row in result.metrics])
+    assert losses[-20:].mean() < losses[:20].mean() - 0.2
+    assert all(row["snr"] > 0 and row["gradient_variance"] > 0 and row["dropped"] == 0 for row in result.metrics)
