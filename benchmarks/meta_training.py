@@ -3,7 +3,7 @@
 The standard case: digits 8×8, MLP 64-32-10, batch 128, 16 antithetic pairs (and 64), windows of 50 inner steps. An
 inner step is one update of one particle; a pair makes two at a time. Prints a table and writes JSON.
 
-    python benchmarks/meta_training.py [--out FILE] [--case NAME …] [--repeats N]
+    python benchmarks/meta_training.py [--out FILE] [--case NAME … | --all] [--repeats N]
 """
 
 import argparse
@@ -22,6 +22,7 @@ import numpy as np
 import optax
 
 import learned_optim
+from learned_optim import optimizers
 import meta_train
 from meta_train import engine
 from meta_train import estimators
@@ -48,25 +49,56 @@ def truncated_backprop(optimizer, num_particles):
     )
 
 
+def estimate(constructor, **arguments):
+    """Another estimator on the digits MLP, with the standard window; whole episodes have 100 steps."""
+
+    def make(optimizer, num_particles):
+        problem = problems.optimizer_weights(optimizer, tasks.get("digits-mlp"))
+        return constructor(problem, num_particles=num_particles, horizon=truncation.constant(100), **arguments)
+
+    return make
+
+
 CASES = {
     "mlp 4, PES, 16 pairs": lambda: (learned_optim.mlp((4,)), pes, 16),
     "mlp 8, PES, 16 pairs": lambda: (learned_optim.mlp((8,)), pes, 16),
-    "mlp 32×32, PES, 16 pairs": lambda: (learned_optim.mlp((32, 32)), pes, 16),
-    "factored_mlp 4×4, PES, 16 pairs": lambda: (learned_optim.factored_mlp(), pes, 16),
-    "adam_residual 8, PES, 16 pairs": lambda: (learned_optim.adam_residual(), pes, 16),
-    "factored_mlp 4×4, PES, 64 pairs": lambda: (learned_optim.factored_mlp(), pes, 64),
-    "adam_residual 8, PES, 64 pairs": lambda: (learned_optim.adam_residual(), pes, 64),
-    "celo2 8×8, PES, 16 pairs": lambda: (learned_optim.celo2(), pes, 16),
     "mlp 4, PES, 64 pairs": lambda: (learned_optim.mlp((4,)), pes, 64),
     "mlp 8, PES, 64 pairs": lambda: (learned_optim.mlp((8,)), pes, 64),
-    "LSTM 2×20, PES, 16 pairs": lambda: (learned_optim.coordinatewise_lstm(), pes, 16),
+    "factored_mlp, PES, 64 pairs": lambda: (learned_optim.factored_mlp(), pes, 64),
+    "adam_residual, PES, 64 pairs": lambda: (learned_optim.adam_residual(), pes, 64),
+    **{  # every architecture at the size that it has by default
+        f"{kind}, PES, 16 pairs": lambda constructor=constructor: (constructor(), pes, 16)
+        for kind, constructor in sorted(optimizers.KINDS.items())
+    },
+    **{
+        f"mlp 4, {name}, 16 pairs": lambda make=make: (learned_optim.mlp((4,)), make, 16)
+        for name, make in {
+            "NRES": estimate(estimators.nres, unroll_length=50),
+            "truncated ES": estimate(estimators.truncated_es, unroll_length=50),
+            "full ES": estimate(estimators.full_es),
+        }.items()
+    },
     "mlp 4, truncated backprop, 16 particles": lambda: (learned_optim.mlp((4,)), truncated_backprop, 16),
-    "LSTM 2×20, truncated backprop, 8 particles": lambda: (
+    "mlp 4, full backprop, 16 particles": lambda: (learned_optim.mlp((4,)), estimate(estimators.full_backprop), 16),
+    "mlp 4, forward gradient, 16 particles": lambda: (
+        learned_optim.mlp((4,)),
+        estimate(estimators.forward_gradient),
+        16,
+    ),
+    "coordinatewise_lstm, truncated backprop, 8 particles": lambda: (
         learned_optim.coordinatewise_lstm(),
         truncated_backprop,
         8,
     ),
 }
+STANDARD = (  # what is measured unless others are asked for: a few minutes
+    "mlp 4, PES, 16 pairs",
+    "mlp, PES, 16 pairs",
+    "factored_mlp, PES, 16 pairs",
+    "adam_residual, PES, 64 pairs",
+    "coordinatewise_lstm, PES, 16 pairs",
+    "mlp 4, truncated backprop, 16 particles",
+)
 
 
 def measure(
@@ -159,7 +191,8 @@ def main() -> None:
     """Measures the cases named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/meta_training.json"))
-    parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES), metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--case", nargs="+", choices=CASES, default=STANDARD, metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--all", action="store_true", help="every architecture and every estimator; takes long")
     parser.add_argument("--repeats", type=int, default=7, help="timed dispatches (default: %(default)s)")
     arguments = parser.parse_args()
     meta_train.use_all_cores()
@@ -172,7 +205,7 @@ def main() -> None:
         f"{'MFLOP/step':>11} {'of peak':>8}"
     )
     rows = []
-    for name in arguments.case:
+    for name in CASES if arguments.all else arguments.case:
         optimizer, make_estimator, num_particles = CASES[name]()
         row = {"case": name, **measure(optimizer, make_estimator(optimizer, num_particles), arguments.repeats)}
         # Of the inner step alone: truncated backprop differentiates it, which costs two to three times as much again.

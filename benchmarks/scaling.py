@@ -9,8 +9,9 @@ What is compared is measured in turn, round by round, so that what else the mach
 medians of the rounds' ratios. Compare within one run only. Writes JSON and a plot beside it; `--quick` is a smoke test
 at toy sizes, whose figures mean nothing.
 
-- devices: in one process each, all of them alive together and timed in turn: 1, 2, … devices of one core, and what
-  plain JAX has, one device that owns all cores.
+- devices: in one process each, all of them alive together and timed in turn: 1, 2, … devices of one core, what plain
+  JAX has, one device that owns all cores, and as many copies of the program on one device as there are cores, side by
+  side, each with all the pairs: they share nothing but the machine, so no way of sharing the work can beat them by much.
 - processes: whole runs of `python -m meta_train train`, with logging and checkpoints, without the first dispatch.
 - memory: state and temporaries of the compiled program, as XLA counts them.
 - bytes: on paper, see `bytes_per_outer_step`.
@@ -19,6 +20,7 @@ at toy sizes, whose figures mean nothing.
 import argparse
 from collections.abc import Callable
 from collections.abc import Sequence
+import itertools
 import json
 import os
 import pathlib
@@ -158,18 +160,19 @@ def in_turn(timers: Sequence[Callable[[], float]], rounds: int, bar: tqdm.tqdm) 
 
 
 def measure_devices(sizes: Sizes, counts: Sequence[int], rounds: int, bar: tqdm.tqdm) -> list[dict]:
-    """Devices of one core each by their number, and plain JAX's one device; each in a process of its own."""
-    ways = [{"devices": n, "cores_a_device": 1} for n in counts] + [{"devices": 1, "cores_a_device": "all"}]
-    workers = []
+    """Devices of one core each by their number, plain JAX's one device, and copies of one; in processes of their own."""
+    ways = [{"devices": n, "cores_a_device": 1, "copies": 1} for n in counts]
+    ways += [{"devices": 1, "cores_a_device": "all", "copies": 1}, {"devices": 1, "cores_a_device": 1, "copies": _cores()}]
+    groups = []
     try:
         for way in ways:
             bar.set_description(f"compiling for {way['devices']} devices")
-            workers.append(_start_worker(sizes, way))
-            _ask(workers[-1])  # that it has compiled
+            groups.append([_start_worker(sizes, way) for _ in range(way["copies"])])
+            _ask(groups[-1])  # that they have compiled
         bar.set_description("devices")
-        rows = in_turn([lambda worker=worker: _ask(worker) for worker in workers], rounds, bar)
+        rows = in_turn([lambda group=group: _ask(group) for group in groups], rounds, bar)
     finally:
-        for worker in workers:
+        for worker in itertools.chain(*groups):
             worker.kill()
             worker.communicate()
     return [{**way, **row} for way, row in zip(ways, rows, strict=True)]
@@ -184,17 +187,19 @@ def _start_worker(sizes, way):
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def _ask(worker):
-    """Has a worker time a dispatch, and waits for the answer; the first answer is that it is ready."""
-    try:
-        worker.stdin.write("\n")
-        worker.stdin.flush()
-    except BrokenPipeError:
-        pass  # it has ended, and gives no answer
-    answer = worker.stdout.readline()
-    if not answer:
-        raise RuntimeError(f"a worker ended with status {worker.wait()}; it says why above.")
-    return float(answer)
+def _ask(group):
+    """Has workers time a dispatch, all at once, and adds up their rates; the first answer is that they are ready."""
+    for worker in group:
+        try:
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended, and gives no answer
+    answers = [worker.stdout.readline() for worker in group]
+    for worker, answer in zip(group, answers, strict=True):
+        if not answer:
+            raise RuntimeError(f"a worker ended with status {worker.wait()}; it says why above.")
+    return sum(map(float, answers))
 
 
 def work(*, devices, seconds, **base):
@@ -360,7 +365,9 @@ def plot(record: dict, path: pathlib.Path) -> None:
     figure = Figure(figsize=(13, 7), layout="constrained")
     FigureCanvasAgg(figure)
     bars, particles, windows, parameters, memory, paper = figure.subplots(2, 3).flat
-    named = {f"{r['devices']} device(s)\n{r['cores_a_device']} core(s) each": r for r in record["devices"]}
+    named = {
+        f"{r['copies']} × {r['devices']} device(s)\n{r['cores_a_device']} core(s) each": r for r in record["devices"]
+    }
     named |= {f"{r['processes']} process(es)\n{r['cores']} core(s)": r for r in record["processes"]}
     bars.barh(list(named), [row["inner_steps_per_second"] for row in named.values()])
     bars.set(title="inner steps a second", ylim=(max(len(named), 1) - 0.5, -0.5))
