@@ -108,9 +108,11 @@ def test_fit_finds_the_start_and_drops_flows_that_take_too_many_steps():
         outer_loss=lambda w, theta, key, data: (w - 1) ** 2,
         init=lambda key, theta: theta * 1.0,
     )
-    estimator = adjoint(problems.gradient_flow(bilevel, duration=1.0), num_particles=8, max_steps=30)
-    result = fit(estimator, np.float32(0.0), optax.sgd(1.0), num_steps=40, clip_norm=None, progress=False)
-    np.testing.assert_allclose(result.theta, np.e, rtol=1e-3)
+    flow = problems.gradient_flow(bilevel, duration=1.0)
+    controller = diffrax.PIDController(rtol=1e-3, atol=1e-4)
+    estimator = adjoint(flow, num_particles=8, solver=diffrax.Heun(), step_controller=controller, max_steps=30)
+    result = fit(estimator, np.float32(1.0), optax.sgd(1.0), num_steps=40, clip_norm=None, progress=False)
+    np.testing.assert_allclose(result.theta, np.e, rtol=3e-3)
     assert 100 < sum(record["dropped"] for record in result.metrics) < 220
 
 
