@@ -1,6 +1,7 @@
 """Meta-gradient estimators, one a file: each builds an `Estimator` from a `Problem`."""
 
 from meta_train.estimators import linear_solvers
+from meta_train.estimators.adjoint import adjoint
 from meta_train.estimators.antithetic import centered_ranks
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import Info
@@ -20,6 +21,7 @@ from meta_train.estimators.truncated_es import truncated_es
 __all__ = [
     "Estimator",
     "Info",
+    "adjoint",
     "centered_ranks",
     "evograd",
     "forward_gradient",

@@ -30,9 +30,7 @@ class CMAESState(NamedTuple):
     mean: Any  # like theta, that of the distribution
 
 
-def cma_es(
-    *, num_candidates: int, std: float, max_generations: int = 1000, diagonal: bool = False
-) -> SearchStrategy:
+def cma_es(*, num_candidates: int, std: float, max_generations: int = 1000, diagonal: bool = False) -> SearchStrategy:
     """Builds the search by CMA-ES.
 
     Args:

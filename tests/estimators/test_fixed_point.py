@@ -51,9 +51,7 @@ def test_a_product_by_python_s_integers():
         for number in (0.7, -0.7):
             c, b, n, d = int(number * 2**52) + 12345, 54321, 58982, 2**16
             buffer = fixed_point.empty(1, 1)._replace(low=jnp.array([b]), bound=jnp.asarray(b))
-            product, after = fixed_point.multiply(
-                jnp.array([c]), buffer, jnp.asarray(n), jnp.asarray(0, jnp.int32)
-            )
+            product, after = fixed_point.multiply(jnp.array([c]), buffer, jnp.asarray(n), jnp.asarray(0, jnp.int32))
             b = b * d + c % d
             expected, b = (c // d) * n + b % n, b // n
             assert (int(product[0]), int(after.low[0])) == (expected, b)

@@ -25,9 +25,7 @@ def _toy_step(key, theta, state, data):
 def _toy(interval, **arguments):
     """Two members with h = (1, 0) and (0, 1), whose x begins at (0.9, 0.9). Who is behind copies x and scales its h."""
     problem = Problem(lambda key, theta, num_steps: (), _toy_step)
-    estimator = estimators.truncated_backprop(
-        problem, num_particles=1, unroll_length=1, horizon=truncation.constant(1)
-    )
+    estimator = estimators.truncated_backprop(problem, num_particles=1, unroll_length=1, horizon=truncation.constant(1))
 
     def explore(key, copied, own):
         return copied._replace(theta={"x": copied.theta["x"], "h": scale(key, own.theta["h"])})
