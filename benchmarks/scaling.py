@@ -9,9 +9,9 @@ What is compared is measured in turn, round by round, so that what else the mach
 medians of the rounds' ratios. Compare within one run only. Writes JSON and a plot beside it; `--quick` is a smoke test
 at toy sizes, whose figures mean nothing.
 
-- devices: in one process each, all of them alive together and timed in turn: 1, 2, … devices of one core, what plain
-  JAX has, one device that owns all cores, and as many copies of the program on one device as there are cores, side by
-  side, each with all the pairs: they share nothing but the machine, so no way of sharing the work can beat them by much.
+- devices: in one process each, all of them alive together and timed in turn: 1, 2, … devices of one core; one device
+  that owns all cores, as in plain JAX; and side by side as many copies of the program on one device as there are cores,
+  each with all the pairs. The copies share nothing but the machine: what they lose to each other no engine can win back.
 - processes: whole runs of `python -m meta_train train`, with logging and checkpoints, without the first dispatch.
 - memory: state and temporaries of the compiled program, as XLA counts them.
 - bytes: on paper, see `bytes_per_outer_step`.
@@ -160,9 +160,12 @@ def in_turn(timers: Sequence[Callable[[], float]], rounds: int, bar: tqdm.tqdm) 
 
 
 def measure_devices(sizes: Sizes, counts: Sequence[int], rounds: int, bar: tqdm.tqdm) -> list[dict]:
-    """Devices of one core each by their number, plain JAX's one device, and copies of one; in processes of their own."""
-    ways = [{"devices": n, "cores_a_device": 1, "copies": 1} for n in counts]
-    ways += [{"devices": 1, "cores_a_device": "all", "copies": 1}, {"devices": 1, "cores_a_device": 1, "copies": _cores()}]
+    """Devices of one core by their number, plain JAX's one device, and copies of one device; in own processes."""
+    ways = [
+        *[{"devices": n, "cores_a_device": 1, "copies": 1} for n in counts],
+        {"devices": 1, "cores_a_device": "all", "copies": 1},
+        {"devices": 1, "cores_a_device": 1, "copies": _cores()},
+    ]
     groups = []
     try:
         for way in ways:
