@@ -10,8 +10,8 @@ medians of the rounds' ratios. Compare within one run only. Writes JSON and a pl
 at toy sizes, whose figures mean nothing.
 
 - devices: in one process each, all of them alive together and timed in turn: 1, 2, … devices of one core; one device
-  that owns all cores, as in plain JAX; and side by side as many copies of the program on one device as there are cores,
-  each with all the pairs. The copies share nothing but the machine: what they lose to each other no engine can win back.
+  that owns all cores, as in plain JAX; and side by side as many copies of the program on one device as there are
+  cores, each with all the pairs. These share nothing but the machine: what they lose to each other no engine wins back.
 - processes: whole runs of `python -m meta_train train`, with logging and checkpoints, without the first dispatch.
 - memory: state and temporaries of the compiled program, as XLA counts them.
 - bytes: on paper, see `bytes_per_outer_step`.
