@@ -1,6 +1,7 @@
 """Meta-trains learned optimizers."""
 
 from meta_train import estimators
+from meta_train import objectives
 from meta_train import problems
 from meta_train import tasks
 from meta_train import truncation
@@ -18,6 +19,7 @@ __all__ = [
     "Task",
     "estimators",
     "fit",
+    "objectives",
     "problems",
     "tasks",
     "truncation",
