@@ -1,6 +1,7 @@
 """Meta-trains learned optimizers."""
 
 from meta_train import estimators
+from meta_train import objectives
 from meta_train import problems
 from meta_train import search
 from meta_train import tasks
@@ -23,6 +24,7 @@ __all__ = [
     "Task",
     "estimators",
     "fit",
+    "objectives",
     "problems",
     "search",
     "tasks",
