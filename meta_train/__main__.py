@@ -17,9 +17,14 @@ from meta_train import demo as showcase
 from meta_train import distributed
 from meta_train import engine
 from meta_train import evaluate as evaluation
+from meta_train import page
+from meta_train import protocol
 from meta_train import recipes
 from meta_train import report
 from meta_train import tasks
+from meta_train import verdict
+from meta_train.baselines import BASELINES
+from meta_train.cache_folder import cache_folder
 from meta_train.tasks import listing
 
 app = typer.Typer(
@@ -105,24 +110,43 @@ def evaluate(
     steps: Steps = 1000,
     seeds: Seeds = 5,
     embedded: Annotated[bool, typer.Option("--embedded", help="Only tasks whose data pip has installed.")] = False,
-    out: Annotated[pathlib.Path | None, typer.Option(help="JSON file for the figures of every seed.")] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option(help=f"May be repeated: {', '.join(BASELINES)}.  [default: all]")
+    ] = None,
+    out: Annotated[pathlib.Path | None, typer.Option(help="JSON file; plots and an HTML page go beside it.")] = None,
     data_dir: DataDir = None,
 ):
-    """Measure an optimizer on the tasks of a suite, beside Adam at 1e-3 and Adam tuned for each task.
+    """Judge an optimizer on the tasks of a suite, beside tuned and tuning-free baselines.
+
+    What baselines gave is kept, and an evaluation that was stopped goes on where it was when it is started again.
 
     Example: python -m meta_train evaluate default --embedded --steps 500 --out evaluation.json
     """
     _use_data_dir(data_dir)
     name, tx = _load(optimizer, steps)
+    if out is not None and out.suffix != ".json":
+        raise ValueError(f"--out must be a file that ends with .json, got {out}.")
     chosen = [tasks.get(task) for task in tasks.suite(suite, embedded=embedded)]  # all, for some data may be missing
-    results = {}
-    for task in chosen:
-        results[task.name] = evaluation.compare(task, {name: tx}, num_steps=steps, num_seeds=seeds, progress=_progress)
-        print(f"\n{task.name}, {steps} steps, {seeds} seeds\n{report.table(results[task.name])}\n")
+    judgements = {}
+    with tqdm.tqdm(chosen, unit="task", dynamic_ncols=True) as bar:
+        for task in bar:
+            judged = protocol.judge(
+                task,
+                {name: tx},
+                num_steps=steps,
+                num_seeds=seeds,
+                baselines=tuple(baseline or BASELINES),
+                cache=cache_folder() / "evaluations",
+                progress=bar.set_description,
+            )
+            judgements[task.name] = judged
+            results = [*judged.contenders, *judged.baselines]
+            bar.write(f"\n{task.name}, {steps} steps, {seeds} seeds\n{report.table(results)}", file=sys.stdout)
+    found = verdict.verdict(judgements)
+    print(f"\n{verdict.as_text(found, len(judgements))}")
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(report.as_json(results), indent=2) + "\n")
-        print(f"Wrote {out}")
+        title = f"{name}: suite {suite}{', embedded data' if embedded else ''}, {steps} steps, {seeds} seeds"
+        _write_evaluation(out, title, found, judgements)
 
 
 @app.command()
@@ -198,6 +222,17 @@ def _load(name, num_steps):
         optimizer, theta = learned_optim.load(name)
         return name, optimizer.transform(theta, num_steps=num_steps)
     return name, learned_optim.learned_optimizer(name, num_steps=num_steps)
+
+
+def _write_evaluation(out, title, found, judgements):
+    results = {task: [*judged.contenders, *judged.baselines] for task, judged in judgements.items()}
+    curves, profile, page_file = (out.with_name(f"{out.stem}{end}") for end in ("-curves.png", "-profile.png", ".html"))
+    report.plot(results, curves)
+    report.plot_profile(results, profile)
+    page_file.write_text(page.page(title, found, judgements, curves, profile))
+    record = {"title": title, "verdict": verdict.as_json(found), "tasks": report.as_json(results)}
+    out.write_text(json.dumps(record, indent=2) + "\n")
+    print(f"Wrote {out}, {page_file.name}, {curves.name} and {profile.name}")
 
 
 def _use_data_dir(folder):

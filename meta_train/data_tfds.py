@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from meta_train import data_folder
+from meta_train.cache_folder import cache_folder
 from meta_train.data_parts import Parts
 from meta_train.data_parts import split
 
@@ -155,7 +156,7 @@ def _slug(name):
 
 
 def _cache_folder():
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "learned_optim" / "data"
+    return cache_folder() / "data"
 
 
 def _prepared_folder():

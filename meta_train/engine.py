@@ -8,7 +8,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import math
 import os
-import pathlib
 from typing import Any
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from meta_train.cache_folder import cache_folder
 from meta_train.estimators.base import Estimator
 from meta_train.outer_step import descending
 from meta_train.outer_step import searching
@@ -84,8 +84,7 @@ def cache_compilations() -> None:
     They go to the folder that `JAX_COMPILATION_CACHE_DIR` names, or else to `learned_optim` in the user's cache folder.
     """
     if jax.config.jax_compilation_cache_dir is None:
-        caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(caches) / "learned_optim"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
 
 
 def build(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from meta_train import scores
 from meta_train.evaluate import Result
 
 
@@ -20,15 +21,25 @@ def table(results: Sequence[Result]) -> str:
       optimizer  final training loss  held-out loss
       sgd            1.500 ± 0.500    2.000 ± 0.000
     """
-    metrics = sorted(results[0].held_out, key=lambda metric: (metric != "loss", metric))
-    header = ["optimizer", "final training loss", *(f"held-out {metric}" for metric in metrics)]
-    rows = [
-        [result.optimizer, _number(result.final_losses), *(_number(result.held_out[metric]) for metric in metrics)]
-        for result in results
-    ]
+    header = ["optimizer", "final training loss", *(f"held-out {metric}" for metric in metrics(results))]
+    rows = [row(result) for result in results]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [header, *rows]]
     return "\n".join(lines)
+
+
+def metrics(results: Sequence[Result]) -> list[str]:
+    """Names of the held-out metrics, the loss first."""
+    return sorted(results[0].held_out, key=lambda metric: (metric != "loss", metric))
+
+
+def row(result: Result) -> list[str]:
+    """Name, final training loss and held-out metrics of an optimizer, as text: means and standard errors."""
+    return [
+        result.optimizer,
+        _number(result.final_losses),
+        *(_number(result.held_out[metric]) for metric in metrics([result])),
+    ]
 
 
 def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike) -> None:
@@ -44,9 +55,12 @@ def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike) -> No
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.5 * len(results), 4.2), layout="constrained")
+    columns = min(4, len(results))
+    rows = -(-len(results) // columns)
+    figure = Figure(figsize=(5.5 * columns, 4.2 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    for panel, (task, runs) in zip(figure.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True):
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for panel, (task, runs) in zip(panels, results.items(), strict=False):
         for result in runs:
             curves, offset = _smooth(result.losses)
             steps = np.arange(curves.shape[1]) + offset
@@ -57,7 +71,37 @@ def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike) -> No
         panel.set(title=task, xlabel="step", yscale="log")
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
+    for panel in panels:  # those that are left over
+        panel.set_axis_off()
     figure.axes[0].set_ylabel("training loss")
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def plot_profile(results: Mapping[str, Sequence[Result]], path: str | os.PathLike) -> None:
+    """Draws a performance profile to a PNG: on what share of the tasks an optimizer ends how close to the best one.
+
+    Args:
+      results: for each task its results, of the same optimizers in the same order.
+      path: the PNG file.
+
+    References:
+      Dolan and Moré 2002, https://arxiv.org/abs/cs/0102001
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    losses = np.array([[result.final_losses.mean() for result in runs] for runs in results.values()]).T
+    factors = np.geomspace(1.0, 1000.0, 200)
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    for result, shares in zip(next(iter(results.values())), scores.profile(losses, factors), strict=True):
+        panel.plot(factors, shares, label=result.plain_name)
+    panel.set(xscale="log", ylim=(-0.02, 1.02), xlabel="final training loss, in units of the best optimizer's")
+    panel.set_ylabel(f"share of {len(results)} tasks within that factor")
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=8)
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 
@@ -97,6 +141,9 @@ def as_json(results: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
             {
                 "optimizer": result.optimizer,
                 "num_steps": result.losses.shape[1],
+                "learning_rate": result.learning_rate,
+                "step_milliseconds": _finite_list([result.step_milliseconds])[0],
+                "state_bytes": result.state_bytes,
                 "final_training_loss": _finite_list(result.final_losses),
                 "held_out": {metric: _finite_list(values) for metric, values in result.held_out.items()},
             }

@@ -83,13 +83,6 @@ def test_compare_adds_untuned_and_tuned_adam(monkeypatch):
     assert any("mine" in line for line in lines)
 
 
-def test_the_grid_has_three_rates_a_decade_and_reaches_beyond_one():
-    ratios = np.diff(np.log10(evaluate.LEARNING_RATES))
-    np.testing.assert_allclose(ratios, 1 / 3, atol=0.02)
-    assert evaluate.LEARNING_RATES[0] == 1e-5
-    assert evaluate.LEARNING_RATES[-1] == 10
-
-
 @pytest.mark.parametrize("arguments", [{"num_steps": 0, "num_seeds": 1}, {"num_steps": 1, "num_seeds": 0}])
 def test_run_refuses_to_do_nothing(arguments):
     with pytest.raises(ValueError, match="at least 1"):

@@ -58,11 +58,18 @@ def test_train_compare_and_evaluate_work_on_each_others_files(tmp_path, capsys, 
 
     figures = tmp_path / "figures.json"
     arguments = ("--suite", "validation", "--steps", 20, "--seeds", 2, "--out", figures)
-    assert run("evaluate", theta, *arguments) == 0
+    baselines = ("--baseline", "adam", "--baseline", "adam-1e-3")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert run("evaluate", theta, *arguments, *baselines) == 0
+    assert "at or below its training loss on" in capsys.readouterr().out
     record = json.loads(figures.read_text())
-    assert list(record) == ["iris-mlp"]
-    assert len(record["iris-mlp"]) == 3
-    assert len(record["iris-mlp"][0]["final_training_loss"]) == 2
+    assert list(record["tasks"]) == ["iris-mlp"]
+    assert len(record["tasks"]["iris-mlp"]) == 3
+    assert len(record["tasks"]["iris-mlp"][0]["final_training_loss"]) == 2
+    assert record["verdict"]["speedups"][0]["baseline"] == "adam"
+    for made in ("figures.html", "figures-curves.png", "figures-profile.png"):
+        assert (tmp_path / made).stat().st_size > 10_000
+    assert len(list((tmp_path / "cache" / "learned_optim" / "evaluations").iterdir())) == 4
 
 
 @pytest.mark.parametrize(
@@ -76,6 +83,7 @@ def test_train_compare_and_evaluate_work_on_each_others_files(tmp_path, capsys, 
         (["compare", "defualt"], "no released optimizer 'defualt'"),
         (["compare", "missing.safetensors"], "missing.safetensors"),
         (["evaluate", "default", "--suite", "tests"], "meta-train, validation, test"),
+        (["evaluate", "default", "--steps", "100", "--out", "figures"], "--out must be a file that ends with .json"),
         (["plot", "nowhere"], "the folder that 'train --out' wrote to"),
         (["tasks", "--suite", "tests"], "meta-train, validation, test"),
         (["tasks", "--data-dir", "nowhere"], "--data-dir must be a folder, got nowhere"),

@@ -1,0 +1,106 @@
+"""What is said of an optimizer over many tasks: speedups, interquartile means with intervals, wins and losses.
+
+Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
+https://arxiv.org/abs/2108.13264 (interquartile means, stratified bootstrap)
+Dolan and Moré 2002, "Benchmarking optimization software with performance profiles",
+https://arxiv.org/abs/cs/0102001
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+
+import numpy as np
+
+# Horizons that a baseline is run for, in units of the horizon that optimizers are judged at.
+LADDER = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+def speedup(target: np.ndarray, losses: np.ndarray, ladder: Sequence[float] = LADDER) -> np.ndarray:
+    """Steps that a baseline needs for the loss that another optimizer ended with, over the steps which that one made.
+
+    Args:
+      target: float[seeds], the other optimizer's final losses.
+      losses: float[rungs, seeds], the baseline's final losses when it is run for so many steps.
+      ladder: increasing horizons of the rungs, 1 is that of the other optimizer.
+
+    Returns:
+      float[seeds], between the first and the last rung: the first horizon at which the baseline's loss is no higher
+      than the target, on straight lines between the logarithms of horizon and loss. The last rung stands for "at
+      least".
+
+    Example: a baseline whose loss is one over its steps, against a loss that it reaches after twice the steps.
+      >>> speedup(np.array([0.5]), 1 / np.array([[0.25], [0.5], [1.0], [2.0], [4.0]]))
+      array([2.])
+    """
+    horizons = np.log(np.asarray(ladder, np.float64))
+    tiny = 1e-30  # losses of exactly zero are equal to each other
+    targets, heights = np.log(np.maximum(target, tiny)), np.log(np.maximum(losses, tiny))
+    result = []
+    for goal, curve in zip(targets, heights.T, strict=True):
+        reached = np.flatnonzero(curve <= goal)
+        if len(reached) == 0:
+            result.append(horizons[-1])
+        elif reached[0] == 0:
+            result.append(horizons[0])
+        else:
+            i = reached[0]
+            share = (curve[i - 1] - goal) / (curve[i - 1] - curve[i]) if np.isfinite(curve[i - 1]) else 1.0
+            result.append(horizons[i - 1] + share * (horizons[i] - horizons[i - 1]))
+    return np.exp(result)
+
+
+def interquartile_mean(values: np.ndarray) -> float:
+    """Mean of the middle half of all values, of whatever shape; those at its two ends count in part.
+
+    Example:
+      >>> interquartile_mean(np.array([0.0, 1.0, 3.0, 100.0]))
+      2.0
+    """
+    ordered = np.sort(np.ravel(values).astype(np.float64))
+    edges = np.arange(len(ordered) + 1) / len(ordered)
+    weights = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0.0, None)
+    kept = weights > 0
+    return float(np.sum(ordered[kept] * weights[kept]) / np.sum(weights))
+
+
+def interval(
+    values: np.ndarray, statistic: Callable[[np.ndarray], float], *, level: float = 0.95, num_samples: int = 2000
+) -> tuple[float, float]:
+    """Percentile interval of a statistic by a stratified bootstrap: seeds are drawn anew within each task.
+
+    Args:
+      values: float[tasks, seeds].
+      statistic: a function of such an array.
+      level: of the interval.
+      num_samples: draws; always the same ones.
+
+    Example:
+      >>> interval(np.array([[1.0, 1.0], [3.0, 3.0]]), np.mean)
+      (2.0, 2.0)
+    """
+    random = np.random.default_rng(0)
+    tasks, seeds = values.shape
+    rows = np.arange(tasks)[:, None]
+    drawn = [statistic(values[rows, random.integers(0, seeds, (tasks, seeds))]) for _ in range(num_samples)]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def profile(losses: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Performance profile: the share of tasks on which an optimizer ends within a factor of the best one's loss.
+
+    Args:
+      losses: float[optimizers, tasks], final losses; infinite for divergence.
+      factors: float[points], at least 1.
+
+    Returns:
+      float[optimizers, points].
+
+    Example:
+      >>> profile(np.array([[1.0, 8.0], [2.0, 2.0]]), np.array([1.0, 2.0, 4.0]))
+      array([[0.5, 0.5, 1. ],
+             [0.5, 1. , 1. ]])
+    """
+    losses = np.maximum(losses, 1e-30)
+    within = losses[:, :, None] <= np.min(losses, axis=0)[None, :, None] * factors
+    return np.mean(within & np.isfinite(losses)[:, :, None], axis=1)
