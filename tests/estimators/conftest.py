@@ -79,3 +79,11 @@ def linear_quadratic():
     inputs = np.array([[1.0, -0.5, 0.2], [0.3, 0.4, -1.0]])
     curvature = np.array([[2.0, 0.3], [0.3, 1.0]])
     return Problem(_quadratic_init, _quadratic_step, (matrix, inputs, curvature, np.float64(0.1)), "linear-quadratic")
+
+
+@pytest.fixture
+def quick_to_compile():
+    """Programs that compile in two thirds of the time and run more slowly."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -1,11 +1,10 @@
-"""What all unrolled estimators share: shards, diverging particles, growing horizons, memory, and one outer loop."""
+"""What all unrolled estimators share: shards, diverging particles, growing horizons."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from meta_train import Problem
@@ -44,14 +43,14 @@ def _problem():
 THETA = {"a": jnp.array([0.3, -0.2]), "b": jnp.asarray(0.5)}
 
 
-@pytest.mark.parametrize("name", sorted(ALL.keys() - {"nres", "pes"}))  # which are built as "gpes" and "pes, ranks"
-def test_shards_make_no_difference_and_neither_does_a_particle_that_diverges(name):
-    """Four particles on one device and on two, in episodes of several lengths; one of them is not finite at first."""
+# "nres" and "pes" are built as "gpes" and "pes, ranks" are; "forward_mode" averages as "full_backprop" does.
+@pytest.mark.parametrize("name", sorted(ALL.keys() - {"forward_mode", "nres", "pes"}))
+def test_shards_make_no_difference_and_neither_does_a_particle_that_diverges(name, quick_to_compile):
+    """Four particles on one device and on two, in episodes of several lengths; one of them is not finite."""
     estimator = ALL[name](_problem(), num_particles=4, horizon=truncation.log_uniform(4, 6))
-    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:2]), ("shards",))
     sharded = jax.shard_map(
         functools.partial(estimator.estimate, axis_name="shards"),
-        mesh=mesh,
+        mesh=jax.sharding.Mesh(np.asarray(jax.devices()[:2]), ("shards",)),
         in_specs=(jax.P(), jax.P(), jax.P("shards"), jax.P()),
         out_specs=(jax.P(), jax.P("shards"), jax.P()),
         check_vma=False,
@@ -59,32 +58,24 @@ def test_shards_make_no_difference_and_neither_does_a_particle_that_diverges(nam
 
     @jax.jit
     def run(key):
-        def outer_step(states, key):
-            results = [
-                estimate(key, THETA, state, estimator.data)
-                for estimate, state in zip((estimator.estimate, sharded), states, strict=True)
-            ]
-            gradients, states, infos = zip(*results, strict=True)
-            return states, (gradients, infos)
-
         state = estimator.init(key, THETA)
-        if name in WINDOWS:
-            state = state._replace(
-                states=state.states.at[2].set(jnp.nan), clock=state.clock._replace(step=jnp.full(4, 1, jnp.int32))
-            )
-        return jax.lax.scan(outer_step, (state, state), jax.random.split(key, 3))[1]
+        if name in WINDOWS:  # from the second to the fifth step on, so that some episodes end in the window
+            states, steps = state.states.at[2].set(jnp.nan), jnp.array([1, 4, 1, 2], jnp.int32)
+            state = state._replace(states=states, clock=state.clock._replace(step=steps))
+        return [estimate(key, THETA, state, estimator.data) for estimate in (estimator.estimate, sharded)]
 
-    (gradient, other), (info, other_info) = run(jax.random.key(0))
+    (gradient, state, info), (other, other_state, other_info) = run(jax.random.key(0))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), gradient, other)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), state, other_state)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3), info, other_info)
-    np.testing.assert_array_equal(info.dropped, [int(name in WINDOWS), 0, 0])
+    assert int(info.dropped) == int(name in WINDOWS)
     assert all(np.isfinite(leaf).all() and np.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
-    assert np.isfinite(info.gradient_variance).all()
-    assert np.isfinite(info.step_losses[:, :WINDOW]).all()
+    assert np.isfinite(info.gradient_variance)
+    assert np.isfinite(info.step_losses[:WINDOW]).all()
 
 
 @pytest.mark.parametrize("name", ["full_backprop", "full_es"])
-def test_whole_episodes_that_diverge_are_left_out(name):
+def test_whole_episodes_that_diverge_are_left_out(name, quick_to_compile):
     """Half of the episodes, by their first state."""
     init = lambda key, theta, num_steps: jnp.where(jax.random.bernoulli(key), jnp.inf, jnp.ones(2))
     estimator = ALL[name](_problem()._replace(init=init), num_particles=32, horizon=truncation.constant(2))
@@ -97,7 +88,7 @@ def test_whole_episodes_that_diverge_are_left_out(name):
 
 
 @pytest.mark.parametrize("name", ["full_es", "gpes"])
-def test_horizons_grow_with_the_outer_step(name):
+def test_horizons_grow_with_the_outer_step(name, quick_to_compile):
     """Episodes of 4 steps at first; from the second outer step on, of 4 to 12."""
     problem = Problem(lambda key, theta, num_steps: (), lambda key, theta, state, data: (state, jnp.sum(theta["a"])))
     estimator = ALL[name](problem, num_particles=64, horizon=truncation.growing(4, 12, num_steps=1))
@@ -114,69 +105,3 @@ def test_horizons_grow_with_the_outer_step(name):
     lengths = run(jax.random.key(0))
     assert lengths[0] == 4
     assert 9 < lengths[-1] <= 12
-
-
-def _temporaries(name, horizon, size=4096):
-    """Bytes of temporaries of an outer step, and of a state, for an inner state of `size` floats."""
-    step = lambda key, theta, state, data: (jnp.tanh(state * theta["b"] + data), jnp.mean(state**2))
-    problem = Problem(lambda key, theta, num_steps: jnp.ones(size), step, jnp.linspace(0.0, 1.0, size))
-    estimator = ALL[name](problem, num_particles=2, horizon=truncation.constant(horizon))
-    state = jax.eval_shape(estimator.init, jax.random.key(0), THETA)
-    arguments = (jax.random.key(1), THETA, state, estimator.data)
-    analysis = jax.jit(estimator.estimate).lower(*arguments).compile().memory_analysis()
-    return analysis.temp_size_in_bytes, analysis.argument_size_in_bytes
-
-
-@pytest.mark.parametrize("name", sorted(ALL.keys() - {"full_backprop", "truncated_backprop", "pes, ranks"}))
-def test_memory_does_not_grow_with_the_horizon(name):
-    """But for the loss of each step, which estimators of whole episodes tell."""
-    (few, few_state), (many, many_state) = (_temporaries(name, horizon) for horizon in (64, 1024))
-    assert many_state == few_state
-    assert many - few <= (4 * 4 * 2 * (1024 - 64) if name in WHOLE_EPISODES else 0)
-    assert many < 100 * 4096 * 4
-
-
-@pytest.mark.optax_promotion
-def test_the_toy_of_the_pes_paper_is_solved_by_unbiased_estimators_only():
-    """Gradient descent for 100 steps by a log-linear schedule of rates, in windows of 10 (Vicol et al. 2021).
-
-    Windows alone lead to a mean loss of 24.2, near the start; with the whole episode in view it falls below 5.
-    """
-    horizon, window = 100, 10
-
-    def loss(x):
-        basin = jnp.sqrt(x[0] ** 2 + 5) - jnp.sqrt(5.0)
-        return basin + jnp.sin(x[1]) ** 2 * jnp.exp(-5 * x[0] ** 2) + 0.25 * jnp.abs(x[1] - 100)
-
-    def step(key, theta, state, data):
-        x, time = state
-        rate = jnp.exp(theta[0] * (1 - time / horizon) + theta[1] * time / horizon)
-        return (x - rate * jax.grad(loss)(x), time + 1), loss(x)
-
-    problem = Problem(lambda key, theta, num_steps: (jnp.ones(2), jnp.zeros(())), step)
-    theta, tx = jnp.array([-4.0, -4.0]), optax.adam(1e-2, b1=0.99)
-    settings = {"num_particles": 100, "unroll_length": window, "horizon": truncation.constant(horizon)}
-
-    @functools.partial(jax.jit, static_argnums=(0, 1))
-    def train(init, estimate):
-        def outer_step(carry, key):
-            theta, state, outer_state = carry
-            gradient, state, _ = estimate(key, theta, state, ())
-            updates, outer_state = tx.update(gradient, outer_state)
-            return (optax.apply_updates(theta, updates), state, outer_state), None
-
-        keys = jax.random.split(jax.random.key(1), 1000)
-        (theta_end, _, _), _ = jax.lax.scan(outer_step, (theta, init(keys[0], theta), tx.init(theta)), keys)
-        run = lambda state, _: step(None, theta_end, state, ())
-        return jnp.mean(jax.lax.scan(run, problem.init(None, theta_end, horizon), None, length=horizon)[1])
-
-    outcomes = {}
-    for name, estimator in {
-        "pes": estimators.pes(problem, std=0.3, **settings),
-        "truncated_es": estimators.truncated_es(problem, std=0.3, **settings),
-        "truncated_backprop": estimators.truncated_backprop(problem, **settings),
-    }.items():
-        outcomes[name] = float(train(estimator.init, estimator.estimate))
-    assert outcomes["pes"] < 6
-    assert outcomes["truncated_es"] > 24
-    assert outcomes["truncated_backprop"] > 24

@@ -1,11 +1,10 @@
-"""Full backprop and the other exact estimators against linear algebra and finite differences; memory as promised."""
+"""Full backprop and the other exact estimators against linear algebra and finite differences."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from meta_train import Problem
 from meta_train import truncation
 from meta_train.estimators import forward_mode
 from meta_train.estimators import full_backprop
@@ -32,7 +31,7 @@ def _by_linear_algebra(problem, num_steps):
 
 
 @pytest.mark.parametrize("num_steps", [1, 13])
-def test_exact_estimators_agree_with_linear_algebra(linear_quadratic, num_steps):
+def test_exact_estimators_agree_with_linear_algebra(linear_quadratic, quick_to_compile, num_steps):
     with jax.enable_x64(True):
         init = lambda key, theta, num_steps: jnp.array([1.0, -1.0]) * theta["b"]
         problem = linear_quadratic._replace(init=init, data=(*linear_quadratic.data[:3], np.float64(0.0)))
@@ -56,7 +55,7 @@ def test_exact_estimators_agree_with_linear_algebra(linear_quadratic, num_steps)
 
 
 @pytest.mark.parametrize("rematerialize", [True, False])
-def test_episodes_of_several_lengths_against_finite_differences(linear_quadratic, rematerialize):
+def test_episodes_of_several_lengths_against_finite_differences(linear_quadratic, quick_to_compile, rematerialize):
     """With noise in steps and first states. The loss is quadratic in theta, so that central differences are exact."""
     with jax.enable_x64(True):
         horizon = truncation.log_uniform(3, 11)
@@ -70,31 +69,6 @@ def test_episodes_of_several_lengths_against_finite_differences(linear_quadratic
             assert 4 * 3 < int(info.inner_steps) < 4 * 11
             longest = np.count_nonzero(~np.isnan(info.step_losses))
             assert int(info.inner_steps) / 4 < longest <= 11
-
-
-def test_memory_grows_with_the_root_of_the_horizon():
-    """Temporaries of the compiled program, for a state of 64 kB: with T, and with its root when steps are run twice."""
-
-    def step(key, theta, state, data):
-        state = jnp.tanh(state * theta + data)
-        return state, jnp.mean(state**2)
-
-    problem = Problem(lambda key, theta, num_steps: jnp.ones(16_384), step, jnp.linspace(0.0, 1.0, 16_384))
-
-    def memory(horizon, rematerialize):
-        estimator = full_backprop(
-            problem, num_particles=1, horizon=truncation.constant(horizon), rematerialize=rematerialize
-        )
-        theta = jnp.asarray(0.5)
-        arguments = (jax.random.key(1), theta, estimator.init(jax.random.key(0), theta), estimator.data)
-        analysis = jax.jit(estimator.estimate).lower(*arguments).compile().memory_analysis()
-        return analysis.temp_size_in_bytes / (4 * 16_384)
-
-    many, most = (memory(horizon, True) for horizon in (256, 1024))
-    every_few, every_many = (memory(horizon, False) for horizon in (64, 256))
-    assert 0.4 < np.log(most / many) / np.log(4) < 0.6
-    assert 0.9 < np.log(every_many / every_few) / np.log(4) < 1.1
-    assert most < every_few * 1.5
 
 
 @pytest.mark.parametrize("num_particles", [0, -1])

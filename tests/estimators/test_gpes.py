@@ -40,7 +40,7 @@ def test_unbiased_on_influence_balancing(
 
 
 @pytest.mark.parametrize(("noise_period", "windows_kept"), [(8, 2), (None, 100)])
-def test_windows_by_hand(influence_balancing, noise_period, windows_kept):
+def test_windows_by_hand(influence_balancing, quick_to_compile, noise_period, windows_kept):
     """One pair, windows of 4 steps, episodes of 14, which end inside of windows 4 and 11 and after window 7.
 
     A perturbation lasts for two windows, or for the episode. One that began inside of a window lasts for that window's
@@ -90,7 +90,7 @@ def test_windows_by_hand(influence_balancing, noise_period, windows_kept):
 
 
 @pytest.mark.parametrize("noise_period", [1, 2, None])
-def test_variance_of_an_episode(noise_period):
+def test_variance_of_an_episode(noise_period, quick_to_compile):
     """With G_j' theta added to the state in window j of 4, and the state as the loss at the end, perturbations of b
     blocks of windows give the variance d b sum_B |G_B|^2 + |G|^2, where G_B is the sum over a block and G that of all;
     one window a block is PES, the whole episode in one NRES, (d + 1) |G|^2."""
@@ -134,7 +134,7 @@ def test_variance_of_an_episode(noise_period):
     np.testing.assert_allclose(info.snr, np.sum(gradient**2) / info.gradient_variance, rtol=1e-5)
 
 
-def test_the_parts_of_a_window_are_shaped_apart(influence_balancing):
+def test_the_parts_of_a_window_are_shaped_apart(influence_balancing, quick_to_compile):
     """Windows of 7 steps, episodes of 10. Doubling differences doubles the gradient; of their signs, only a window in
     which an episode ends brings two."""
     make = lambda shaping: gpes(

@@ -29,14 +29,6 @@ CHOICES = {
 }
 
 
-@pytest.fixture
-def quick_to_compile():
-    """Programs that compile in two thirds of the time and run more slowly."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.optax_promotion
 @pytest.mark.parametrize("choice", CHOICES)
 def test_it_trains_an_optimizer(choice, quick_to_compile):
