@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from meta_train import Bilevel
+from meta_train import fit
 from meta_train import problems
 from meta_train import truncation
 from meta_train.estimators import fixed_point
@@ -229,6 +230,17 @@ def test_several_particles_and_the_engine_s_axis():
         np.testing.assert_allclose(together, 4 * [alone.mean()], rtol=1e-12)
         np.testing.assert_allclose(infos.loss, 4 * [alone_infos.loss.mean()], rtol=1e-12)
         np.testing.assert_array_equal(infos.inner_steps, 4 * [20])
+
+
+def test_fit_learns_the_learning_rate():
+    """One step of decay 1/2 from 1 on w^2 / 2 ends at 1 - theta / 2, whose square is least at 2."""
+    with jax.enable_x64(True):
+        square = lambda w, theta, key, data: 0.5 * w**2
+        bilevel = Bilevel(square, square, init=lambda key, theta: jnp.ones(()))
+        problem = problems.momentum_descent(bilevel, lambda theta, step: (theta, 0.5))
+        estimator = reversible(problem, num_particles=2, horizon=truncation.constant(1))
+        result = fit(estimator, np.float64(0.5), optax.sgd(2.0), num_steps=30, clip_norm=None, progress=False)
+        np.testing.assert_allclose(result.theta, 2.0, rtol=1e-6)
 
 
 def test_refusals():
