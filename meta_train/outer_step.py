@@ -35,6 +35,11 @@ def descending(estimators: Sequence[Estimator], outer_optimizer: optax.GradientT
             for i, (estimator, estimator_state) in enumerate(zip(estimators, estimator_states, strict=True))
         ]
         gradients, estimator_states, infos = zip(*results, strict=True)
+        if any(gradient is None for gradient in gradients):
+            raise ValueError(
+                "an outer optimizer needs estimators of the gradient, got one that gives losses only, such as "
+                "search.episodes: choose another, or give a search in place of the outer optimizer."
+            )
         gradient, loss = _mean(gradients), jnp.mean(jnp.stack([info.loss for info in infos]))
         updates, outer_state = tx.update(gradient, outer_state, theta, value=loss)
         return (optax.apply_updates(theta, updates), outer_state, estimator_states), gradient, infos
@@ -66,7 +71,9 @@ def searching(estimators: Sequence[Estimator], strategy: SearchStrategy, axis: s
 
             results.append(jax.vmap(estimate, in_axes=(0, 1), out_axes=(0, 1, 0))(candidates, estimator_state))
         gradients, estimator_states, infos = zip(*results, strict=True)
-        gradients, losses = _mean(gradients), jnp.mean(jnp.stack([info.loss for info in infos]), axis=0)
+        zeros = optax.tree.zeros_like(candidates)
+        gradients = _mean([zeros if gradient is None else gradient for gradient in gradients])
+        losses = jnp.mean(jnp.stack([info.loss for info in infos]), axis=0)
         outer_state = strategy.tell(jax.random.fold_in(key, count + 1), outer_state, candidates, losses, gradients)
         gradient = jax.tree.map(lambda x: jnp.mean(x, axis=0), gradients)
         infos = [jax.tree.map(_over_candidates, info) for info in infos]

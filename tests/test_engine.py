@@ -18,6 +18,7 @@ from meta_train import engine
 from meta_train import estimators
 from meta_train import truncation
 from meta_train.estimators import Info
+from meta_train.search import SearchStrategy
 
 THETA = {"rate": np.float32(-1.0), "shift": np.array([0.5, -0.5], np.float32)}
 TRACES = collections.Counter()
@@ -234,6 +235,35 @@ def test_arguments_out_of_range():
     for num_steps in (0, 11):
         with pytest.raises(ValueError, match=f"num_steps must lie between 1 and 10, got {num_steps}"):
             built.run(state, 0, num_steps)
+
+
+def test_a_search_that_runs_on_the_host():
+    """Its state goes to the host after init and after each generation, and comes back for the next one."""
+    calls = []
+
+    def on_host(state):
+        assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(state))
+        calls.append(float(state["told"].sum()))
+        return {"candidates": {"x": state["candidates"]["x"] + np.float32(1)}, "told": state["told"]}
+
+    strategy = SearchStrategy(
+        init=lambda key, theta: {"candidates": {"x": jnp.stack([theta["x"], -theta["x"]])}, "told": jnp.zeros(2)},
+        ask=lambda key, state: state["candidates"],
+        tell=lambda key, state, candidates, losses, gradients: {**state, "told": losses + candidates["x"]},
+        best=lambda state: {"x": state["candidates"]["x"][0]},
+        num_candidates=2,
+        on_host=on_host,
+    )
+    built = engine.build([_fake(lambda key, data: data, loss=0.5)], strategy, steps_per_dispatch=4)
+    state = built.init({"x": np.float32(7.0)}, 0)
+    assert (float(state.theta["x"]), calls) == (8.0, [0.0])
+    state, metrics = built.run(state, 0, 3)
+    assert (float(state.theta["x"]), int(state.step)) == (11.0, 3)
+    assert calls == [0.0, 3.0, 5.0, 7.0]  # the sums of 8 and -6, 9 and -5, 10 and -4, each with a loss of 0.5
+    np.testing.assert_array_equal(metrics.loss, [0.5, 0.5, 0.5, 0])
+    np.testing.assert_array_equal(metrics.inner_steps, [20, 20, 20, 0])
+    state, _ = built.run(state, 0, 1)
+    assert float(state.theta["x"]) == 12.0
 
 
 def test_use_all_cores_leaves_a_setting_alone():

@@ -29,3 +29,9 @@ def test_import_loads_the_dependencies_only(module, tmp_path):
     assert {"learned_optim", "jax", "optax", "haiku", "numpy", "safetensors"} <= loaded
     assert loaded & FORBIDDEN == set()
     assert loaded - allowed == {"learned_optim"}
+
+
+def test_meta_train_loads_the_extra_apps_only_where_they_are_used(tmp_path):
+    loaded = _packages_after("import meta_train", tmp_path)
+    assert "meta_train" in loaded
+    assert loaded & {"cma", "diffrax", "lineax"} == set()

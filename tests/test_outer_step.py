@@ -1,8 +1,10 @@
-"""Candidates in the engine: what each is evaluated on, what the strategy is told, and what the metrics say."""
+"""Searches in the engine: what each candidate is evaluated on, what the strategy is told, what the metrics say."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import pytest
 
 from meta_train import Estimator
 from meta_train import engine
@@ -58,3 +60,25 @@ def test_candidates_in_the_engine():
     noise = [np.asarray(s["noise"]) for s in state.estimator_states]
     assert len({*noise[0].ravel().tolist()}) == 1  # all candidates see the same numbers
     assert noise[0][0, 0] != noise[1][0, 0]
+
+
+def _losses_only(estimator):
+    """The estimator without its gradient."""
+
+    def estimate(*args, **kwargs):
+        return None, *estimator.estimate(*args, **kwargs)[1:]
+
+    return estimator._replace(estimate=estimate)
+
+
+def test_estimators_of_losses_only():
+    """They count as a gradient of zero to a search, and an outer optimizer refuses them."""
+    blind = _losses_only(_fake(2.0, "a"))
+    built = engine.build([blind, _fake(4.0, "b")], _ledger(), steps_per_dispatch=1)
+    state, _ = built.run(built.init({"x": np.float32(7.0)}, 0), 0, 1)
+    np.testing.assert_array_equal(state.outer_state["losses"], [3, np.nan, 6])
+    np.testing.assert_array_equal(state.outer_state["gradients"], [2, 2, 2])
+    built = engine.build([blind], optax.sgd(0.1), steps_per_dispatch=1)
+    state = built.init({"x": np.float32(7.0)}, 0)
+    with pytest.raises(ValueError, match="needs estimators of the gradient, got one that gives losses only"):
+        built.run(state, 0, 1)

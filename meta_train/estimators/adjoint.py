@@ -36,7 +36,7 @@ def adjoint(
               \frac{d L_V}{d w(0)} = \lambda(0) \text{ with } \lambda(T) = \nabla L_V(w(T))
 
     With a higher order and steps as long as the tolerances allow it needs fewer evaluations than gradient descent of
-    the same duration. Memory holds as many checkpoints as the square root of the steps.
+    the same duration. Memory holds about the square root of 2 max_steps checkpoints, each of the size of w.
 
     Args:
       problem: built by `problems.gradient_flow`, or one that declares a `flow` of its own.

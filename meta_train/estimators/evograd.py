@@ -44,7 +44,8 @@ def evograd(
     Args:
       problem: a `Bilevel`, or a problem that declares one. Theta must enter the inner loss.
       inner_optimizer: an optax transformation with final updates, for the inner parameters.
-      inner_steps: its updates in each outer step. The inner parameters start where the last outer step left them.
+      inner_steps: its updates in each outer step, made before the copies are drawn. The inner parameters start where
+        the last outer step left them.
       num_particles: inner parameters trained side by side, whose gradients are averaged.
       num_copies: K, perturbed copies of the inner parameters; memory is linear in it.
       std: standard deviation of the perturbations, in units of the inner parameters.

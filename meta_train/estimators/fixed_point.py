@@ -68,31 +68,44 @@ def empty(size: int, rows: int) -> Buffer:
     return Buffer(low, jnp.zeros((), jnp.int64), words, pushed_at, jnp.zeros((), jnp.int32))
 
 
-def multiply(integers: jax.Array, buffer: Buffer, n: jax.Array, step: jax.Array) -> tuple[jax.Array, Buffer]:
-    """Multiplies numbers by n / d, up to n / 2**52.
+def multiply(integers: jax.Array, buffer: Buffer, n: jax.Array) -> tuple[jax.Array, Buffer]:
+    """Multiplies numbers by n / d, up to n / 2**52. Make room in the buffer with `stow` before the next product.
 
     Args:
       integers: int64[size].
       buffer: takes what is dropped.
       n: int64[], from `numerator`.
-      step: int32[], any number that no other product has.
     """
     low = (buffer.low << DECAY_BITS) + (integers & _MASK)
-    integers = (integers >> DECAY_BITS) * n + low % n
-    low, bound = low // n, ((buffer.bound << DECAY_BITS) + _MASK) // n
-    push = bound >= _ROOM
+    bound = ((buffer.bound << DECAY_BITS) + _MASK) // n
+    return (integers >> DECAY_BITS) * n + low % n, buffer._replace(low=low // n, bound=bound)
+
+
+def divide(integers: jax.Array, buffer: Buffer, n: jax.Array) -> tuple[jax.Array, Buffer]:
+    """Undoes the last `multiply`, by the same n, after `fetch` has undone its `stow`."""
+    low = buffer.low * n + integers % n
+    return ((integers // n) << DECAY_BITS) + (low & _MASK), buffer._replace(low=low >> DECAY_BITS)
+
+
+def stow(buffer: Buffer, step: jax.Array, active: jax.Array) -> Buffer:
+    """Pushes the integers to the rows if they may be full.
+
+    Args:
+      buffer: the buffer after a product.
+      step: int32[], the product's number, which no other product has.
+      active: bool[], whether to do anything.
+    """
+    push = active & (buffer.bound >= _ROOM)
     row = jnp.minimum(buffer.count, buffer.words.shape[0] - 1)
-    words = buffer.words.at[row].set(jnp.where(push, low, buffer.words[row]))
+    words = buffer.words.at[row].set(jnp.where(push, buffer.low, buffer.words[row]))
     pushed_at = buffer.pushed_at.at[row].set(jnp.where(push, step, buffer.pushed_at[row]))
     reset = lambda x: jnp.where(push, jnp.zeros_like(x), x)
-    return integers, Buffer(reset(low), reset(bound), words, pushed_at, buffer.count + push.astype(jnp.int32))
+    return Buffer(reset(buffer.low), reset(buffer.bound), words, pushed_at, buffer.count + push.astype(jnp.int32))
 
 
-def divide(integers: jax.Array, buffer: Buffer, n: jax.Array, step: jax.Array) -> tuple[jax.Array, Buffer]:
-    """Undoes the `multiply` of the same n and step, which must be the last one that is not undone."""
+def fetch(buffer: Buffer, step: jax.Array, active: jax.Array) -> Buffer:
+    """Undoes the `stow` of that step, the last one that is not undone."""
     row = jnp.maximum(buffer.count - 1, 0)
-    pop = (buffer.count > 0) & (buffer.pushed_at[row] == step)
+    pop = active & (buffer.count > 0) & (buffer.pushed_at[row] == step)
     low = jnp.where(pop, buffer.words[row], buffer.low)
-    low = low * n + integers % n
-    integers = ((integers // n) << DECAY_BITS) + (low & _MASK)
-    return integers, buffer._replace(low=low >> DECAY_BITS, count=buffer.count - pop.astype(jnp.int32))
+    return buffer._replace(low=low, count=buffer.count - pop.astype(jnp.int32))

@@ -33,7 +33,6 @@ class _Run(NamedTuple):
     velocity: jax.Array  # int64[size], fixed point
     buffer: Buffer
     losses: jax.Array  # float64[num_steps]
-    weights: jax.Array  # float64[num_steps], derivatives of the objective with respect to the losses
     healthy: jax.Array  # bool[], whether all numbers were finite and in range
     d_params: jax.Array  # float64[size]
     d_velocity: jax.Array  # float64[size]
@@ -122,8 +121,7 @@ def reversible(
             flat, unravel = jax.flatten_util.ravel_pytree(start)
             inner = _Inner(bilevel, rates, lambda x: unravel(x.astype(flat.dtype)), theta, step_key, data)
             first = _begin(flat.astype(jnp.float64), theta, num_steps, rows)
-            step = lambda i, run: _step(inner, objective, min_decay, num_steps, i, run)
-            last = jax.lax.fori_loop(0, 2 * num_steps, step, first)
+            last = _there_and_back(inner, objective, min_decay, first)
             exact = jnp.all(last.params == first.params) & jnp.all(last.velocity == 0) & jnp.all(last.buffer.low == 0)
             exact &= last.healthy & (last.buffer.count == 0)
             (through_start,) = start_vjp(unravel(last.d_params.astype(flat.dtype)))
@@ -152,16 +150,32 @@ def _begin(flat, theta, num_steps, rows):
     params, zeros, losses = fixed_point.to_fixed(flat), jnp.zeros_like(flat), jnp.zeros(num_steps, flat.dtype)
     healthy = jnp.all(jnp.abs(flat) < fixed_point.LIMIT)
     buffer, d_theta = fixed_point.empty(flat.size, rows), optax.tree.zeros_like(theta)
-    return _Run(params, jnp.zeros_like(params), buffer, losses, losses, healthy, zeros, zeros, d_theta)
+    return _Run(params, jnp.zeros_like(params), buffer, losses, healthy, zeros, zeros, d_theta)
 
 
-def _step(inner, objective, min_decay, num_steps, i, run):
-    """Step i of a run there and back: forwards up to num_steps, and then backwards.
+def _there_and_back(inner, objective, min_decay, run):
+    """Makes all steps, and undoes them.
 
-    One compiled gradient serves both ways: two compilations may round differently, and the way back would be lost.
+    One loop body serves both ways, for two compilations of a gradient may round differently, and the way back would be
+    lost. The barrier hides from the compiler that the outer loop has two turns, which it might else write out.
     """
-    back = i >= num_steps
-    time = jnp.where(back, 2 * num_steps - 1 - i, i)
+    num_steps = len(run.losses)
+
+    def way(turn, run):
+        back = turn == 1
+        weights = jax.grad(objective)(run.losses)  # of use on the way back only
+
+        def step(i, run):
+            time = jnp.where(back, num_steps - 1 - i, i)
+            return _step(inner, min_decay, back, time, weights[time], run)
+
+        return jax.lax.fori_loop(0, num_steps, step, run)
+
+    return jax.lax.fori_loop(0, jax.lax.optimization_barrier(jnp.asarray(2, jnp.int32)), way, run)
+
+
+def _step(inner, min_decay, back, time, weight, run):
+    """Makes the step number `time`, or undoes it and adds its share to the derivatives."""
     inner_key, outer_key = jax.random.split(jax.random.fold_in(inner.key, time))
 
     def gradient(flat, theta):
@@ -184,28 +198,27 @@ def _step(inner, objective, min_decay, num_steps, i, run):
     fixed_push = fixed_point.to_fixed(push)
 
     def forwards(run):
-        velocity, buffer = fixed_point.multiply(run.velocity, run.buffer, n, time)
+        velocity, buffer = fixed_point.multiply(run.velocity, run.buffer, n)
         velocity = velocity + fixed_push
         params = run.params + fixed_point.to_fixed(move(velocity))
         small = lambda x: jnp.all(jnp.abs(x) < fixed_point.LIMIT)  # false for NaN
         healthy = small(push) & small(fixed_point.to_float(velocity)) & small(flat + move(velocity))
         healthy &= run.healthy & (decay >= min_decay) & (decay <= 1.0)
-        losses = run.losses.at[time].set(loss(fixed_point.to_float(params), inner.theta))
-        return run._replace(params=params, velocity=velocity, buffer=buffer, losses=losses, healthy=healthy)
+        value = loss(fixed_point.to_float(params), inner.theta)
+        return run._replace(params=params, velocity=velocity, buffer=buffer, healthy=healthy), value
 
     def backwards(run):
-        weight = run.weights[time]
         d_loss, direct = jax.grad(loss, (0, 1))(fixed_point.to_float(run.params), inner.theta)
         d_params = run.d_params + weight * d_loss
         d_rate = jnp.sum(d_params * fixed_point.to_float(run.velocity))
         d_velocity = run.d_velocity + rate * d_params
-        velocity, buffer = fixed_point.divide(run.velocity - fixed_push, run.buffer, n, time)
+        velocity, buffer = fixed_point.divide(run.velocity - fixed_push, run.buffer, n)
         d_decay = jnp.sum(d_velocity * (fixed_point.to_float(velocity) + slope))
         _, slope_vjp = jax.vjp(gradient, flat, inner.theta)
         through_params, through_loss = slope_vjp(-(1.0 - gamma) * d_velocity)
         (through_rates,) = rates_vjp((d_rate, d_decay))
         add = lambda total, a, b, c: total + weight.astype(a.dtype) * a + b + c
-        return run._replace(
+        run = run._replace(
             params=before,
             velocity=velocity,
             buffer=buffer,
@@ -213,7 +226,11 @@ def _step(inner, objective, min_decay, num_steps, i, run):
             d_velocity=gamma * d_velocity,
             d_theta=jax.tree.map(add, run.d_theta, direct, through_loss, through_rates),
         )
+        return run, losses[time]
 
-    weigh = lambda run: run._replace(weights=jax.grad(objective)(run.losses))
-    run = jax.lax.cond(i == num_steps, weigh, lambda run: run, run)
-    return jax.lax.cond(back, backwards, forwards, run)
+    # The rows of the buffer and the losses stay outside of the branches, which would copy them at every step.
+    buffer, losses = fixed_point.fetch(run.buffer, time, back), run.losses
+    light = run._replace(buffer=buffer._replace(words=None), losses=None)
+    run, value = jax.lax.cond(back, backwards, forwards, light)
+    buffer = fixed_point.stow(run.buffer._replace(words=buffer.words), time, ~back)
+    return run._replace(buffer=buffer, losses=losses.at[time].set(value))

@@ -16,8 +16,8 @@ class SearchStrategy(NamedTuple):
       init: `(key, theta) -> state`. Begins at theta.
       ask: `(key, state) -> candidates`, like theta with leading axis num_candidates.
       tell: `(key, state, candidates, losses, gradients) -> state`. The losses float[num_candidates] are not finite for
-        a candidate that diverged. The gradients, like candidates, are those of the estimators, and zero where these
-        give losses only; strategies may ignore them.
+        a candidate that diverged. The gradients, like candidates, are those of the estimators, and zero where all
+        of these give losses only; strategies may ignore them.
       best: `(state) -> theta`. The search's answer so far.
       num_candidates: how many candidates a generation has.
       on_host: `(state) -> state` on NumPy arrays, for a strategy that cannot be compiled as a whole: made after init

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
@@ -12,7 +11,7 @@ from meta_train.truncation import Horizon
 
 
 def episodes(problem: Problem, *, num_particles: int, horizon: Horizon) -> Estimator:
-    """Builds an `Estimator` whose loss is the mean loss per inner step of whole episodes and whose gradient is zero.
+    """Builds an `Estimator` of the mean loss per inner step of whole episodes, for a search: its gradient is None.
 
     Each outer step draws new episodes, the same ones for all candidates. Nothing needs to be differentiable, and
     memory does not depend on the horizon.
@@ -35,9 +34,9 @@ def episodes(problem: Problem, *, num_particles: int, horizon: Horizon) -> Estim
       >>> estimator = episodes(problem, num_particles=1, horizon=truncation.constant(4))
       >>> theta = jnp.ones(())
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
-      >>> float(gradient), float(info.loss)
-      (0.0, 2.5)
+      >>> _, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> float(info.loss)
+      2.5
     """
     check_particles(num_particles)
 
@@ -61,10 +60,9 @@ def episodes(problem: Problem, *, num_particles: int, horizon: Horizon) -> Estim
             return total / num_steps.astype(dtype), num_steps
 
         losses, lengths = jax.vmap(particle)(state)
-        gradients = jax.tree.map(lambda x: jnp.zeros((len(losses), *jnp.shape(x)), jnp.result_type(x)), theta)
-        _, info, _ = mean_over_particles(gradients, losses, 0, axis_name)
+        _, info, _ = mean_over_particles((), losses, 0, axis_name)
         steps = jnp.sum(lengths, dtype=jnp.int32)
         steps = steps if axis_name is None else jax.lax.psum(steps, axis_name)
-        return optax.tree.zeros_like(theta), state, info._replace(inner_steps=steps)
+        return None, state, info._replace(inner_steps=steps)
 
     return Estimator(init, estimate, problem.data, num_particles, problem.name)

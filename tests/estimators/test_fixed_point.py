@@ -18,11 +18,12 @@ def _there_and_back(numbers, decays):
     steps = jnp.arange(len(decays), dtype=jnp.int32)
 
     def there(carry, step):
-        carry = fixed_point.multiply(*carry, n[step], step)
-        return carry, carry[0]
+        integers, buffer = fixed_point.multiply(*carry, n[step])
+        return (integers, fixed_point.stow(buffer, step, True)), integers
 
     def back(carry, step):
-        return fixed_point.divide(*carry, n[step], step), None
+        integers, buffer = carry
+        return fixed_point.divide(integers, fixed_point.fetch(buffer, step, True), n[step]), None
 
     @jax.jit
     def run(integers):
@@ -51,7 +52,7 @@ def test_a_product_by_python_s_integers():
         for number in (0.7, -0.7):
             c, b, n, d = int(number * 2**52) + 12345, 54321, 58982, 2**16
             buffer = fixed_point.empty(1, 1)._replace(low=jnp.array([b]), bound=jnp.asarray(b))
-            product, after = fixed_point.multiply(jnp.array([c]), buffer, jnp.asarray(n), jnp.asarray(0, jnp.int32))
+            product, after = fixed_point.multiply(jnp.array([c]), buffer, jnp.asarray(n))
             b = b * d + c % d
             expected, b = (c // d) * n + b % n, b // n
             assert (int(product[0]), int(after.low[0])) == (expected, b)
@@ -80,6 +81,19 @@ def test_bits_a_step():
         assert int(buffer.count) == rows == 6
         used = 64 * (rows + 1) / NUM_STEPS
         assert bits < used < 1.5 * bits  # in words of 64 bits
+
+
+def test_nothing_is_stowed_or_fetched_when_inactive():
+    with jax.enable_x64(True):
+        full = fixed_point.empty(1, 2)._replace(low=jnp.array([7]), bound=jnp.asarray(2**50))
+        step, other = jnp.asarray(3, jnp.int32), jnp.asarray(4, jnp.int32)
+        jax.tree.map(np.testing.assert_array_equal, fixed_point.stow(full, step, False), full)
+        stowed = fixed_point.stow(full, step, True)
+        assert (int(stowed.low[0]), int(stowed.words[0, 0]), int(stowed.count)) == (0, 7, 1)
+        jax.tree.map(np.testing.assert_array_equal, fixed_point.fetch(stowed, step, False), stowed)
+        jax.tree.map(np.testing.assert_array_equal, fixed_point.fetch(stowed, other, True), stowed)
+        fetched = fixed_point.fetch(stowed, step, True)
+        assert (int(fetched.low[0]), int(fetched.count)) == (7, 0)
 
 
 def test_rows_needed_by_decays_of_any_order():

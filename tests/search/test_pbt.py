@@ -77,12 +77,12 @@ def test_members_learn_by_themselves_and_the_worst_copy_the_best_with_their_opti
     strategy, state = _population(explore=lambda key, copied, own: Member(copied.theta + 100, copied.outer_state))
     np.testing.assert_array_equal(strategy.ask(jax.random.key(0), state), [1, 2, 3, 4, 5])
     gradients = np.array([1.0, 2.0, 3.0, 4.0, 5.0], np.float32)
-    state = _tell(strategy, state, [0.0, 9.0, 2.0, 9.0, 1.5], gradients)
+    state = _tell(strategy, state, [0.0, 20.0, 2.0, 9.0, 1.5], gradients)
     thetas = np.arange(1, 6) - 0.1 * gradients
     np.testing.assert_allclose(state.members.theta, thetas, rtol=1e-6)  # the second step compares
     assert float(strategy.best(state)) == state.members.theta[0]
 
-    state = _tell(strategy, state, [9.0, 1.0, jnp.nan, 0.0, 1.0], 0 * gradients)  # sums 9, 10, NaN, 9, 2.5
+    state = _tell(strategy, state, [9.0, -1.0, jnp.nan, 0.0, 1.0], 0 * gradients)  # sums 9, 19, NaN, 9, 2.5
     momentum, thetas = 0.5 * gradients, thetas - 0.05 * gradients
     trace = np.asarray(jax.tree.leaves(state.members.outer_state)[0])
     np.testing.assert_allclose(np.asarray(state.members.theta)[[0, 3, 4]], thetas[[0, 3, 4]], rtol=1e-6)
@@ -91,7 +91,7 @@ def test_members_learn_by_themselves_and_the_worst_copy_the_best_with_their_opti
         sources = np.flatnonzero(np.isclose(thetas + 100, state.members.theta[replaced]))
         assert sources.size == 1 and sources[0] in (0, 4)
         np.testing.assert_allclose(trace[replaced], momentum[sources[0]], rtol=1e-6)
-    assert float(strategy.best(state)) == state.members.theta[3]  # 0 in the last step
+    assert float(strategy.best(state)) == state.members.theta[3]  # 0 in the last step, the lowest of those still there
     np.testing.assert_array_equal(state.total_losses, np.zeros(5))
 
 

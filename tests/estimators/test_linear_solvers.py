@@ -1,0 +1,69 @@
+"""Linear solvers against NumPy's, on vectors in two arrays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from meta_train.estimators import linear_solvers
+
+MATRIX = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 3.0]])
+VECTOR = np.array([1.0, -1.0, 2.0])
+
+
+def _solve(solver):
+    """The solution for the matrix and the vector above."""
+
+    def product(v):
+        x = jnp.asarray(MATRIX) @ jnp.append(v["a"], v["b"])
+        return {"a": x[:2], "b": x[2]}
+
+    x = jax.jit(lambda b: solver(product, b))({"a": jnp.asarray(VECTOR[:2]), "b": jnp.asarray(VECTOR[2])})
+    return np.append(x["a"], x["b"])
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.3])
+def test_conjugate_gradient(damping):
+    with jax.enable_x64(True):
+        solution = _solve(linear_solvers.conjugate_gradient(tolerance=1e-14, damping=damping))
+        np.testing.assert_allclose(solution, np.linalg.solve(MATRIX + damping * np.eye(3), VECTOR), rtol=1e-12)
+
+
+def test_one_step_of_conjugate_gradient_is_steepest_descent():
+    """b (b'b) / (b'Hb): what is not yet within the tolerance is returned as it is."""
+    with jax.enable_x64(True):
+        solution = _solve(linear_solvers.conjugate_gradient(max_steps=1))
+        np.testing.assert_allclose(solution, VECTOR * (VECTOR @ VECTOR) / (VECTOR @ MATRIX @ VECTOR), rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_terms", [0, 4])
+def test_neumann_series(num_terms):
+    with jax.enable_x64(True):
+        powers = [np.linalg.matrix_power(np.eye(3) - 0.2 * MATRIX, i) for i in range(num_terms + 1)]
+        solution = _solve(linear_solvers.neumann(num_terms=num_terms, step_size=0.2))
+        np.testing.assert_allclose(solution, 0.2 * sum(powers) @ VECTOR, rtol=1e-12)
+
+
+def test_identity():
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(_solve(linear_solvers.identity(scale=0.25)), 0.25 * VECTOR)
+
+
+@pytest.mark.parametrize(
+    ("build", "arguments", "message"),
+    [
+        (linear_solvers.conjugate_gradient, {"max_steps": 0}, "max_steps must be at least 1, got 0"),
+        (linear_solvers.conjugate_gradient, {"damping": -1.0}, "must not be negative, got 1e-06 and -1.0"),
+        (linear_solvers.neumann, {"num_terms": -1, "step_size": 1.0}, "num_terms must not be negative, got -1"),
+        (linear_solvers.neumann, {"num_terms": 1, "step_size": 0.0}, "step_size must be positive, got 0.0"),
+    ],
+)
+def test_arguments_out_of_range(build, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build(**arguments)
+
+
+def test_without_the_package(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'learned_optim\[apps\]', or choose neumann"):
+        linear_solvers.conjugate_gradient()
