@@ -117,7 +117,7 @@ def best(problem: Problem) -> Problem:
 def held_out(problem: Problem, task: Task) -> Problem:
     """Makes the held-out loss after each step the objective of training a task with a learned optimizer.
 
-    Every step evaluates the task, on all of its held-out examples: its cost comes on top. What is held out then takes
+    Every step evaluates the task on its held-out examples: that cost comes on top. What is held out then takes
     part in the choice of theta; keep other examples to judge it by.
 
     Args:
