@@ -133,75 +133,66 @@ def test_agrees_with_backpropagation_through_the_run_in_floating_point():
             np.testing.assert_allclose(derivative, expected[name], rtol=1e-6, atol=1e-8, err_msg=name)
 
 
-def _steps(learning_rate, decay, curvature=1.0, size=3):
-    """Descent on a bowl that theta shifts, with a sine so that no bit is spared."""
+def _steps(size=3):
+    """Descent on a bowl that theta shifts, with a sine so that no bit is spared; theta holds the rates too."""
     bilevel = Bilevel(
-        inner_loss=lambda w, theta, key, data: 0.5 * curvature * jnp.sum((w - theta) ** 2) + jnp.sum(jnp.sin(3 * w)),
+        inner_loss=lambda w, theta, key, data: 0.5 * jnp.sum((w - theta["shift"]) ** 2) + jnp.sum(jnp.sin(3 * w)),
         outer_loss=lambda w, theta, key, data: jnp.sum(w**2),
-        init=lambda key, theta: jnp.linspace(0.5, 1.5, size).astype(theta.dtype),
+        init=lambda key, theta: jnp.linspace(0.5, 1.5, size).astype(theta["shift"].dtype),
     )
-    return problems.momentum_descent(bilevel, lambda theta, step: (learning_rate, decay))
+    return problems.momentum_descent(bilevel, lambda theta, step: (theta["rate"], theta["decay"]))
+
+
+def _shift(rate=0.1, decay=0.9, dtype=jnp.float64):
+    return {"shift": jnp.asarray(0.3, dtype), "rate": jnp.asarray(rate, dtype), "decay": jnp.asarray(decay, dtype)}
+
+
+def _derivative_at_rest():
+    """Where w - shift + 3 cos(3 w) = 0, dw / dshift = 1 / (1 - 9 sin(3 w)); by the steps in floating point."""
+    problem, theta = _steps(), _shift()
+    step = lambda _, state: problem.step(jax.random.key(0), theta, state, ())[0]
+    w = np.asarray(jax.lax.fori_loop(0, 2000, step, problem.init(jax.random.key(0), theta, 2000)).params)
+    return np.sum(2 * w / (1 - 9 * np.sin(3 * w)))
 
 
 def test_two_thousand_steps_come_back_to_the_last_bit():
     """Parameters and velocity, with the buffer empty; six rows were pushed and popped on the way."""
     with jax.enable_x64(True):
         module = importlib.import_module("meta_train.estimators.reversible")  # its name is that of the function
-        problem, theta = _steps(0.1, 0.9), jnp.asarray(0.3)
-        flat, rows = problem.momentum.bilevel.init(None, theta), fixed_point.rows_needed(2000, 0.9)
+        momentum, theta = _steps().momentum, _shift()
+        flat, rows = momentum.bilevel.init(None, theta), fixed_point.rows_needed(2000, 0.9)
         assert rows == 6
-        inner = module._Inner(*problem.momentum, lambda x: x, theta, jax.random.key(0), ())
+        inner = module._Inner(*momentum, lambda x: x, theta, jax.random.key(0), ())
         first = module._begin(flat, theta, 2000, rows)
-        last = jax.jit(lambda run: module._there_and_back(inner, jnp.mean, 0.9, run))(first)
+        last = jax.jit(lambda run: module._there_and_back(inner, lambda losses: losses[-1], 0.9, run))(first)
         np.testing.assert_array_equal(last.params, fixed_point.to_fixed(flat))
         np.testing.assert_array_equal(last.velocity, np.zeros(3))
         np.testing.assert_array_equal(last.buffer.low, np.zeros(3))
         assert (int(last.buffer.count), bool(last.healthy)) == (0, True)
         assert np.all(np.asarray(last.buffer.pushed_at) > 0)
         assert abs(last.losses[0] - last.losses[-1]) > 0.1
-
-
-def test_two_thousand_steps_to_rest():
-    """At rest w - theta + 3 cos(3 w) = 0, so that dw / dtheta = 1 / (1 - 9 sin(3 w))."""
-    with jax.enable_x64(True):
-        problem, theta = _steps(0.1, 0.9), jnp.asarray(0.3)
-        gradient, info = _estimate(problem, theta, 2000, objective=lambda losses: losses[-1], min_decay=0.9)
-        assert (int(info.dropped), int(info.inner_steps)) == (0, 2000)
-        w = _rest(problem, theta)
-        np.testing.assert_allclose(gradient, np.sum(2 * w / (1 - 9 * np.sin(3 * w))), rtol=1e-7)
-
-
-def _rest(problem, theta):
-    """Where the steps come to rest, in floating point."""
-    step = lambda _, state: problem.step(jax.random.key(0), theta, state, ())[0]
-    return np.asarray(jax.lax.fori_loop(0, 2000, step, problem.init(jax.random.key(0), theta, 2000)).params)
+        np.testing.assert_allclose(last.d_theta["shift"], _derivative_at_rest(), rtol=1e-7)
 
 
 def test_float32_parameters():
     """The losses see float32, the way back is still exact."""
     with jax.enable_x64(True):
-        theta = jnp.asarray(0.3, jnp.float32)
-        gradient, info = _estimate(_steps(0.1, 0.9), theta, 200, objective=lambda x: x[-1])
-        assert gradient.dtype == jnp.float32
+        gradient, info = _estimate(_steps(), _shift(dtype=jnp.float32), 400, objective=lambda losses: losses[-1])
+        assert gradient["shift"].dtype == jnp.float32
         assert int(info.dropped) == 0
-        expected, _ = _estimate(_steps(0.1, 0.9), theta.astype(jnp.float64), 200, objective=lambda x: x[-1])
-        np.testing.assert_allclose(gradient, expected, rtol=1e-4)
+        np.testing.assert_allclose(gradient["shift"], _derivative_at_rest(), rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "options"),
-    [
-        ((0.1, 0.4), {}),  # below min_decay
-        ((0.1, 1.01), {}),
-        ((100.0, 0.9), {}),  # diverges
-        ((float("nan"), 0.9), {}),
-    ],
-)
-def test_runs_that_cannot_be_undone_are_dropped(arguments, options):
+def test_runs_that_cannot_be_undone_are_dropped():
+    """Decays below min_decay or above 1, a run that diverges, and one that is not a number."""
     with jax.enable_x64(True):
-        gradient, info = _estimate(_steps(*arguments), jnp.asarray(0.3), 60, **options)
-        assert (int(info.dropped), float(gradient)) == (1, 0.0)
-        assert np.isnan(info.loss)
+        estimator = reversible(_steps(), num_particles=1, horizon=truncation.constant(60))
+        state, estimate = estimator.init(jax.random.key(0), _shift()), jax.jit(estimator.estimate)
+        for rate, decay, dropped in ((0.1, 0.9, 0), (0.1, 0.4, 1), (0.1, 1.01, 1), (100.0, 0.9, 1), (np.nan, 0.9, 1)):
+            gradient, _, info = estimate(jax.random.key(0), _shift(rate, decay), state, ())
+            assert int(info.dropped) == dropped
+            assert np.isnan(info.loss) == dropped
+            assert (float(gradient["shift"]) == 0.0) == dropped
 
 
 def test_memory_grows_by_the_buffer_alone():
@@ -211,9 +202,9 @@ def test_memory_grows_by_the_buffer_alone():
 
         def temporaries(num_steps):
             estimator = reversible(
-                _steps(0.1, 0.9, size=size), num_particles=1, horizon=truncation.constant(num_steps), min_decay=0.9
+                _steps(size=size), num_particles=1, horizon=truncation.constant(num_steps), min_decay=0.9
             )
-            state, theta = estimator.init(jax.random.key(0), jnp.asarray(0.3)), jnp.asarray(0.3)
+            state, theta = estimator.init(jax.random.key(0), _shift()), _shift()
             lowered = jax.jit(estimator.estimate).lower(jax.random.key(0), theta, state, ())
             return lowered.compile().memory_analysis().temp_size_in_bytes
 
@@ -262,7 +253,7 @@ def test_fit_learns_the_learning_rate():
 
 
 def test_refusals():
-    problem, constant = _steps(0.1, 0.9), truncation.constant(3)
+    problem, constant = _steps(), truncation.constant(3)
     with pytest.raises(ValueError, match=r"call jax.config.update\('jax_enable_x64', True\)"):
         reversible(problem, num_particles=1, horizon=constant).init(jax.random.key(0), jnp.asarray(0.3))
     with pytest.raises(ValueError, match=r"reversible needs .* `momentum` \(.*\), which 'network', a Problem, lacks"):
