@@ -60,12 +60,12 @@ class Sizes(NamedTuple):
 
     task: str = "digits-mlp"
     hidden_size: int = 4  # of the learned optimizer at its initial theta
-    horizon: int = 200  # of the learned optimizers; influence balancing has 30
-    window: int = 20  # there 5
+    horizon: int = 100  # of the learned optimizers; influence balancing has 30
+    window: int = 10  # there 5
     std: float = 0.01  # there 0.1
-    runs: int = 36  # runs of the horizon in a sample, shared out among the particles
-    samples: int = 100
-    reference_samples: int = 1600
+    runs: int = 24  # runs of the horizon in a sample, shared out among the particles
+    samples: int = 50
+    reference_samples: int = 600
 
 
 QUICK = Sizes("quadratic", 2, 6, 3, 0.01, 6, 3, 4)
