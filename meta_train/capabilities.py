@@ -15,11 +15,11 @@ _MEANINGS = {
 }
 _REMEDIES = {
     "bilevel": "where theta acts through the steps alone, as the weights of an optimizer do, the estimate would be "
-    "zero. Give a Bilevel, or use an estimator that unrolls the steps, such as pes or truncated_backprop",
+    "zero. Give a Bilevel, or use an estimator that unrolls the steps, such as pes or full_backprop",
     "momentum": "build it with problems.momentum_descent, or use an estimator that needs no inverse step, such as "
-    "truncated_backprop",
+    "full_backprop",
     "flow": "build it with problems.gradient_flow, or use an estimator that unrolls the steps, such as "
-    "truncated_backprop",
+    "full_backprop",
 }
 
 
@@ -53,6 +53,15 @@ def require(problem: Problem, structure: str, estimator: str) -> Any:
     return found
 
 
+def require_steps(problem: Problem, estimator: str) -> None:
+    """Raises TypeError if an estimator that unrolls steps is given a `Bilevel`, which has none."""
+    if isinstance(problem, Bilevel):
+        raise TypeError(
+            f"{estimator} unrolls the steps of a Problem, and {problem.name!r} is a Bilevel: give "
+            "problems.unrolled(bilevel, inner_optimizer)."
+        )
+
+
 def require_bilevel(problem: Problem | Bilevel, estimator: str) -> Bilevel:
     """Returns the `Bilevel` that a problem is or declares; raises ValueError if there is none."""
     return problem if isinstance(problem, Bilevel) else require(problem, "bilevel", estimator)
@@ -77,5 +86,5 @@ def check_theta_matters(bilevel: Bilevel, theta: Any, estimator: str) -> None:
     raise ValueError(
         f"{estimator} differentiates the gradient of the inner loss with respect to theta, but that of "
         f"{bilevel.name!r} does not depend on theta, so the estimate would be zero: let theta enter inner_loss, or use "
-        "an estimator that unrolls the steps, such as pes or truncated_backprop."
+        "an estimator that unrolls the steps, such as pes or full_backprop."
     )

@@ -1,5 +1,7 @@
 """Refusals: structure that a problem does not declare, and a theta that the inner loss does not see."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 import learned_optim
 from meta_train import Bilevel
 from meta_train import capabilities
+from meta_train import estimators
 from meta_train import problems
 from meta_train import tasks
+from meta_train import truncation
 
 THETA = {"a": np.ones(2, np.float32), "b": np.float32(1.0)}
 
@@ -37,6 +41,24 @@ def test_missing_structure(structure):
 def test_a_bilevel_where_steps_are_needed():
     with pytest.raises(TypeError, match=r"adjoint needs .* `flow` \(.*\), which 'two', a Bilevel, lacks: "):
         capabilities.require(_bilevel(None), "flow", "adjoint")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        functools.partial(estimators.pes, unroll_length=2),
+        functools.partial(estimators.truncated_es, unroll_length=2),
+        functools.partial(estimators.truncated_backprop, unroll_length=2),
+        estimators.full_es,
+        estimators.full_backprop,
+        estimators.forward_mode,
+        estimators.forward_gradient,
+    ],
+)
+def test_estimators_that_unroll_want_steps(build):
+    bilevel = _bilevel(lambda w, theta, key, data: jnp.sum(w))
+    with pytest.raises(TypeError, match=r"'two' is a Bilevel: give problems\.unrolled\(bilevel, inner_optimizer\)"):
+        build(bilevel, num_particles=2, horizon=truncation.constant(2))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ Deviations: the function is a whole episode, and every particle draws a directio
 import jax
 
 from meta_train import episodes
+from meta_train.capabilities import require_steps
 from meta_train.estimators import antithetic
 from meta_train.estimators import base
 from meta_train.estimators.base import Estimator
@@ -56,6 +57,7 @@ def forward_gradient(problem: Problem, *, num_particles: int, horizon: Horizon) 
     References:
       Baydin et al. 2022, https://arxiv.org/abs/2202.08587
     """
+    require_steps(problem, "forward_gradient")
     check_particles(num_particles)
 
     def estimate(key, theta, state, data, axis_name=None):

@@ -13,6 +13,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 
 from meta_train import episodes
+from meta_train.capabilities import require_steps
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
@@ -58,6 +59,7 @@ def forward_mode(problem: Problem, *, num_particles: int, horizon: Horizon, bloc
     References:
       Franceschi et al. 2017, https://arxiv.org/abs/1703.01785
     """
+    require_steps(problem, "forward_mode")
     check_particles(num_particles)
     if block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size}.")

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from meta_train import episodes
+from meta_train.capabilities import require_steps
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
@@ -58,6 +59,7 @@ def full_backprop(
     References:
       Chen et al. 2016, https://arxiv.org/abs/1604.06174
     """
+    require_steps(problem, "full_backprop")
     check_particles(num_particles)
     length = math.isqrt(horizon.high - 1) + 1 if rematerialize else horizon.high  # steps in a segment
     num_segments = -(-horizon.high // length)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from meta_train import episodes
+from meta_train.capabilities import require_steps
 from meta_train.estimators import antithetic
 from meta_train.estimators import base
 from meta_train.estimators.antithetic import Shaping
@@ -67,6 +68,7 @@ def full_es(
     References:
       Salimans et al. 2017, https://arxiv.org/abs/1703.03864; Metz et al. 2022, https://arxiv.org/abs/2211.09760
     """
+    require_steps(problem, "full_es")
     check_particles(num_particles)
     check_std(std)
 

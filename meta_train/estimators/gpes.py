@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from meta_train import truncation
+from meta_train.capabilities import require_steps
 from meta_train.estimators import antithetic
 from meta_train.estimators import base
 from meta_train.estimators.antithetic import Shaping
@@ -102,6 +103,7 @@ def gpes(
     References:
       Li et al. 2023, https://arxiv.org/abs/2304.12180
     """
+    require_steps(problem, "gpes")
     check_particles(num_particles)
     truncation.check_window(horizon, unroll_length)
     check_std(std)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from meta_train import truncation
+from meta_train.capabilities import require_steps
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
@@ -77,6 +78,7 @@ def truncated_backprop(
     References:
       Andrychowicz et al. 2016, https://arxiv.org/abs/1606.04474
     """
+    require_steps(problem, "truncated_backprop")
     check_particles(num_particles)
     truncation.check_window(horizon, unroll_length)
 

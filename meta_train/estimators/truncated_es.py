@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from meta_train import truncation
+from meta_train.capabilities import require_steps
 from meta_train.estimators import antithetic
 from meta_train.estimators import base
 from meta_train.estimators.antithetic import Shaping
@@ -84,6 +85,7 @@ def truncated_es(
     References:
       Metz et al. 2019, https://arxiv.org/abs/1810.10180; Vicol et al. 2021, https://arxiv.org/abs/2112.13835
     """
+    require_steps(problem, "truncated_es")
     check_particles(num_particles)
     truncation.check_window(horizon, unroll_length)
     check_std(std)
