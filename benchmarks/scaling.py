@@ -392,7 +392,9 @@ def plot(record: dict, path: pathlib.Path) -> None:
         for part, style in (("state_bytes", "-"), ("temporary_bytes", ":")):
             x, y = [row[factor] for row in rows], [row[part] / 1e6 for row in rows]
             memory.plot(x, y, style, marker="o", label=f"{part.partition('_')[0]} over {factor}")
-    memory.set(title="memory, MB", xlabel="antithetic pairs, or horizon", xscale="log", yscale="log")
+    memory.set(title="memory, MB", xlabel="antithetic pairs, or horizon")
+    if record["particles"] or record["memory_over_horizon"]:
+        memory.set(xscale="log", yscale="log")
     for kind in ("adam_residual", "velo"):
         rows = [row for row in record["on_paper"]["rows"] if row["optimizer"] == kind and row["hosts"] > 1]
         paper.plot([r["hosts"] for r in rows], [r["gradients"] for r in rows], marker="o", label=f"{kind}, gradients")
