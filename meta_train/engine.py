@@ -67,8 +67,8 @@ class Engine(NamedTuple):
 def use_all_cores() -> None:
     """Makes every CPU core a JAX device of its own, so that particles spread over them. Call it before any JAX work.
 
-    Does nothing where `jax_num_cpu_devices` was set already. Two one-core devices run several times as many inner
-    steps a second as one device with two cores: see `benchmarks/meta_training.py`.
+    Does nothing where `jax_num_cpu_devices` was set already. Two one-core devices make more inner steps a second than
+    one device with two cores: see `benchmarks/scaling.py`.
 
     Raises:
       RuntimeError: if JAX has been used already.
