@@ -2,8 +2,9 @@
 
 For each task every optimizer runs from the same seeds. Learning rates of the baselines are tuned for the task and the
 horizon, on other seeds. Speedups come from runs of the tuned baselines over shorter and longer horizons, at that rate.
-Each piece of the work is kept on disk when it is done, so that an evaluation that was stopped goes on where it was, and
-baselines are run once for all optimizers that are compared to them.
+What a baseline gave is kept on disk as soon as it is there, so that an evaluation that was stopped goes on with what
+is missing, and baselines are run once for all optimizers that are compared to them. Only the optimizers that are judged
+run again, which is the smallest part.
 """
 
 from collections.abc import Callable
@@ -95,7 +96,7 @@ def judge(
         rivals.append(_run(task, baseline, rate, num_steps, num_seeds, cache))
         if key in PACEMAKERS and own:
             progress(f"{task.name}: {baseline.name}, other horizons")
-            finals = _over_the_ladder(task, baseline, rate, num_steps, num_seeds, cache)
+            finals = _over_the_ladder(task, baseline, rivals[-1], num_steps, num_seeds, cache)
             speedups[key] = np.stack([scores.speedup(result.final_losses, finals) for result in own])
     return Judgement(own, rivals, speedups)
 
@@ -108,7 +109,7 @@ def _tuned(task, baseline, num_steps, cache):
         rate = evaluate.tune(task, make, num_steps=num_steps, learning_rates=rates)
         return {"rate": np.asarray(rate)}
 
-    key = _key(task, baseline, num_steps, ("tune", *rates))
+    key = lambda: _key(task, baseline, num_steps, ("tune", *rates))
     return float(_remember(cache, key, tune)["rate"])
 
 
@@ -125,17 +126,18 @@ def _run(task, baseline, rate, num_steps, num_seeds, cache):
         }
         return {"losses": result.losses, **held_out, **times}
 
-    kept = _remember(cache, _key(task, baseline, num_steps, ("run", rate, num_seeds)), run)
+    kept = _remember(cache, lambda: _key(task, baseline, num_steps, ("run", rate, num_seeds)), run)
     held_out = {key.partition("/")[2]: values for key, values in kept.items() if key.startswith("held_out/")}
     return Result(name, kept["losses"], held_out, rate, float(kept["step_milliseconds"]), int(kept["state_bytes"]))
 
 
-def _over_the_ladder(task, baseline, rate, num_steps, num_seeds, cache):
-    """Final losses float[rungs, seeds] of a tuned baseline that is run for each horizon of the ladder."""
+def _over_the_ladder(task, baseline, usual, num_steps, num_seeds, cache):
+    """Final losses float[rungs, seeds] of a tuned baseline over the ladder; `usual` is its run of num_steps."""
+    run = lambda steps: _run(task, baseline, usual.learning_rate, steps, num_seeds, cache)
     rungs = [max(1, round(rung * num_steps)) for rung in scores.LADDER]
     if baseline.scheduled:
-        return np.stack([_run(task, baseline, rate, steps, num_seeds, cache).final_losses for steps in rungs])
-    longest = _run(task, baseline, rate, rungs[-1], num_seeds, cache).losses
+        return np.stack([(usual if steps == num_steps else run(steps)).final_losses for steps in rungs])
+    longest = run(rungs[-1]).losses
     return np.stack([evaluate.final_losses(longest[:, :steps]) for steps in rungs])
 
 
@@ -149,11 +151,11 @@ def _key(task: Task, baseline: Baseline, num_steps: int, rest: tuple[Any, ...]) 
     return f"{task.name}-{digest.hexdigest()[:32]}"
 
 
-def _remember(cache, key, compute):
+def _remember(cache, make_key, compute):
     """Arrays from the cache, or else computed and put there, complete or not at all."""
     if cache is None:
         return compute()
-    path = pathlib.Path(cache) / f"{key}.npz"
+    path = pathlib.Path(cache) / f"{make_key()}.npz"
     if path.is_file():
         with np.load(path) as kept:
             return dict(kept)

@@ -8,6 +8,7 @@ import pytest
 from meta_train import evaluate
 from meta_train import protocol
 from meta_train import tasks
+from meta_train.baselines import BASELINES
 from meta_train.data import Dataset
 
 pytestmark = pytest.mark.optax_promotion
@@ -35,6 +36,17 @@ def test_a_contender_that_is_a_baseline_needs_as_many_steps(small_grid):
     assert judged.contenders[0].state_bytes == 4 + 2 * 3 * 4  # a counter and two moments
     assert judged.contenders[0].step_milliseconds > 0
     assert all("quadratic" in line for line in lines)
+
+
+def test_a_schedule_is_run_anew_for_each_horizon(small_grid, monkeypatch):
+    """But for the horizon that it was run for already."""
+    made, original = [], evaluate.run
+    spy = lambda *args, num_steps, **rest: made.append(num_steps) or original(*args, num_steps=num_steps, **rest)
+    monkeypatch.setattr(evaluate, "run", spy)
+    twin = {"twin": BASELINES["adamw-cosine"].make(0.1, 20)}
+    judged = protocol.judge(tasks.quadratic(size=3), twin, num_steps=20, num_seeds=2, baselines=("adamw-cosine",))
+    assert made == [20, 20, 5, 10, 40, 80]
+    np.testing.assert_allclose(judged.speedups["adamw-cosine"], [[1.0, 1.0]], rtol=1e-5)
 
 
 def test_what_was_done_is_found_again_and_nothing_else(small_grid, monkeypatch, tmp_path):
