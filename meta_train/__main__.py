@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import sys
+import traceback
 from typing import Annotated
 from typing import NoReturn
 
@@ -17,14 +18,16 @@ from meta_train import demo as showcase
 from meta_train import distributed
 from meta_train import engine
 from meta_train import evaluate as evaluation
+from meta_train import named_optimizer
 from meta_train import page
-from meta_train import protocol
+from meta_train import parallel
 from meta_train import recipes
 from meta_train import report
 from meta_train import tasks
 from meta_train import verdict
 from meta_train.baselines import BASELINES
 from meta_train.cache_folder import cache_folder
+from meta_train.judge_suite import judge_suite
 from meta_train.tasks import listing
 
 app = typer.Typer(
@@ -107,8 +110,14 @@ def train(
 def evaluate(
     optimizer: Optimizer,
     suite: Annotated[str, typer.Option(help="meta-train, validation or test.")] = "test",
-    steps: Steps = 1000,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task of the suite. May be repeated.")] = None,
+    steps: Annotated[
+        list[int] | None, typer.Option(min=1, help="Training steps of each run. May be repeated.  [default: 1000]")
+    ] = None,
     seeds: Seeds = 5,
+    without_num_steps: Annotated[
+        bool, typer.Option("--without-num-steps", help="Do not tell the optimizer how many steps there will be.")
+    ] = False,
     embedded: Annotated[bool, typer.Option("--embedded", help="Only tasks whose data pip has installed.")] = False,
     baseline: Annotated[
         list[str] | None, typer.Option(help=f"May be repeated: {', '.join(BASELINES)}.  [default: all]")
@@ -118,35 +127,38 @@ def evaluate(
 ):
     """Judge an optimizer on the tasks of a suite, beside tuned and tuning-free baselines.
 
-    What baselines gave is kept, and an evaluation that was stopped goes on where it was when it is started again.
+    Several horizons, as in --steps 200 --steps 2000, cost little more than the longest. Tasks are judged side by
+    side, one on each core or accelerator. What baselines gave is kept, and an evaluation that was stopped goes on where
+    it was when it is started again.
 
     Example: python -m meta_train evaluate default --embedded --steps 500 --out evaluation.json
     """
     _use_data_dir(data_dir)
-    name, tx = _load(optimizer, steps)
+    horizons = sorted(set(steps or [1000]))
+    contenders = named_optimizer.contender(optimizer, horizons, told=not without_num_steps)
     if out is not None and out.suffix != ".json":
         raise ValueError(f"--out must be a file that ends with .json, got {out}.")
-    chosen = [tasks.get(task) for task in tasks.suite(suite, embedded=embedded)]  # all, for some data may be missing
-    judgements = {}
-    with tqdm.tqdm(chosen, unit="task", dynamic_ncols=True) as bar:
-        for task in bar:
-            judged = protocol.judge(
-                task,
-                {name: tx},
-                num_steps=steps,
-                num_seeds=seeds,
-                baselines=tuple(baseline or BASELINES),
-                cache=cache_folder() / "evaluations",
-                progress=bar.set_description,
-            )
-            judgements[task.name] = judged
-            results = [*judged.contenders, *judged.baselines]
-            bar.write(f"\n{task.name}, {steps} steps, {seeds} seeds\n{report.table(results)}", file=sys.stdout)
-    found = verdict.verdict(judgements)
-    print(f"\n{verdict.as_text(found, len(judgements))}")
+    names = tasks.suite(suite, embedded=embedded)
+    strangers = [name for name in task or () if name not in names]
+    if strangers:
+        raise ValueError(
+            f"--task must be of the suite {suite!r}, got {strangers[0]!r}: take one of {', '.join(names)}."
+        )
+    chosen = [tasks.get(name) for name in names if not task or name in task]  # all, for some data may be missing
+    judgements = judge_suite(
+        chosen,
+        contenders,
+        horizons=horizons,
+        num_seeds=seeds,
+        baselines=tuple(baseline or BASELINES),
+        cache=cache_folder() / "evaluations",
+    )
+    for count, found in judgements.items():
+        print(f"\n{count} steps: {verdict.as_text(verdict.verdict(found), len(found))}")
     if out is not None:
-        title = f"{name}: suite {suite}{', embedded data' if embedded else ''}, {steps} steps, {seeds} seeds"
-        _write_evaluation(out, title, found, judgements)
+        which = f"suite {suite}{', embedded data' if embedded else ''}{', some tasks' if task else ''}"
+        title = f"{next(iter(contenders))}: {which}, {' and '.join(map(str, horizons))} steps, {seeds} seeds"
+        print(f"Wrote {', '.join(map(str, page.write(out, title, judgements)))}")
 
 
 @app.command()
@@ -166,7 +178,7 @@ def compare(
     """
     _use_data_dir(data_dir)
     chosen = tasks.get(task)
-    loaded = dict(_load(name, steps) for name in optimizers)
+    loaded = {name: named_optimizer.load(name, [steps])(steps) for name in optimizers}
     results = evaluation.compare(chosen, loaded, num_steps=steps, num_seeds=seeds, progress=_progress)
     print(f"\n{task}, {steps} steps, {seeds} seeds\n{report.table(results)}")
     report.plot({task: results}, out)
@@ -210,29 +222,22 @@ def main(argv: list[str] | None = None) -> NoReturn:
     argv = sys.argv[1:] if argv is None else argv
     meta_train.use_all_cores()
     engine.cache_compilations()
+    parallel.leave(_status(argv))
+
+
+def _status(argv):
     try:
-        app(args=argv, prog_name="meta-train", obj=argv)
+        return app(args=argv, prog_name="meta-train", obj=argv)
+    except SystemExit as end:
+        return end.code
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"meta-train: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-def _load(name, num_steps):
-    if name.endswith(".safetensors"):
-        optimizer, theta = learned_optim.load(name)
-        return name, optimizer.transform(theta, num_steps=num_steps)
-    return name, learned_optim.learned_optimizer(name, num_steps=num_steps)
-
-
-def _write_evaluation(out, title, found, judgements):
-    results = {task: [*judged.contenders, *judged.baselines] for task, judged in judgements.items()}
-    curves, profile, page_file = (out.with_name(f"{out.stem}{end}") for end in ("-curves.png", "-profile.png", ".html"))
-    report.plot(results, curves)
-    report.plot_profile(results, profile)
-    page_file.write_text(page.page(title, found, judgements, curves, profile))
-    record = {"title": title, "verdict": verdict.as_json(found), "tasks": report.as_json(results)}
-    out.write_text(json.dumps(record, indent=2) + "\n")
-    print(f"Wrote {out}, {page_file.name}, {curves.name} and {profile.name}")
+        return 2
+    except Exception:
+        if not parallel.busy():
+            raise
+        traceback.print_exc()  # here, for `leave` ends the process before Python would show it
+        return 1
 
 
 def _use_data_dir(folder):

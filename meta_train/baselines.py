@@ -23,11 +23,11 @@ class Baseline(NamedTuple):
 
     Fields:
       name: what to call it in tables.
-      make: `(learning_rate, num_steps) -> optax transformation`; the rate may be traced, and means nothing to those
-        that are not tuned.
+      make: `(learning_rate, num_steps) -> optax transformation`; both may be traced, and the rate means nothing to
+        those that are not tuned.
       tuned: whether the learning rate is chosen for each task, from `LEARNING_RATES`.
       scheduled: whether num_steps matters; otherwise a short run is the beginning of a longer one.
-      judged: see `evaluate.run`.
+      judged: see `lanes.build`.
     """
 
     name: str

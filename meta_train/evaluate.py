@@ -3,22 +3,19 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import functools
 import math
 import time
 from typing import Any
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from meta_train.baselines import LEARNING_RATES
+from meta_train import lanes
+from meta_train import tuning
+from meta_train.lanes import Lanes
 from meta_train.tasks.base import Task
-
-# Seeds of two streams of random keys: results are never reported on the draws that learning rates were tuned on.
-_REPORT, _TUNE = 0x5EED0001, 0x5EED0002
 
 
 class Result(NamedTuple):
@@ -40,7 +37,24 @@ class Result(NamedTuple):
     @property
     def final_losses(self) -> np.ndarray:
         """float32[seeds]: mean training loss over the last tenth of the steps; infinite where it is NaN."""
-        return final_losses(self.losses)
+        return lanes.final_losses(self.losses)
+
+
+class Curves(NamedTuple):
+    """Training runs with held-out metrics at several numbers of steps, the marks."""
+
+    marks: np.ndarray  # int32[marks], increasing
+    losses: np.ndarray  # float32[seeds, marks[-1]], as in `Result`
+    held_out: dict[str, np.ndarray]  # each float32[marks, seeds]
+    step_milliseconds: float
+    state_bytes: int
+
+    def until(self, num_steps: int, name: str, learning_rate: float | None = None) -> Result:
+        """The beginning of the runs, up to one of the marks."""
+        mark = int(np.flatnonzero(self.marks == num_steps)[0])
+        held_out = {metric: values[mark] for metric, values in self.held_out.items()}
+        losses = self.losses[:, :num_steps]
+        return Result(name, losses, held_out, learning_rate, self.step_milliseconds, self.state_bytes)
 
 
 def run(
@@ -54,7 +68,8 @@ def run(
 ) -> Result:
     """Trains a task from several seeds with one optimizer.
 
-    A seed fixes the task's draw, the initial parameters and the minibatches: they are the same for every optimizer.
+    A seed fixes the task's draw, the initial parameters and the minibatches: they are the same for every optimizer, and
+    a run is the beginning of a longer one.
 
     Args:
       task: what to train.
@@ -77,44 +92,30 @@ def run(
     """
     if num_steps < 1 or num_seeds < 1:
         raise ValueError(f"num_steps and num_seeds must be at least 1, got {num_steps} and {num_seeds}.")
-    arguments = (0.0, _keys(num_seeds, _REPORT), task.data)
-    train = _train_seeds(task, lambda _: tx, num_steps, judged).lower(*arguments).compile()
-    began = time.perf_counter()
-    losses, held_out = jax.tree.map(np.asarray, train(*arguments))
-    milliseconds = 1e3 * (time.perf_counter() - began) / num_steps
-    params = jax.eval_shape(lambda key: task.init(key, task.sample(key)), jax.random.key(0))
-    state = jax.eval_shape(tx.init, params)
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    return Result(name, losses, held_out, step_milliseconds=milliseconds, state_bytes=size)
+    program = lanes.build(task, lambda rate, num_steps: tx, width=num_seeds, size=num_steps, judged=judged)
+    curves = measure(program, marks=(num_steps,), num_steps=num_steps, num_seeds=num_seeds)
+    return curves.until(num_steps, name)
 
 
-def tune(
-    task: Task,
-    make: Callable[[jax.Array], optax.GradientTransformation],
-    *,
-    num_steps: int,
-    num_seeds: int = 8,
-    learning_rates: Sequence[float] = LEARNING_RATES,
-) -> float:
-    """Returns the learning rate with the lowest mean final training loss, on seeds that `run` does not use.
+def measure(
+    program: Lanes, *, marks: Sequence[int], num_steps: int, num_seeds: int, learning_rate: float = 0.0
+) -> Curves:
+    """Runs the first seeds of those for results, all with the same optimizer, and takes the time.
 
     Args:
-      task: what to train.
-      make: optimizer from learning rate, such as `optax.adam`.
-      num_steps: updates to make; the best rate depends on it.
-      num_seeds: runs for each rate, whose final losses are averaged.
-      learning_rates: the grid. By default three a decade from 1e-5 to 10.
-
-    Example:
-      >>> import optax
-      >>> from meta_train import tasks
-      >>> tune(tasks.get("quadratic"), optax.sgd, num_steps=30, learning_rates=(1e-6, 0.1))
-      0.1
+      program: from `lanes.build`, with at least as many lanes as there are seeds.
+      marks: increasing numbers of steps at which held-out metrics are taken; the last one is the length of the runs.
+      num_steps: the number of steps that the optimizer is told.
+      num_seeds: independent runs.
+      learning_rate: what the optimizer is made with.
     """
-    train = _train_seeds(task, make, num_steps)
-    keys = _keys(num_seeds, _TUNE)
-    finals = [final_losses(np.asarray(train(rate, keys, task.data)[0])).mean() for rate in learning_rates]
-    return float(learning_rates[int(np.argmin(finals))])
+    start = jax.block_until_ready(program.begin(lanes.keys(program.width, lanes.REPORT)))
+    program.compile()
+    began = time.perf_counter()
+    losses, held_out = program.train(np.full(program.width, learning_rate), start, marks, num_steps)
+    milliseconds = 1e3 * (time.perf_counter() - began) / marks[-1]
+    held_out = {metric: values[:, :num_seeds] for metric, values in held_out.items()}
+    return Curves(np.asarray(marks), losses[:num_seeds], held_out, milliseconds, program.state_bytes())
 
 
 def compare(
@@ -141,51 +142,9 @@ def compare(
     for name, tx in {**optimizers, "Adam 1e-3": optax.adam(1e-3)}.items():
         progress(f"{task.name}: {name}")
         results.append(run(task, tx, num_steps=num_steps, num_seeds=num_seeds, name=name))
-    progress(f"{task.name}: tuning Adam over {len(LEARNING_RATES)} learning rates")
-    rate = tune(task, optax.adam, num_steps=num_steps, learning_rates=LEARNING_RATES)
-    tuned = f"Adam {rate:g} (tuned)"
-    results.append(run(task, optax.adam(rate), num_steps=num_steps, num_seeds=num_seeds, name=tuned))
-    return results
-
-
-def lowered(
-    task: Task,
-    make: Callable[[jax.Array], optax.GradientTransformation],
-    num_steps: int,
-    judged: Callable[[Any, Any], Any] | None = None,
-) -> jax.stages.Lowered:
-    """The program that `run` and `tune` use, for one seed, before compilation."""
-    return _train_seeds(task, make, num_steps, judged).lower(0.0, _keys(1, _REPORT), task.data)
-
-
-def final_losses(losses: np.ndarray) -> np.ndarray:
-    """Mean over the last tenth of the steps (last axis), at least one; infinite where it is NaN."""
-    tail = losses[..., -max(1, losses.shape[-1] // 10) :].mean(axis=-1)
-    return np.where(np.isnan(tail), np.inf, tail)
-
-
-def _train_seeds(task, make, num_steps, judged=None):
-    @functools.partial(jax.vmap, in_axes=(None, 0, None))
-    def train(learning_rate, key, data):
-        tx = optax.with_extra_args_support(make(learning_rate))
-        sample_key, init_key, train_key, evaluate_key = jax.random.split(key, 4)
-        config = task.sample(sample_key)
-        params = task.init(init_key, config)
-
-        def step(carry, key):
-            params, state = carry
-            loss, grads = jax.value_and_grad(task.loss)(params, key, data, config)
-            reported = loss if judged is None else task.loss(judged(state, params), key, data, config)
-            updates, state = tx.update(grads, state, params, value=loss)
-            return (optax.apply_updates(params, updates), state), reported / task.loss_scale(config)
-
-        keys = jax.random.split(train_key, num_steps)
-        (params, state), losses = jax.lax.scan(step, (params, tx.init(params)), keys)
-        params = params if judged is None else judged(state, params)
-        return losses, task.evaluate(params, evaluate_key, data, config)
-
-    return jax.jit(train)
-
-
-def _keys(num_seeds, stream):
-    return jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(stream), seed))(jnp.arange(num_seeds))
+    progress(f"{task.name}: tuning Adam over {len(tuning.LEARNING_RATES)} learning rates")
+    width = max(num_seeds, tuning.MIN_LANES)
+    program = lanes.build(task, lambda rate, num_steps: optax.adam(rate), width=width, size=num_steps)
+    rate = tuning.tune(program, horizons=(num_steps,), learning_rates=tuning.LEARNING_RATES)[num_steps]
+    curves = measure(program, marks=(num_steps,), num_steps=num_steps, num_seeds=num_seeds, learning_rate=rate)
+    return [*results, curves.until(num_steps, f"Adam {rate:g} (tuned)")]

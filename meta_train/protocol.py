@@ -1,7 +1,13 @@
 """How learned optimizers are judged: beside tuned and tuning-free baselines, on tasks they were not trained on.
 
 For each task every optimizer runs from the same seeds. Learning rates of the baselines are tuned for the task and the
-horizon, on other seeds. Speedups come from runs of the tuned baselines over shorter and longer horizons, at that rate.
+horizon, on other seeds (`meta_train.tuning`). Speedups come from runs of the tuned baselines over shorter and longer
+horizons, at that rate.
+
+Several horizons cost little more than the longest. An optimizer that is not told the number of steps runs once, or once
+for each tuned rate; shorter runs are the beginning of it, with held-out metrics taken on the way. Only optimizers that
+are told run for each horizon.
+
 What a baseline gave is kept on disk as soon as it is there, so that an evaluation that was stopped goes on with what
 is missing, and baselines are run once for all optimizers that are compared to them. Only the optimizers that are judged
 run again, which is the smallest part.
@@ -10,10 +16,8 @@ run again, which is the smallest part.
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import hashlib
+import functools
 import os
-import pathlib
-import tempfile
 from typing import Any
 from typing import NamedTuple
 
@@ -22,18 +26,25 @@ import numpy as np
 import optax
 
 from meta_train import evaluate
+from meta_train import kept
+from meta_train import lanes
 from meta_train import scores
+from meta_train import tuning
 from meta_train.baselines import BASELINES
 from meta_train.baselines import Baseline
+from meta_train.evaluate import Curves
 from meta_train.evaluate import Result
+from meta_train.lanes import Starter
 from meta_train.tasks.base import Task
 
 # Baselines that speedups are measured against.
 PACEMAKERS = ("adam", "adamw-cosine")
 
+Contender = optax.GradientTransformation | Callable[[Any], optax.GradientTransformation]
+
 
 class Judgement(NamedTuple):
-    """What came out on one task.
+    """What came out on one task at one horizon.
 
     Fields:
       contenders: results of the optimizers that are judged, in the order given.
@@ -48,120 +59,171 @@ class Judgement(NamedTuple):
 
 def judge(
     task: Task,
-    contenders: Mapping[str, optax.GradientTransformation],
+    contenders: Mapping[str, Contender],
     *,
-    num_steps: int,
+    horizons: Sequence[int],
     num_seeds: int = 5,
     baselines: Sequence[str] = tuple(BASELINES),
     cache: str | os.PathLike | None = None,
     progress: Callable[[str], None] = lambda line: None,
-) -> Judgement:
-    """Judges optimizers on one task.
+) -> dict[int, Judgement]:
+    """Judges optimizers on one task, at several horizons.
 
     Args:
       task: what to train.
-      contenders: names and transformations, made for num_steps.
-      num_steps: updates to make.
+      contenders: names and optimizers. An optax transformation is not told the number of steps; one that is to be told
+        is given as a function `(num_steps) -> optax transformation` of a traced integer.
+      horizons: numbers of updates to make.
       num_seeds: independent runs of each.
       baselines: names from `BASELINES`. Speedups are given against those of "adam" and "adamw-cosine" among them.
       cache: folder that keeps what the baselines gave; None keeps nothing. What is kept is found again only for the
-        same compiled program, data and seeds.
+        same program, data, seeds and horizons.
       progress: called with a line of text before each piece of work.
 
+    Returns:
+      A `Judgement` for each horizon, in increasing order.
+
     Raises:
-      ValueError: if num_steps or num_seeds is below 1, or there is no such baseline.
+      ValueError: if there is no horizon, one of them or num_seeds is below 1, or there is no such baseline.
 
     Example:
       >>> import optax
       >>> from meta_train import tasks
       >>> task = tasks.get("quadratic")
-      >>> found = judge(task, {"sgd": optax.sgd(0.1)}, num_steps=20, num_seeds=2, baselines=["adam-1e-3"])
-      >>> [result.optimizer for result in (*found.contenders, *found.baselines)]
+      >>> found = judge(task, {"sgd": optax.sgd(0.1)}, horizons=(10, 20), num_seeds=2, baselines=["adam-1e-3"])
+      >>> [result.optimizer for result in (*found[20].contenders, *found[20].baselines)]
       ['sgd', 'Adam 1e-3']
     """
+    if not horizons or min(*horizons, num_seeds) < 1:
+        raise ValueError(f"horizons and num_seeds must be at least 1, got {tuple(horizons)} and {num_seeds}.")
     unknown = [name for name in baselines if name not in BASELINES]
     if unknown:
         raise ValueError(f"there is no baseline {unknown[0]!r}. Choose from {', '.join(BASELINES)}.")
-    own, rivals = [], []
-    for name, tx in contenders.items():
-        progress(f"{task.name}: {name}")
-        own.append(evaluate.run(task, tx, num_steps=num_steps, num_seeds=num_seeds, name=name))
-    speedups = {}
-    for key in baselines:
-        baseline, rate = BASELINES[key], None
-        if baseline.tuned:
-            progress(f"{task.name}: {baseline.name}, {len(evaluate.LEARNING_RATES)} learning rates")
-            rate = _tuned(task, baseline, num_steps, cache)
-        progress(f"{task.name}: {baseline.name}")
-        rivals.append(_run(task, baseline, rate, num_steps, num_seeds, cache))
-        if key in PACEMAKERS and own:
-            progress(f"{task.name}: {baseline.name}, other horizons")
-            finals = _over_the_ladder(task, baseline, rivals[-1], num_steps, num_seeds, cache)
-            speedups[key] = np.stack([scores.speedup(result.final_losses, finals) for result in own])
-    return Judgement(own, rivals, speedups)
+    data_digest = None if cache is None else kept.digest(task.data)
+    task = task._replace(data=jax.device_put(task.data))
+    bench = _Bench(task, lanes.starter(task), tuple(sorted(set(horizons))), num_seeds, cache, data_digest, progress)
+    own = [_measured(bench._replace(cache=None), _as_baseline(name, each)) for name, each in contenders.items()]
+    rivals = {key: _measured(bench, BASELINES[key], ladder=key in PACEMAKERS) for key in baselines}
+    found = {}
+    for steps in bench.horizons:
+        mine = [each[steps].result for each in own]
+        paces = {key: rivals[key][steps].ladder for key in baselines if key in PACEMAKERS and mine}
+        speedups = {
+            key: np.stack([scores.speedup(result.final_losses, finals) for result in mine])
+            for key, finals in paces.items()
+        }
+        found[steps] = Judgement(mine, [rivals[key][steps].result for key in baselines], speedups)
+    return found
 
 
-def _tuned(task, baseline, num_steps, cache):
-    rates = evaluate.LEARNING_RATES
-    make = lambda rate: baseline.make(rate, num_steps)
+class _Bench(NamedTuple):
+    """What is the same for all optimizers on a task."""
+
+    task: Task
+    starts: Starter
+    horizons: tuple[int, ...]  # increasing
+    num_seeds: int
+    cache: str | os.PathLike | None
+    data_digest: str | None  # None without a cache
+    progress: Callable[[str], None]
+
+
+class _Measured(NamedTuple):
+    """An optimizer at one horizon."""
+
+    result: Result
+    ladder: np.ndarray | None  # float[rungs, seeds], final losses over `scores.LADDER`, at the rate of this horizon
+
+
+def _as_baseline(name, contender):
+    told = not isinstance(contender, optax.GradientTransformation)
+    make = (lambda rate, num_steps: contender(num_steps)) if told else (lambda rate, num_steps: contender)
+    return Baseline(name, make, tuned=False, scheduled=told)
+
+
+def _measured(bench: _Bench, baseline: Baseline, *, ladder: bool = False) -> dict[int, _Measured]:
+    """Tunes an optimizer, if it is to be tuned, and runs it: for each horizon what came out."""
+    longest = bench.horizons[-1]
+    program = lanes.build(
+        bench.task,
+        baseline.make,
+        width=max(bench.num_seeds, tuning.MIN_LANES) if baseline.tuned else bench.num_seeds,
+        size=_rungs(longest)[-1] if ladder else longest,
+        num_marks=1 if baseline.scheduled else len(bench.horizons) + ladder,
+        judged=baseline.judged,
+        starts=bench.starts,
+    )
+    rates = _tuned(bench, baseline, program) if baseline.tuned else dict.fromkeys(bench.horizons)
+    find = _scheduled if baseline.scheduled else _unscheduled
+    return find(bench, baseline, program, rates, ladder)
+
+
+def _scheduled(bench, baseline, program, rates, ladder):
+    """A run for each horizon and each rung of its ladder, but none twice."""
+    run = functools.cache(lambda rate, steps: _run(bench, baseline, program, rate, (steps,)))
+    found = {}
+    for steps in bench.horizons:
+        rate = rates[steps]
+        result = run(rate, steps).until(steps, _title(baseline, rate), rate)
+        rungs = [lanes.final_losses(run(rate, rung).losses) for rung in _rungs(steps)] if ladder else None
+        found[steps] = _Measured(result, np.stack(rungs) if ladder else None)
+    return found
+
+
+def _unscheduled(bench, baseline, program, rates, ladder):
+    """A run for each rate, as long as the longest horizon that has it, or the last rung of that one's ladder."""
+    found = {}
+    for rate in dict.fromkeys(rates.values()):
+        mine = [steps for steps in bench.horizons if rates[steps] == rate]
+        end = _rungs(mine[-1])[-1] if ladder else mine[-1]
+        curves = _run(bench, baseline, program, rate, tuple(sorted({*mine, end})))
+        for steps in mine:
+            result = curves.until(steps, _title(baseline, rate), rate)
+            rungs = [lanes.final_losses(curves.losses[:, :rung]) for rung in _rungs(steps)] if ladder else None
+            found[steps] = _Measured(result, np.stack(rungs) if ladder else None)
+    return found
+
+
+def _rungs(steps):
+    return [max(1, round(rung * steps)) for rung in scores.LADDER]
+
+
+def _title(baseline, rate):
+    return baseline.name if rate is None else baseline.name.replace("(tuned)", f"{rate:g} (tuned)")
+
+
+def _tuned(bench, baseline, program):
+    grid = tuning.LEARNING_RATES
+    asked = ("tune", bench.horizons, grid, tuning.NUM_SEEDS, tuning.NUM_SCOUTS, tuning.NUM_FINALISTS)
 
     def tune():
-        rate = evaluate.tune(task, make, num_steps=num_steps, learning_rates=rates)
-        return {"rate": np.asarray(rate)}
+        found = tuning.tune(
+            program,
+            horizons=bench.horizons,
+            scheduled=baseline.scheduled,
+            learning_rates=grid,
+            progress=lambda line: bench.progress(f"{bench.task.name}: {baseline.name}, {line}"),
+        )
+        return {"rates": np.array([found[steps] for steps in bench.horizons])}
 
-    key = lambda: _key(task, baseline, num_steps, ("tune", *rates))
-    return float(_remember(cache, key, tune)["rate"])
+    rates = kept.remember(bench.cache, lambda: _name(bench, program, asked), tune)["rates"]
+    return dict(zip(bench.horizons, map(float, rates), strict=True))
 
 
-def _run(task, baseline, rate, num_steps, num_seeds, cache):
-    tx = baseline.make(rate, num_steps)
-    name = baseline.name if rate is None else baseline.name.replace("(tuned)", f"{rate:g} (tuned)")
-
+def _run(bench, baseline, program, rate, marks):
     def run():
-        result = evaluate.run(task, tx, num_steps=num_steps, num_seeds=num_seeds, judged=baseline.judged)
-        held_out = {f"held_out/{metric}": values for metric, values in result.held_out.items()}
-        times = {
-            "step_milliseconds": np.asarray(result.step_milliseconds),
-            "state_bytes": np.asarray(result.state_bytes),
-        }
-        return {"losses": result.losses, **held_out, **times}
+        bench.progress(f"{bench.task.name}: {baseline.name}, {marks[-1]} steps")
+        curves = evaluate.measure(
+            program, marks=marks, num_steps=marks[-1], num_seeds=bench.num_seeds, learning_rate=rate or 0.0
+        )
+        held_out = {f"held_out/{metric}": values for metric, values in curves.held_out.items()}
+        return {**{key: np.asarray(value) for key, value in curves._replace(held_out=0)._asdict().items()}, **held_out}
 
-    kept = _remember(cache, lambda: _key(task, baseline, num_steps, ("run", rate, num_seeds)), run)
-    held_out = {key.partition("/")[2]: values for key, values in kept.items() if key.startswith("held_out/")}
-    return Result(name, kept["losses"], held_out, rate, float(kept["step_milliseconds"]), int(kept["state_bytes"]))
-
-
-def _over_the_ladder(task, baseline, usual, num_steps, num_seeds, cache):
-    """Final losses float[rungs, seeds] of a tuned baseline over the ladder; `usual` is its run of num_steps."""
-    run = lambda steps: _run(task, baseline, usual.learning_rate, steps, num_seeds, cache)
-    rungs = [max(1, round(rung * num_steps)) for rung in scores.LADDER]
-    if baseline.scheduled:
-        return np.stack([(usual if steps == num_steps else run(steps)).final_losses for steps in rungs])
-    longest = run(rungs[-1]).losses
-    return np.stack([evaluate.final_losses(longest[:, :steps]) for steps in rungs])
+    arrays = kept.remember(bench.cache, lambda: _name(bench, program, ("run", rate, marks, bench.num_seeds)), run)
+    held_out = {key.partition("/")[2]: values for key, values in arrays.items() if key.startswith("held_out/")}
+    time, size = float(arrays["step_milliseconds"]), int(arrays["state_bytes"])
+    return Curves(arrays["marks"], arrays["losses"], held_out, time, size)
 
 
-def _key(task: Task, baseline: Baseline, num_steps: int, rest: tuple[Any, ...]) -> str:
-    """Names the outcome of a computation, by the program that makes it and all that goes in."""
-    program = evaluate.lowered(task, lambda rate: baseline.make(rate, num_steps), num_steps, baseline.judged).as_text()
-    digest = hashlib.sha256(program.encode())
-    for leaf in jax.tree.leaves(task.data):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    digest.update(repr((jax.__version__, *rest)).encode())
-    return f"{task.name}-{digest.hexdigest()[:32]}"
-
-
-def _remember(cache, make_key, compute):
-    """Arrays from the cache, or else computed and put there, complete or not at all."""
-    if cache is None:
-        return compute()
-    path = pathlib.Path(cache) / f"{make_key()}.npz"
-    if path.is_file():
-        with np.load(path) as kept:
-            return dict(kept)
-    arrays = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        np.savez_compressed(file, **arrays)
-    os.replace(file.name, path)
-    return arrays
+def _name(bench, program, asked):
+    return kept.name(bench.task.name, program.text(), bench.data_digest, asked)

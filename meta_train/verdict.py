@@ -42,15 +42,15 @@ def verdict(judgements: Mapping[str, Judgement], contender: int = 0) -> Verdict:
     """Sums up an evaluation for one of the contenders.
 
     Args:
-      judgements: for each task, what `protocol.judge` gave; all with the same contenders and baselines.
+      judgements: for each task, what `protocol.judge` gave for one horizon; all with the same contenders and baselines.
       contender: which of the contenders.
 
     Example:
       >>> import optax
       >>> from meta_train import protocol, tasks
       >>> task = tasks.get("quadratic")
-      >>> judged = protocol.judge(task, {"sgd": optax.sgd(0.1)}, num_steps=20, num_seeds=2, baselines=["adam-1e-3"])
-      >>> verdict({"quadratic": judged}).against[0].won
+      >>> judged = protocol.judge(task, {"sgd": optax.sgd(0.1)}, horizons=(20,), num_seeds=2, baselines=["adam-1e-3"])
+      >>> verdict({"quadratic": judged[20]}).against[0].won
       ('quadratic',)
     """
     first = next(iter(judgements.values()))

@@ -7,7 +7,9 @@ import optax
 import pytest
 
 from meta_train import evaluate
+from meta_train import lanes
 from meta_train import tasks
+from meta_train import tuning
 from meta_train.tasks.base import Task
 from meta_train.tasks.base import log_normalizer
 
@@ -50,32 +52,24 @@ def test_the_optimizer_gets_the_loss_as_value():
     assert np.all(np.isfinite(result.held_out["loss"]))
 
 
-def test_final_losses_are_means_of_the_last_tenth_and_nan_is_infinite():
-    losses = np.stack([np.arange(20.0), np.full(20, np.nan)])
-    np.testing.assert_array_equal(evaluate.final_losses(losses), [18.5, np.inf])
-    np.testing.assert_array_equal(evaluate.final_losses(np.array([[3.0, 2.0]])), [2.0])
-
-
-def test_tuning_finds_the_best_rate_and_passes_over_divergence():
-    # At rate 1 the bowl is solved in one step; at 1e30 it overflows to NaN.
-    assert evaluate.tune(BOWL, optax.sgd, num_steps=10, learning_rates=(0.01, 1.0, 1e30)) == 1.0
-    assert evaluate.tune(BOWL, optax.sgd, num_steps=10, learning_rates=(1e30, 0.01)) == 0.01
-
-
-def test_tuning_and_reporting_use_different_seeds(monkeypatch):
-    seen = []
-    original = evaluate._keys
-    monkeypatch.setattr(evaluate, "_keys", lambda *args: seen.append(original(*args)) or seen[-1])
-    evaluate.run(BOWL, optax.sgd(0.1), num_steps=1, num_seeds=4)
-    evaluate.tune(BOWL, optax.sgd, num_steps=1, num_seeds=4, learning_rates=(0.1,))
-    reported, tuned = (set(map(tuple, np.asarray(jax.random.key_data(keys)))) for keys in seen)
-    assert len(reported) == len(tuned) == 4
-    assert not reported & tuned
+def test_a_run_is_the_beginning_of_a_longer_one_to_the_last_bit():
+    """Minibatches included; held-out metrics on the way are those of a run that ends there."""
+    task = tasks.get("wine-softmax")
+    lane = lanes.build(task, lambda rate, num_steps: optax.sgd(rate), width=3, size=40, num_marks=3)
+    curves = evaluate.measure(lane, marks=(4, 11, 30), num_steps=30, num_seeds=2, learning_rate=0.1)
+    assert curves.losses.shape == (2, 30)
+    assert np.all(curves.losses[:, 1:] != curves.losses[:, :-1])
+    for steps in (4, 11, 30):
+        alone = evaluate.run(task, optax.sgd(0.1), num_steps=steps, num_seeds=2)
+        beginning = curves.until(steps, "")
+        np.testing.assert_array_equal(beginning.losses, alone.losses)
+        for metric in ("loss", "accuracy"):
+            np.testing.assert_array_equal(beginning.held_out[metric], alone.held_out[metric])
 
 
 @pytest.mark.optax_promotion
 def test_compare_adds_untuned_and_tuned_adam(monkeypatch):
-    monkeypatch.setattr(evaluate, "LEARNING_RATES", (1e-5, 0.1))
+    monkeypatch.setattr(tuning, "LEARNING_RATES", (1e-5, 0.1))
     lines = []
     results = evaluate.compare(BOWL, {"mine": optax.sgd(0.5)}, num_steps=20, num_seeds=2, progress=lines.append)
     assert [result.optimizer for result in results] == ["mine", "Adam 1e-3", "Adam 0.1 (tuned)"]

@@ -9,7 +9,9 @@ from meta_train import __main__ as command_line
 from meta_train import data
 from meta_train import data_tfds
 from meta_train import evaluate
+from meta_train import protocol
 from meta_train import tasks
+from meta_train import tuning
 
 pytestmark = pytest.mark.optax_promotion
 
@@ -28,11 +30,11 @@ def no_cache_folder(monkeypatch):
 
 @pytest.fixture
 def small_grid(monkeypatch):
-    monkeypatch.setattr(evaluate, "LEARNING_RATES", (1e-3, 1e-1))
+    monkeypatch.setattr(tuning, "LEARNING_RATES", (1e-3, 1e-1))
 
 
 def test_train_compare_and_evaluate_work_on_each_others_files(tmp_path, capsys, small_grid, monkeypatch):
-    monkeypatch.setattr(tasks, "suite", lambda name, embedded: ("iris-mlp",))
+    monkeypatch.setattr(tasks, "suite", lambda name, embedded: ("wine-softmax", "quadratic"))
     folder, theta = tmp_path / "run", tmp_path / "run" / "theta.safetensors"
     assert run("train", "demo", "--steps", 2, "--out", folder) == 0
     assert str(theta) in capsys.readouterr().out
@@ -57,19 +59,52 @@ def test_train_compare_and_evaluate_work_on_each_others_files(tmp_path, capsys, 
     assert picture.stat().st_size > 10_000
 
     figures = tmp_path / "figures.json"
-    arguments = ("--suite", "validation", "--steps", 20, "--seeds", 2, "--out", figures)
+    arguments = ("--suite", "validation", "--steps", 30, "--steps", 20, "--seeds", 2, "--out", figures)
     baselines = ("--baseline", "adam", "--baseline", "adam-1e-3")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert run("evaluate", theta, *arguments, *baselines) == 0
-    assert "at or below its training loss on" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    for part in ("wine-softmax, 20 steps, 2 seeds", "quadratic, 30 steps", "30 steps: ", "training loss on", "not on "):
+        assert part in output
+    assert "held-out loss on" in output
     record = json.loads(figures.read_text())
-    assert list(record["tasks"]) == ["iris-mlp"]
-    assert len(record["tasks"]["iris-mlp"]) == 3
-    assert len(record["tasks"]["iris-mlp"][0]["final_training_loss"]) == 2
-    assert record["verdict"]["speedups"][0]["baseline"] == "adam"
-    for made in ("figures.html", "figures-curves.png", "figures-profile.png"):
+    assert list(record["horizons"]) == ["20", "30"]
+    for steps, at in record["horizons"].items():
+        assert list(at["tasks"]) == ["wine-softmax", "quadratic"]
+        assert [run["num_steps"] for run in at["tasks"]["wine-softmax"]] == [int(steps)] * 3
+        assert len(at["tasks"]["wine-softmax"][0]["final_training_loss"]) == 2
+        assert at["verdict"]["speedups"][0]["baseline"] == "adam"
+    for made in ("figures.html", "figures-20-curves.png", "figures-30-profile.png"):
         assert (tmp_path / made).stat().st_size > 10_000
-    assert len(list((tmp_path / "cache" / "learned_optim" / "evaluations").iterdir())) == 4
+    kept = tmp_path / "cache" / "learned_optim" / "evaluations"
+    assert len(list(kept.iterdir())) == 2 * 3  # for each task Adam's rates, its runs, and those of Adam 1e-3
+
+    monkeypatch.setattr(evaluate, "measure", _only_contenders(evaluate.measure))
+    assert run("evaluate", theta, *arguments, *baselines, "--task", "quadratic", "--without-num-steps") == 0
+    output = capsys.readouterr().out
+    assert "wine" not in output
+    assert f"{theta} without num_steps on 1 tasks" in output
+
+
+def _only_contenders(original):
+    """For when all baselines are kept: runs of rates and of ladders are refused."""
+
+    def measure(program, **arguments):
+        assert arguments["learning_rate"] == 0.0
+        assert arguments["marks"] == (20, 30)
+        return original(program, **arguments)
+
+    return measure
+
+
+def test_what_a_thread_raises_is_the_message(capsys, monkeypatch):
+    def judge(task, *args, progress, **rest):
+        progress(task.name)
+        raise ValueError(f"{task.name} cannot be judged")
+
+    monkeypatch.setattr(protocol, "judge", judge)
+    assert run("evaluate", "default", "--task", "wine-softmax", "--steps", 100) == 2
+    assert "meta-train: wine-softmax cannot be judged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -84,6 +119,7 @@ def test_train_compare_and_evaluate_work_on_each_others_files(tmp_path, capsys, 
         (["compare", "missing.safetensors"], "missing.safetensors"),
         (["evaluate", "default", "--suite", "tests"], "meta-train, validation, test"),
         (["evaluate", "default", "--steps", "100", "--out", "figures"], "--out must be a file that ends with .json"),
+        (["evaluate", "default", "--task", "iris-mlp"], "--task must be of the suite 'test', got 'iris-mlp'"),
         (["plot", "nowhere"], "the folder that 'train --out' wrote to"),
         (["tasks", "--suite", "tests"], "meta-train, validation, test"),
         (["tasks", "--data-dir", "nowhere"], "--data-dir must be a folder, got nowhere"),

@@ -1,11 +1,9 @@
-"""The verdict: wins, losses, speedups and divergence, from results that are made up; the page that shows it."""
+"""The verdict: wins, losses, speedups and divergence, from results that are made up."""
 
 import json
 
 import numpy as np
 
-from meta_train import page
-from meta_train import report
 from meta_train import verdict
 from meta_train.evaluate import Result
 from meta_train.protocol import Judgement
@@ -65,17 +63,3 @@ def test_text_and_json():
     record = json.loads(json.dumps(verdict.as_json(FOUND)))
     assert record["against"][0]["lost"] == ["hard"]
     assert record["speedups"][0]["baseline"] == "adam"
-
-
-def test_the_page_stands_alone(tmp_path):
-    results = {task: [*judged.contenders, *judged.baselines] for task, judged in JUDGEMENTS.items()}
-    curves, profile = tmp_path / "curves.png", tmp_path / "profile.png"
-    report.plot(results, curves)
-    report.plot_profile(results, profile)
-    text = page.page("A title", FOUND, JUDGEMENTS, curves, profile)
-    assert text.count("data:image/png;base64,") == 2
-    assert "http" not in text
-    assert "mine &lt;1&gt;" in text
-    assert "mine <1>" not in text
-    for part in ("<h2>easy</h2>", "Adam 0.01 (tuned)", "diverged in 1 of 2", "1,234", "0.500"):
-        assert part in text

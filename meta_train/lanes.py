@@ -1,0 +1,194 @@
+"""Training runs of one task side by side: the program that every evaluation and every tuning runs.
+
+A run is a lane of the program; lanes differ in seed and learning rate. How far they go, where held-out metrics are
+taken on the way, and which number of steps the optimizer is told are arguments, so that one compilation serves all
+horizons. The key of a step is made of the seed and the step's number alone: a run of so many steps is the beginning of
+a longer one, to the last bit, unless the optimizer is told another number.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from meta_train.tasks.base import Task
+
+# Seeds of two streams of random keys: results are never reported on the draws that learning rates were tuned on.
+REPORT, TUNE = 0x5EED0001, 0x5EED0002
+
+
+class Start(NamedTuple):
+    """Where runs begin; each leaf has a leading axis of lanes."""
+
+    config: Any  # what the task drew
+    params: Any
+    train_key: jax.Array
+    evaluate_key: jax.Array
+
+
+class Starter(NamedTuple):
+    """What makes starts.
+
+    Fields:
+      begin: `(keys) -> Start`, compiled.
+      text: `() -> str`, the program before compilation.
+    """
+
+    begin: Callable[[jax.Array], Start]
+    text: Callable[[], str]
+
+
+class Lanes(NamedTuple):
+    """Runs side by side.
+
+    Fields:
+      begin: `(keys) -> Start`, for key[lanes].
+      train: `(rates, start, marks, num_steps, held_out=True) -> (losses, held_out)`, as NumPy arrays. Takes a rate
+        float32[lanes], increasing numbers of steps `marks`, and the number of steps that the optimizer is told. Gives
+        losses float32[lanes, marks[-1]], the training loss of each step's minibatch before the update, and held-out
+        metrics, each float32[marks, lanes]; these are zero, and cost nothing, with held_out=False.
+      compile: `() -> None`. Compiles now what `train` compiles when it is first called.
+      text: `() -> str`, the programs before compilation.
+      state_bytes: `() -> int`, size of the optimizer's state in one lane.
+      width: how many lanes there are.
+    """
+
+    begin: Callable[[jax.Array], Start]
+    train: Callable[..., tuple[np.ndarray, dict[str, np.ndarray]]]
+    compile: Callable[[], None]
+    text: Callable[[], str]
+    state_bytes: Callable[[], int]
+    width: int
+
+
+def starter(task: Task) -> Starter:
+    """Draws tasks and initial parameters: a program of its own, which all share, for it is half of what compiles."""
+
+    @jax.vmap
+    def begin(key):
+        sample_key, init_key, train_key, evaluate_key = jax.random.split(key, 4)
+        config = task.sample(sample_key)
+        return Start(config, task.init(init_key, config), train_key, evaluate_key)
+
+    compiled = jax.jit(begin)
+    return Starter(compiled, functools.cache(lambda: compiled.lower(keys(1, REPORT)).as_text()))
+
+
+def build(
+    task: Task,
+    make: Callable[[Any, Any], optax.GradientTransformation],
+    *,
+    width: int,
+    size: int,
+    num_marks: int = 1,
+    judged: Callable[[Any, Any], Any] | None = None,
+    starts: Starter | None = None,
+) -> Lanes:
+    """Builds the program; nothing is traced before it is needed.
+
+    Args:
+      task: what to train.
+      make: `(learning_rate, num_steps) -> optax transformation` with final updates; both are traced scalars. It gets
+        the loss as `value=`.
+      width: number of lanes.
+      size: the most steps that a run makes.
+      num_marks: how often held-out metrics are taken, at most.
+      judged: `(optimizer's state, params) -> params` whose losses are reported, for optimizers that take gradients
+        elsewhere, such as Schedule-Free ones. None: the parameters themselves.
+      starts: from `starter`, to share it with other programs of the task.
+
+    Example:
+      >>> import optax
+      >>> from meta_train import tasks
+      >>> lanes = build(tasks.get("quadratic"), lambda rate, num_steps: optax.sgd(rate), width=2, size=30, num_marks=2)
+      >>> losses, held_out = lanes.train([0.1, 0.2], lanes.begin(keys(2, REPORT)), (10, 20), 20)
+      >>> losses.shape, held_out["loss"].shape
+      ((2, 20), (2, 2))
+    """
+    starts = starts or starter(task)
+
+    @functools.cache
+    def lowered():
+        start = jax.eval_shape(starts.begin, keys(width, REPORT))
+        rates, marks = np.zeros(width, np.float32), np.zeros(num_marks, np.int32)
+        return jax.jit(_program(task, make, size, judged)).lower(rates, start, marks, 1, True, task.data)
+
+    @functools.cache
+    def compiled():
+        return lowered().compile()
+
+    def train(rates, start, marks, num_steps, held_out=True):
+        if list(marks) != sorted(set(marks)) or not 1 <= marks[0] <= marks[-1] <= size or len(marks) > num_marks:
+            raise ValueError(f"marks must be at most {num_marks}, increasing from 1 to at most {size}, got {marks}.")
+        padded = np.array([*marks, *[marks[-1]] * (num_marks - len(marks))], np.int32)
+        arguments = (np.asarray(rates, np.float32), start, padded, num_steps, held_out)
+        losses, metrics = jax.tree.map(np.asarray, compiled()(*arguments, task.data))
+        return np.ascontiguousarray(losses[: marks[-1]].T), {key: x[: len(marks)] for key, x in metrics.items()}
+
+    def state_bytes():
+        start = jax.eval_shape(starts.begin, keys(1, REPORT))
+        state = jax.eval_shape(
+            lambda start: make(jnp.zeros(()), 1).init(jax.tree.map(lambda x: x[0], start.params)), start
+        )
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+    text = lambda: starts.text() + lowered().as_text()
+    return Lanes(starts.begin, train, lambda: compiled() and None, text, state_bytes, width)
+
+
+def keys(num_seeds: int, stream: int) -> jax.Array:
+    """A key for each seed, of one of the two streams: key[num_seeds]. A seed's key does not depend on their number."""
+    return jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(stream), seed))(jnp.arange(num_seeds))
+
+
+def final_losses(losses: np.ndarray) -> np.ndarray:
+    """Mean over the last tenth of the steps (last axis), at least one; infinite where it is NaN."""
+    tail = losses[..., -max(1, losses.shape[-1] // 10) :].mean(axis=-1)
+    return np.where(np.isnan(tail), np.inf, tail)
+
+
+def _program(task, make, size, judged):
+    def train(rates, start, marks, num_steps, wanted, data):
+        transformation = lambda rate: optax.with_extra_args_support(make(rate, num_steps))
+
+        @functools.partial(jax.vmap, in_axes=(0, 0, 0, None))
+        def step(rate, lane, moving, number):
+            params, state = moving
+            key = jax.random.fold_in(lane.train_key, number)
+            loss, grads = jax.value_and_grad(task.loss)(params, key, data, lane.config)
+            reported = loss if judged is None else task.loss(judged(state, params), key, data, lane.config)
+            updates, state = transformation(rate).update(grads, state, params, value=loss)
+            reported = (reported / task.loss_scale(lane.config)).astype(jnp.float32)
+            return (optax.apply_updates(params, updates), state), reported
+
+        @jax.vmap
+        def evaluate(lane, moving):
+            params, state = moving
+            params = params if judged is None else judged(state, params)
+            return task.evaluate(params, lane.evaluate_key, data, lane.config)
+
+        def nothing(lane, moving):
+            return jax.tree.map(jnp.zeros_like, jax.eval_shape(evaluate, lane, moving))
+
+        def body(number, carry):
+            moving, losses = carry
+            moving, loss = step(rates, start, moving, number)
+            return moving, jax.lax.dynamic_update_index_in_dim(losses, loss, number, 0)
+
+        def segment(carry, ends):
+            carry = jax.lax.fori_loop(*ends, body, carry)
+            news = wanted & (ends[0] < ends[1])  # marks that only fill up are not evaluated
+            return carry, jax.lax.cond(news, evaluate, nothing, start, carry[0])
+
+        moving = start.params, jax.vmap(lambda rate, params: transformation(rate).init(params))(rates, start.params)
+        losses = jnp.zeros((size, len(rates)), jnp.float32)
+        segments = jnp.concatenate([jnp.zeros(1, jnp.int32), marks[:-1]]), marks
+        (_, losses), held_out = jax.lax.scan(segment, (moving, losses), segments)
+        return losses, held_out  # [size, lanes], each [marks, lanes]
+
+    return train

@@ -1,0 +1,94 @@
+"""Independent pieces of work, one thread a JAX device."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import os
+import queue
+import sys
+import threading
+from typing import Any
+from typing import NoReturn
+
+import jax
+
+_NAME = "over_devices"  # of the threads
+
+
+class Stopped(Exception):
+    """Raised by `stop_here` in threads whose results nobody waits for any more."""
+
+
+def over_devices(
+    work: Callable[[Any, Callable[[], None]], Any],
+    items: Sequence[Any],
+    devices: Sequence[jax.Device] | None = None,
+) -> Iterator[tuple[Any, Any]]:
+    """Yields `(item, work(item, stop_here))` as they come to their end; each device works on the next item.
+
+    A thread has its device as JAX's default, so that tracing, compilation and data are of that device. What `work`
+    raises is raised here at once. Once it is, or the iterator is closed, or Ctrl-C is pressed, the other threads begin
+    no new item and stop where `work` calls `stop_here()`. They are daemons, which nobody waits for: end a
+    program that they may outlive by `leave`.
+
+    Args:
+      work: a function of an item and of `stop_here`.
+      items: what to work on.
+      devices: by default `jax.devices()`.
+
+    Example:
+      >>> dict(over_devices(lambda item, stop_here: item**2, [1, 2, 3])) == {1: 1, 2: 4, 3: 9}
+      True
+    """
+    waiting, done, stop = queue.SimpleQueue(), queue.SimpleQueue(), threading.Event()
+    for item in items:
+        waiting.put(item)
+
+    def stop_here():
+        if stop.is_set():
+            raise Stopped
+
+    def serve(device):
+        with jax.default_device(device):
+            while not stop.is_set():
+                try:
+                    item = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    done.put((item, work(item, stop_here), None))
+                except BaseException as error:  # not only Exception: it is raised again, where somebody waits
+                    done.put((item, None, error))
+                    return
+
+    chosen = (jax.devices() if devices is None else devices)[: len(items)]
+    threads = [threading.Thread(target=serve, args=(device,), name=_NAME, daemon=True) for device in chosen]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in items:
+            item, outcome, error = done.get()
+            if error is not None:
+                raise error
+            yield item, outcome
+        for thread in threads:  # they have nothing left to do
+            thread.join()
+    finally:
+        stop.set()
+
+
+def busy() -> bool:
+    """Whether threads of `over_devices` are still at work, for instance after an error in another one."""
+    return any(thread.name == _NAME for thread in threading.enumerate())
+
+
+def leave(status: int | None) -> NoReturn:
+    """Ends the process with a status, as `sys.exit` does, but at once if threads are still at work.
+
+    Python aborts if it comes to its end while another thread is in compiled code.
+    """
+    if busy():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status or 0)
+    sys.exit(status)
