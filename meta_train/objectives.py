@@ -26,6 +26,14 @@ class LastState(NamedTuple):
     num_steps: jax.Array  # int32[], steps of the episode
 
 
+class LateState(NamedTuple):
+    """State of a problem whose late losses count most."""
+
+    inner: Any  # the first problem's state
+    step: jax.Array  # int32[], steps made
+    num_steps: jax.Array  # int32[], steps of the episode
+
+
 class BestState(NamedTuple):
     """State of a problem whose best loss counts."""
 
@@ -69,6 +77,52 @@ def last(problem: Problem) -> Problem:
         loss = jnp.asarray(loss)
         objective = jnp.where(state.remaining == 1, state.num_steps.astype(loss.dtype) * loss, 0)
         return LastState(inner, state.remaining - 1, state.num_steps), objective
+
+    return Problem(init, step, problem.data, problem.name)
+
+
+def late(problem: Problem, power: float = 2.0) -> Problem:
+    r"""Weights the losses of an episode by a power of progress: from their mean (power 0) towards the last (infinity).
+
+    .. math:: L'_t = (k + 1) \left(\frac{t + 1/2}{T}\right)^k L_t
+
+    for steps t = 0 … T - 1. Every window tells something, as with the mean, and the end counts most, as with `last`.
+
+    Args:
+      problem: any problem. Optional structure of it, such as an inverse step, does not carry over.
+      power: the exponent k, at least 0.
+
+    Returns:
+      A `Problem` whose mean loss over an episode is the weighted mean of `problem`'s. The first episode of a worker
+      that starts at an offset (`stagger`) has the weights of an episode's beginning.
+
+    Raises:
+      ValueError: if power is negative.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> problem = late(Problem(lambda key, theta, num_steps: 0.0, lambda key, theta, s, data: (s, 1.0)), power=1.0)
+      >>> state = problem.init(None, None, jnp.asarray(4))
+      >>> for _ in range(4):
+      ...     state, loss = problem.step(None, None, state, ())
+      ...     print(loss)
+      0.25
+      0.75
+      1.25
+      1.75
+    """
+    if not power >= 0:
+        raise ValueError(f"power must be at least 0, got {power}: 0 is the mean of all losses.")
+
+    def init(key, theta, num_steps):
+        num_steps = jnp.asarray(num_steps, jnp.int32)
+        return LateState(problem.init(key, theta, num_steps), jnp.zeros((), jnp.int32), num_steps)
+
+    def step(key, theta, state, data):
+        inner, loss = problem.step(key, theta, state.inner, data)
+        loss = jnp.asarray(loss)
+        progress = (state.step.astype(loss.dtype) + 0.5) / state.num_steps.astype(loss.dtype)
+        return LateState(inner, state.step + 1, state.num_steps), (power + 1.0) * progress**power * loss
 
     return Problem(init, step, problem.data, problem.name)
 

@@ -64,6 +64,7 @@ def judge(
     horizons: Sequence[int],
     num_seeds: int = 5,
     baselines: Sequence[str] = tuple(BASELINES),
+    pacemakers: Sequence[str] = PACEMAKERS,
     cache: str | os.PathLike | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[int, Judgement]:
@@ -75,7 +76,8 @@ def judge(
         is given as a function `(num_steps) -> optax transformation` of a traced integer.
       horizons: numbers of updates to make.
       num_seeds: independent runs of each.
-      baselines: names from `BASELINES`. Speedups are given against those of "adam" and "adamw-cosine" among them.
+      baselines: names from `BASELINES`.
+      pacemakers: those of them that speedups are given against, for which they run up to four times the horizons.
       cache: folder that keeps what the baselines gave; None keeps nothing. What is kept is found again only for the
         same program, data, seeds and horizons.
       progress: called with a line of text before each piece of work.
@@ -103,11 +105,11 @@ def judge(
     task = task._replace(data=jax.device_put(task.data))
     bench = _Bench(task, lanes.starter(task), tuple(sorted(set(horizons))), num_seeds, cache, data_digest, progress)
     own = [_measured(bench._replace(cache=None), _as_baseline(name, each)) for name, each in contenders.items()]
-    rivals = {key: _measured(bench, BASELINES[key], ladder=key in PACEMAKERS) for key in baselines}
+    rivals = {key: _measured(bench, BASELINES[key], ladder=key in pacemakers) for key in baselines}
     found = {}
     for steps in bench.horizons:
         mine = [each[steps].result for each in own]
-        paces = {key: rivals[key][steps].ladder for key in baselines if key in PACEMAKERS and mine}
+        paces = {key: rivals[key][steps].ladder for key in baselines if key in pacemakers and mine}
         speedups = {
             key: np.stack([scores.speedup(result.final_losses, finals) for result in mine])
             for key, finals in paces.items()

@@ -109,3 +109,18 @@ def test_kill_study_finds_no_difference(tmp_path, monkeypatch, capsys):
     assert record["repeated"] == row["repeated"] == row["logged"] - row["saved"]
     assert record["num_steps"] == row["logged"] + 100
     assert "theta_equal: True" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_beyond_range_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    cases = ["horizon: 50 steps", "batch: 8"]
+    monkeypatch.setattr(sys, "argv", ["beyond_range.py", "--quick", "--out", str(out), "--case", *cases])
+    runpy.run_path(str(BENCHMARKS / "beyond_range.py"), run_name="__main__")
+    rows = json.loads(out.read_text())["results"]
+    assert [row["case"] for row in rows] == cases
+    for row in rows:
+        assert list(row["optimizers"]) == ["default", "Adam 1e-3"]
+        assert all(0 < cell["training_loss"] < cell["first_loss"] < 3 for cell in row["optimizers"].values())
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert "batch: 8" in capsys.readouterr().out

@@ -101,3 +101,18 @@ def test_held_out_loss_is_that_after_the_update():
 
     np.testing.assert_allclose(run(problem), expected, rtol=1e-5)
     np.testing.assert_allclose(run(objectives.last(problem)), [0, 0, 0, 4 * expected[-1]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("losses", LOSSES)
+@pytest.mark.parametrize("num_steps", [1, 4, 6])
+def test_late_weights_losses_by_a_power_of_progress(losses, num_steps):
+    theta, progress = jnp.asarray(0.0), (np.arange(num_steps) + 0.5) / num_steps
+    made = _episode(objectives.late(_replay(losses), power=3.0), theta, num_steps)
+    np.testing.assert_allclose(made, 4 * progress**3 * losses[:num_steps], rtol=1e-6)
+    mean = _episode(objectives.late(_replay(losses), power=0.0), theta, num_steps)
+    np.testing.assert_allclose(mean, losses[:num_steps])
+
+
+def test_late_with_a_negative_power_is_an_error():
+    with pytest.raises(ValueError, match=r"power must be at least 0, got -1"):
+        objectives.late(_replay(LOSSES[0]), power=-1.0)

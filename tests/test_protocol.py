@@ -87,6 +87,12 @@ def test_horizons_with_rates_of_their_own_have_runs_of_their_own(monkeypatch, ru
         np.testing.assert_allclose(judged.speedups["adam"][0], expected, rtol=1e-2)
 
 
+def test_without_pacemakers_there_are_no_speedups_and_no_longer_runs(small_grid, runs):
+    judged = protocol.judge(TASK, {"still": optax.sgd(0.0)}, horizons=(20,), baselines=("adam",), pacemakers=())
+    assert judged[20].speedups == {}
+    assert runs == [((20,), 20, 0.0), ((20,), 20, 0.1)]
+
+
 def test_a_schedule_is_run_anew_for_each_horizon(small_grid, runs):
     """But none twice."""
     twin = {"twin": lambda num_steps: BASELINES["adamw-cosine"].make(0.1, num_steps)}

@@ -12,6 +12,7 @@ from meta_train.estimators.full_backprop import full_backprop
 from meta_train.estimators.full_es import full_es
 from meta_train.estimators.gpes import gpes
 from meta_train.estimators.implicit import implicit
+from meta_train.estimators.normalised import normalised
 from meta_train.estimators.nres import nres
 from meta_train.estimators.pes import pes
 from meta_train.estimators.reversible import reversible
@@ -31,6 +32,7 @@ __all__ = [
     "gpes",
     "implicit",
     "linear_solvers",
+    "normalised",
     "nres",
     "pes",
     "reversible",

@@ -4,6 +4,7 @@ from meta_train.tasks import augment
 from meta_train.tasks.autoencoder import autoencoder
 from meta_train.tasks.base import Task
 from meta_train.tasks.base import log_normalizer
+from meta_train.tasks.base import power_normalizer
 from meta_train.tasks.classical_function import classical_function
 from meta_train.tasks.convnet import convnet
 from meta_train.tasks.language_model import language_model
@@ -46,6 +47,7 @@ __all__ = [
     "matrix_factorisation",
     "mlp",
     "optimizer_training",
+    "power_normalizer",
     "quadratic",
     "recurrent_language_model",
     "regression",

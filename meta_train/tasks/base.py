@@ -69,6 +69,33 @@ def log_normalizer(scale: float) -> Callable[[jax.Array], jax.Array]:
     return functools.partial(_log_ratio, scale=float(scale))
 
 
+def power_normalizer(scale: float, power: float = 0.1) -> Callable[[jax.Array], jax.Array]:
+    """Returns `loss -> ((loss / scale) ** power - 1) / power`, with the ratio cut to 0…10 and NaN taken as 10.
+
+    Near the loss of an untrained model it is the logarithm; far below it counts a halving less and less, but without
+    the floor of `log_normalizer`: at a power of .1 a halving at a ratio of 1e-2 counts .63 of one at 1, at 1e-4 .4. The
+    function's `keywords["scale"]` tells the scale.
+
+    Raises:
+      ValueError: if scale is not a positive number, or power does not lie between 0 and 1.
+
+    Example:
+      >>> normalize = power_normalizer(2.0)
+      >>> [round(float(normalize(loss)), 2) for loss in (2.0, 2e-4, 2e-8, float("nan"))]
+      [0.0, -6.02, -8.42, 2.59]
+    """
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"scale must be a positive number, the loss of an untrained model, got {scale}.")
+    if not 0 < power <= 1:
+        raise ValueError(f"power must lie between 0 and 1, got {power}: near 0 it is the logarithm.")
+    return functools.partial(_power_ratio, scale=float(scale), power=float(power))
+
+
+def _power_ratio(loss, scale, power):
+    ratio = jnp.nan_to_num(loss / scale, nan=10.0, posinf=10.0)
+    return (jnp.clip(ratio, 1e-30, 10.0) ** power - 1.0) / power
+
+
 def _log_ratio(loss, scale):
     ratio = jnp.nan_to_num(loss / scale, nan=10.0, posinf=10.0)
     return jnp.log(jnp.clip(ratio, 0.0, 10.0) + 0.02)

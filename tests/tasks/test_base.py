@@ -1,9 +1,11 @@
 """The scale on which tasks compare."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from meta_train.tasks.base import log_normalizer
+from meta_train.tasks.base import power_normalizer
 
 
 def test_log_normalizer():
@@ -17,3 +19,19 @@ def test_log_normalizer():
 def test_a_scale_is_a_positive_number(scale):
     with pytest.raises(ValueError, match="scale must be a positive number, the loss of an untrained model, got "):
         log_normalizer(scale)
+
+
+def test_the_power_normalizer_is_a_logarithm_at_first_and_has_no_floor():
+    normalize = power_normalizer(2.0, power=0.1)
+    ratios = np.array([1.0, 0.9, 1e-2, 1e-8])
+    np.testing.assert_allclose(normalize(2.0 * ratios), (ratios**0.1 - 1) / 0.1, rtol=1e-5)
+    np.testing.assert_allclose(normalize(2.0 * ratios[1]), np.log(0.9), rtol=0.01)
+    assert normalize(jnp.asarray(0.0)) < normalize(jnp.asarray(1e-20)) < normalize(jnp.asarray(1e-12)) - 0.1
+    for bad in (np.nan, np.inf, 1e30):
+        assert normalize(jnp.asarray(bad)) == normalize(jnp.asarray(20.0))
+
+
+@pytest.mark.parametrize(("scale", "power"), [(0.0, 0.1), (np.inf, 0.1), (1.0, 0.0), (1.0, 1.5)])
+def test_an_impossible_power_normalizer(scale, power):
+    with pytest.raises(ValueError, match=r"must be a positive number|power must lie between 0 and 1"):
+        power_normalizer(scale, power)

@@ -1,0 +1,57 @@
+"""Estimates divided by a power of their norm, so that all tasks have a say in an average, on whatever scale.
+
+The outer step averages the gradients of all tasks. A task whose normalised loss moves by whole units then outweighs
+one that can hardly be improved by a twentieth, though halving its training time may be worth as much. Dividing each
+gradient by its norm is normalised gradient descent (Hazan, Levy, Shalev-Shwartz 2015, "Beyond Convexity: Stochastic
+Quasi-Convex Optimization", https://arxiv.org/abs/1507.02030), for each task by itself.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from meta_train.estimators.base import Estimator
+
+
+def normalised(estimator: Estimator, power: float = 1.0) -> Estimator:
+    """Divides an estimator's gradient by a power of its norm.
+
+    Where the estimate is mostly noise, as with evolution strategies on a few pairs, its norm measures the scale of the
+    task's loss differences, and little else. With a power of 1 all tasks have the same say; but a task whose
+    differences are nothing but noise then adds as much noise as any other, so a power between 0 and 1 is often better.
+    A single window that diverged cannot outweigh the others. The expectation is no longer that of the gradient.
+
+    Args:
+      estimator: any estimator that gives a gradient.
+      power: of the norm that the gradient is divided by: its norm becomes the old one to the power `1 - power`.
+
+    Returns:
+      An `Estimator`. A gradient of zero stays zero. `Info` is that of the estimate as it was.
+
+    Raises:
+      ValueError: if power does not lie between 0 and 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from meta_train import Problem, estimators, truncation
+      >>> problem = Problem(
+      ...     init=lambda key, theta, num_steps: jnp.ones(()),
+      ...     step=lambda key, theta, state, data: (state, 1e3 * theta * state),
+      ... )
+      >>> estimator = normalised(estimators.truncated_backprop(
+      ...     problem, num_particles=1, unroll_length=2, horizon=truncation.constant(2)))
+      >>> state = estimator.init(jax.random.key(0), jnp.zeros(()))
+      >>> gradient, state, info = estimator.estimate(jax.random.key(1), jnp.zeros(()), state, estimator.data)
+      >>> print(f"{gradient:.3f}")
+      1.000
+    """
+    if not 0 <= power <= 1:
+        raise ValueError(f"power must lie between 0 and 1, got {power}: 0 leaves gradients alone, 1 makes them units.")
+
+    def estimate(key, theta, state, data, axis_name=None):
+        gradient, state, info = estimator.estimate(key, theta, state, data, axis_name=axis_name)
+        norm = optax.tree.norm(gradient)
+        factor = jnp.where(norm > 0, norm, 1.0) ** -power
+        return jax.tree.map(lambda g: g * factor.astype(g.dtype), gradient), state, info
+
+    return estimator._replace(estimate=estimate)
