@@ -19,18 +19,10 @@ from meta_train.tasks.base import Task
 
 
 class LastState(NamedTuple):
-    """State of a problem whose last loss counts."""
+    """State of a problem whose last loss counts, or whose late losses count most."""
 
     inner: Any  # the first problem's state
     remaining: jax.Array  # int32[], steps until the episode ends
-    num_steps: jax.Array  # int32[], steps of the episode
-
-
-class LateState(NamedTuple):
-    """State of a problem whose late losses count most."""
-
-    inner: Any  # the first problem's state
-    step: jax.Array  # int32[], steps made
     num_steps: jax.Array  # int32[], steps of the episode
 
 
@@ -116,13 +108,14 @@ def late(problem: Problem, power: float = 2.0) -> Problem:
 
     def init(key, theta, num_steps):
         num_steps = jnp.asarray(num_steps, jnp.int32)
-        return LateState(problem.init(key, theta, num_steps), jnp.zeros((), jnp.int32), num_steps)
+        return LastState(problem.init(key, theta, num_steps), num_steps, num_steps)
 
     def step(key, theta, state, data):
         inner, loss = problem.step(key, theta, state.inner, data)
         loss = jnp.asarray(loss)
-        progress = (state.step.astype(loss.dtype) + 0.5) / state.num_steps.astype(loss.dtype)
-        return LateState(inner, state.step + 1, state.num_steps), (power + 1.0) * progress**power * loss
+        made = state.num_steps - state.remaining
+        progress = (made.astype(loss.dtype) + 0.5) / state.num_steps.astype(loss.dtype)
+        return LastState(inner, state.remaining - 1, state.num_steps), (power + 1.0) * progress**power * loss
 
     return Problem(init, step, problem.data, problem.name)
 

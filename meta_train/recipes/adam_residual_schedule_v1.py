@@ -1,4 +1,4 @@
-"""`adam-residual-schedule-v1`: a learned mix of Adam-like directions and a learned step size, on nine families.
+"""`adam-residual-schedule-v1`: a learned mix of Adam-like directions and a learned step size, on ten families.
 
 How it was chosen stands in docs/lab-log.md, what came out in pretrained/adam-residual-schedule-v1/card.md.
 """
