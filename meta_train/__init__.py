@@ -3,7 +3,9 @@
 from meta_train import estimators
 from meta_train import objectives
 from meta_train import problems
+from meta_train import safeguards
 from meta_train import search
+from meta_train import self_training
 from meta_train import tasks
 from meta_train import truncation
 from meta_train.engine import use_all_cores
@@ -26,7 +28,9 @@ __all__ = [
     "fit",
     "objectives",
     "problems",
+    "safeguards",
     "search",
+    "self_training",
     "tasks",
     "truncation",
     "use_all_cores",

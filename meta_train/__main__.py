@@ -19,6 +19,7 @@ from meta_train import distributed
 from meta_train import engine
 from meta_train import evaluate as evaluation
 from meta_train import named_optimizer
+from meta_train import named_outer
 from meta_train import page
 from meta_train import parallel
 from meta_train import recipes
@@ -69,6 +70,16 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Outer steps.  [default: the recipe's]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed.  [default: the recipe's]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    outer: Annotated[
+        str | None, typer.Option(help=f"Outer optimizer: {named_outer.FORMS}.  [default: the recipe's]")
+    ] = None,
+    max_step: Annotated[float | None, typer.Option(help="With --outer: largest norm of a step of theta.")] = None,
+    trust_ratio: Annotated[
+        float | None, typer.Option(help="With --outer: largest step of a tensor of theta, as a share of its norm.")
+    ] = None,
+    max_rise: Annotated[
+        float | None, typer.Option(help="With --outer: go back to the best theta if the meta-loss rises by more.")
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too.")] = False,
     num_processes: Annotated[int, typer.Option(min=1, help="Processes that share the run.")] = 1,
     coordinator: Annotated[str | None, typer.Option(help="HOST:PORT of process 0.")] = None,
@@ -78,6 +89,9 @@ def train(
     """Meta-train a recipe. Writes theta.safetensors, metrics.jsonl and checkpoints to the folder.
 
     Stop it with Ctrl-C whenever you like, and go on with --resume.
+
+    With --outer another outer optimizer than the recipe's moves theta: AdamW, a learned optimizer, theta itself (live),
+    or a population of random initialisations that train each other. See docs/self-training.md.
 
     With --num-processes alone, that many processes are started on this machine. On several machines start one on each,
     with the same --coordinator and its own --process-id, and a folder that all of them see.
@@ -92,11 +106,17 @@ def train(
     elif num_processes > 1:
         raise typer.Exit(distributed.launch(context.obj, num_processes))
     chosen = recipes.get(recipe, num_steps=steps, seed=seed)
+    bounds = {"max_step": max_step, "trust_ratio": trust_ratio, "max_rise": max_rise}
+    if outer is not None:
+        made = named_outer.build(outer, chosen.optimizer, chosen.num_steps, **bounds)
+        chosen = chosen._replace(outer_optimizer=made)
+    elif any(bound is not None for bound in bounds.values()):
+        raise ValueError("--max-step, --trust-ratio and --max-rise guard what --outer names: give --outer as well.")
     out = out or pathlib.Path("runs") / pathlib.Path(recipe).stem
     try:
         result = recipes.run(chosen, run_dir=out, resume=resume, tensorboard=tensorboard)
     except KeyboardInterrupt:
-        print(f"Stopped, and saved. Go on with: meta-train train {recipe} --out {out} --resume", file=sys.stderr)
+        print(f"Stopped, and saved. Go on with the same command and --resume; the run is in {out}.", file=sys.stderr)
         raise typer.Exit(130) from None
     if not distributed.is_main():
         return

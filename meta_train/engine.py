@@ -18,6 +18,7 @@ import optax
 
 from meta_train.cache_folder import cache_folder
 from meta_train.estimators.base import Estimator
+from meta_train.outer_metrics import reported
 from meta_train.outer_step import descending
 from meta_train.outer_step import searching
 from meta_train.search.base import SearchStrategy
@@ -44,6 +45,7 @@ class Metrics(NamedTuple):
     inner_steps: jax.Array  # int32[], inner steps made
     gradient_variance: jax.Array  # float32[], trace of the covariance of the gradient before clipping; NaN if unknown
     snr: jax.Array  # float32[], squared norm of the gradient over that trace; NaN if unknown
+    outer: dict[str, jax.Array]  # what the outer optimizer or search reports of itself
 
 
 class Engine(NamedTuple):
@@ -133,6 +135,7 @@ def build(
             sum(info.inner_steps for info in infos),
             variance,
             jnp.square(grad_norm.astype(jnp.float32)) / variance,
+            reported(rest[1]),
         )
         return EngineState(state.step + 1, *rest), metrics
 

@@ -22,7 +22,10 @@ OuterStep = tuple[Callable[..., tuple[Any, Any, Any]], Callable[..., tuple[Any, 
 
 
 def descending(estimators: Sequence[Estimator], outer_optimizer: optax.GradientTransformation, axis: str) -> OuterStep:
-    """Steps by an outer optimizer; it gets the mean loss as `value=`. The particles lie on the mapped `axis`."""
+    """Steps by an outer optimizer. The particles lie on the mapped `axis`.
+
+    The outer optimizer gets the mean loss as `value=` and those of all estimators, float[tasks], as `task_losses=`.
+    """
     tx = optax.with_extra_args_support(outer_optimizer)
 
     def begin(key, theta):
@@ -40,8 +43,9 @@ def descending(estimators: Sequence[Estimator], outer_optimizer: optax.GradientT
                 "an outer optimizer needs estimators of the gradient, got one that gives losses only, such as "
                 "search.episodes: choose another, or give a search in place of the outer optimizer."
             )
-        gradient, loss = _mean(gradients), jnp.mean(jnp.stack([info.loss for info in infos]))
-        updates, outer_state = tx.update(gradient, outer_state, theta, value=loss)
+        gradient, losses = _mean(gradients), jnp.stack([info.loss for info in infos])
+        extra = {"value": jnp.mean(losses), "task_losses": losses}
+        updates, outer_state = tx.update(gradient, outer_state, theta, **extra)
         return (optax.apply_updates(theta, updates), outer_state, estimator_states), gradient, infos
 
     return begin, update

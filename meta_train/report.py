@@ -11,6 +11,8 @@ import numpy as np
 from meta_train import scores
 from meta_train.evaluate import Result
 
+_SAFEGUARDS = ["outer/shortened", "outer/skipped", "outer/rollbacks"]  # counts of a run, see `safeguards`
+
 
 def table(results: Sequence[Result]) -> str:
     """A text table: a line for each optimizer, means over seeds with their standard errors.
@@ -109,6 +111,8 @@ def plot_profile(results: Mapping[str, Sequence[Result]], path: str | os.PathLik
 def plot_run(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> None:
     """Draws the course of a meta-training run to a PNG: loss of each task, gradient norm, dropped particles.
 
+    In a run of a population also the loss of each member, and with safeguards how often they acted.
+
     Args:
       metrics: the rows that `fit` returns, or those of a `metrics.jsonl`.
       path: the PNG file.
@@ -116,20 +120,26 @@ def plot_run(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> N
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     steps = np.array([row["step"] for row in metrics])
-    names = [key for key in metrics[0] if key.startswith("loss/")]
-    panels = zip(figure.subplots(1, 3), (names, ["grad_norm"], ["dropped"]), ("linear", "log", "linear"), strict=True)
-    for panel, keys, scale in panels:
+    groups = [([key for key in metrics[0] if key.startswith("loss/")], "linear"), (["grad_norm"], "log")]
+    groups.append((["dropped"], "linear"))
+    groups += [(keys, "linear") for keys in (["outer/member_loss"], _SAFEGUARDS) if keys[0] in metrics[0]]
+    figure = Figure(figsize=(5 * len(groups), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, (keys, scale) in zip(figure.subplots(1, len(groups)), groups, strict=True):
         for key in keys:
             values = np.array([row[key] for row in metrics], np.float64)
+            if values.ndim > 1:  # [steps, members]: too many for a legend
+                panel.plot(steps, values, linewidth=0.5)
+                panel.set_title(key, fontsize=8)
+                continue
             (line,) = panel.plot(steps, values, linewidth=0.5, alpha=0.3)
             smooth, offset = _smooth(values[None])
             panel.plot(steps[0] + offset + np.arange(smooth.shape[1]), smooth[0], color=line.get_color(), label=key)
         panel.set(xlabel="outer step", yscale=scale)
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=8)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize=8)
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 

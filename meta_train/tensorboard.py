@@ -44,6 +44,8 @@ def add(writer: Any, records: Sequence[dict[str, Any]], rate: float) -> None:
     """Adds the metrics of a dispatch, by outer step, and its inner steps a second."""
     for record in records:
         for name, value in record.items():
-            if name not in _LEFT_OUT and value is not None:
-                writer.add_scalar(name, value, record["step"])
+            numbers = {f"{name}/{i}": x for i, x in enumerate(value)} if isinstance(value, list) else {name: value}
+            for tag, number in numbers.items():
+                if name not in _LEFT_OUT and number is not None:
+                    writer.add_scalar(tag, number, record["step"])
     writer.add_scalar("inner_steps_per_second", rate, records[-1]["step"])

@@ -54,9 +54,10 @@ def fit(
     Args:
       estimators: an estimator, or one for each task; an outer step averages their gradients.
       theta: initial meta-parameters, a pytree of floating-point arrays, such as `LearnedOptimizer.init` gives.
-      outer_optimizer: any optax transformation with final updates; it gets the mean loss as `value=`. Or a search of
-        `meta_train.search`, which gets the estimators' losses for each of its candidates (`search.episodes` makes
-        estimators that give losses only); the metrics are then means over the candidates.
+      outer_optimizer: any optax transformation with final updates; it gets the mean loss as `value=` and those of all
+        estimators as `task_losses=`. Or a search of `meta_train.search`, which gets the estimators' losses for each of
+        its candidates (`search.episodes` makes estimators that give losses only); the metrics are then means over the
+        candidates.
       num_steps: outer steps in all. A resumed run makes those that are missing.
       seed: of everything random in the run, 0 … 2**32 - 1.
       run_dir: where to keep `metrics.jsonl` and the folder `checkpoints`; made if missing. None keeps nothing.
@@ -75,7 +76,8 @@ def fit(
       A `FitResult`. Each metrics dict has `step`, `loss`, `loss/NAME` for each task, `grad_norm` (before clipping),
       `dropped` particles, `inner_steps`, `gradient_variance` (of the gradient before clipping: the trace of its
       covariance, by the spread of the particles) and `snr` (the gradient's squared norm over it), None where a task has
-      a single particle, and `seconds` since this session began, compilation included.
+      a single particle, `outer/NAME` for what the outer optimizer reports of itself, such as the safeguards of
+      `safeguards.safeguarded`, and `seconds` since this session began, compilation included.
 
     Raises:
       ValueError: if an argument is out of range, theta holds a non-finite number, run_dir holds a run and resume is
@@ -276,6 +278,7 @@ def _records(rows, names, step, count, seconds):
             "inner_steps": int(rows.inner_steps[i]),
             "gradient_variance": _known(rows.gradient_variance[i]),
             "snr": _known(rows.snr[i]),
+            **{f"outer/{name}": _plain_number(values[i]) for name, values in rows.outer.items()},
             "seconds": round(seconds, 3),
         }
         for i in range(count)
@@ -285,6 +288,13 @@ def _records(rows, names, step, count, seconds):
 def _known(value):
     """A diagnostic as JSON has it: null where it is not known, or infinite."""
     return float(value) if np.isfinite(value) else None
+
+
+def _plain_number(value):
+    """An int, a float or None, or a list of them."""
+    if value.ndim:
+        return [_plain_number(x) for x in value]
+    return int(value) if np.issubdtype(value.dtype, np.integer) else _known(value)
 
 
 def _check_arguments(num_steps, seed, clip_norm, theta, names):

@@ -67,6 +67,42 @@ def log_uniform(low: int, high: int) -> Horizon:
     return Horizon(lambda key: _log_uniform(key, low, high), low, high)
 
 
+def power_law(low: int, high: int, exponent: float) -> Horizon:
+    r"""Episode lengths T between `low` and `high` inner steps, both included, with a density of T to `-exponent`.
+
+    1 is `log_uniform`. As the inner steps of an episode grow with its length, an exponent of 2 spends as many of them
+    on episodes of 100 to 200 steps as on those of 1,000 to 2,000.
+
+    Args:
+      low: the shortest length.
+      high: the longest one.
+      exponent: how much rarer long ones are, at least 0.
+
+    Raises:
+      ValueError: unless 1 <= low <= high and exponent >= 0.
+
+    Example:
+      >>> import jax
+      >>> lengths = jax.vmap(power_law(100, 1000, 2.0).sample)(jax.random.split(jax.random.key(0), 1000))
+      >>> 150 < jnp.median(lengths) < 220
+      Array(True, dtype=bool)
+    """
+    if not 1 <= low <= high:
+        raise ValueError(f"a power-law horizon needs 1 <= low <= high, got low={low} and high={high}.")
+    if not exponent >= 0:
+        raise ValueError(f"exponent must be at least 0, got {exponent}: 0 is uniform, 1 log-uniform, 2 favours short.")
+    rest = 1.0 - exponent
+    if abs(rest) < 1e-3:
+        return log_uniform(low, high)
+
+    def sample(key):
+        share = jax.random.uniform(key)  # the inverse of the distribution function, relative to low
+        length = low * (1.0 + share * ((high / low) ** rest - 1.0)) ** (1.0 / rest)
+        return jnp.clip(jnp.round(length), low, high).astype(jnp.int32)
+
+    return Horizon(sample, low, high)
+
+
 def growing(low: int, high: int, num_steps: int) -> Horizon:
     """Episodes that grow: log-uniform between `low` and a cap, which goes from `low` to `high` as training goes on.
 

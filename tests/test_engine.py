@@ -79,7 +79,7 @@ def _record():
     """An outer optimizer that changes nothing and keeps the gradient and the loss that it was given."""
     return optax.GradientTransformationExtraArgs(
         init=lambda params: (optax.tree.zeros_like(params), jnp.zeros(())),
-        update=lambda updates, state, params, *, value: (optax.tree.zeros_like(params), (updates, value)),
+        update=lambda updates, state, params, *, value, **extra: (optax.tree.zeros_like(params), (updates, value)),
     )
 
 

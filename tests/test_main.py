@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import learned_optim
@@ -172,3 +173,38 @@ def test_demo_does_the_main_job(tmp_path, capsys, small_grid, monkeypatch):
     assert finals["yours"] < finals["Adam 1e-3"]
     assert (tmp_path / "compare.png").stat().st_size > 10_000
     assert learned_optim.load(tmp_path / "my-optimizer.safetensors")[0].spec["kind"] == "mlp"
+
+
+RECIPE = """
+import learned_optim, meta_train, optax
+from meta_train import estimators, problems, tasks, truncation
+
+def recipe(num_steps=4, seed=0):
+    optimizer = learned_optim.learned_sgd(0.01)
+    problem = problems.optimizer_weights(optimizer, tasks.get("quadratic"))
+    arguments = dict(num_particles=2, unroll_length=2, horizon=truncation.constant(2))
+    estimator = estimators.truncated_backprop(problem, **arguments)
+    return meta_train.recipes.Recipe(optimizer, optimizer.init(None), (estimator,), optax.sgd(0.1), num_steps, seed)
+"""
+
+
+def test_train_with_other_outer_optimizers(tmp_path, capsys):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(RECIPE.replace("import learned_optim,", "import meta_train.recipes, learned_optim,"))
+    sgd, file = learned_optim.learned_sgd(), tmp_path / "sgd.safetensors"
+    learned_optim.save(file, sgd, sgd.init(None))
+    for outer, reports in (("adamw", 4), (f"learned:{file}", 4), ("live", 4), ("population:3", 5)):
+        out = tmp_path / outer.partition(":")[0]
+        arguments = ("train", recipe, "--out", out, "--outer", outer, "--trust-ratio", 0.1)
+        assert run(*arguments, "--steps", 3) == 0
+        assert run(*arguments, "--steps", 4, "--resume") == 0
+        rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in rows] == [1, 2, 3, 4]
+        assert sum(name.startswith("outer/") for name in rows[0]) == reports
+        assert np.isfinite(learned_optim.load(out / "theta.safetensors")[1]["log_learning_rate"])
+        assert run("plot", out) == 0
+    capsys.readouterr()
+    assert run("train", recipe, "--outer", "sgd") == 2
+    assert "must be adamw[:RATE], learned:NAME, live or population[:MEMBERS], got 'sgd'" in capsys.readouterr().err
+    assert run("train", recipe, "--max-rise", 1.0) == 2
+    assert "give --outer as well" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from meta_train.estimators.pes import pes
 from meta_train.estimators.reversible import reversible
 from meta_train.estimators.truncated_backprop import truncated_backprop
 from meta_train.estimators.truncated_es import truncated_es
+from meta_train.estimators.watched import watched
 
 __all__ = [
     "Estimator",
@@ -38,4 +39,5 @@ __all__ = [
     "reversible",
     "truncated_backprop",
     "truncated_es",
+    "watched",
 ]

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from meta_train.outer_metrics import reported
 from meta_train.search.base import SearchStrategy
 
 
@@ -30,6 +31,10 @@ class PBTState(NamedTuple):
     members: Member  # leaves [members, …]
     total_losses: jax.Array  # float[members], sum of the losses since the last comparison
     last_losses: jax.Array  # float[members], of the last outer step; infinite for a member that was replaced since
+
+    def report(self) -> dict[str, jax.Array]:
+        """What the metrics of a run tell of it, by member: `member_loss`, and what their optimizers report."""
+        return {"member_loss": self.last_losses} | reported(self.members.outer_state)
 
 
 Explore = Callable[[jax.Array, Member, Member], Member]
@@ -76,7 +81,8 @@ def pbt(
     best, and explores from there.
 
     Args:
-      outer_optimizer: any optax transformation with final updates; it gets the member's loss as `value=`.
+      outer_optimizer: any optax transformation with final updates; it gets the member's loss as `value=`, and the
+        theta of all, leaves [members, …], as `members=`.
         `optax.set_to_zero()` searches without gradients. `fit` does not clip the members' gradients: chain
         `optax.clip_by_global_norm` to it.
       num_candidates: members of the population.
@@ -123,8 +129,9 @@ def pbt(
         losses = jnp.zeros(num_candidates, jnp.float32)
         return PBTState(jnp.zeros((), jnp.int32), Member(thetas, jax.vmap(tx.init)(thetas)), losses, losses)
 
-    def learn(member, gradient, loss):
-        updates, outer_state = tx.update(gradient, member.outer_state, member.theta, value=loss)
+    def learn(member, gradient, loss, members):
+        extra = {"value": loss, "members": members}
+        updates, outer_state = tx.update(gradient, member.outer_state, member.theta, **extra)
         return Member(optax.apply_updates(member.theta, updates), outer_state)
 
     def replace(key, members, losses):
@@ -140,7 +147,7 @@ def pbt(
         del candidates
         losses = losses.astype(jnp.float32)
         step, totals = state.step + 1, state.total_losses + losses
-        members = jax.vmap(learn)(state.members, gradients, losses)
+        members = jax.vmap(learn, in_axes=(0, 0, 0, None))(state.members, gradients, losses, state.members.theta)
         compare = step % interval == 0
         replaced, worst = replace(key, members, totals)
         members = jax.tree.map(lambda new, old: jnp.where(compare, new, old), replaced, members)

@@ -1,0 +1,39 @@
+"""An estimator that looks on: its task's loss is told, its gradient is not followed."""
+
+import jax
+import jax.numpy as jnp
+
+from meta_train.estimators.base import Estimator
+
+
+def watched(estimator: Estimator) -> Estimator:
+    """Makes an estimator's gradient zero, so that its task is validated on and not trained on.
+
+    Its loss stands in the metrics, and `safeguards.safeguarded` can go back to the theta where it was best. The outer
+    step averages gradients over all estimators, those that look on included: steps of an outer optimizer that is not
+    invariant to the gradient's scale are that much smaller.
+
+    Args:
+      estimator: any estimator; what `search.episodes` makes is cheapest.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from meta_train import Problem, estimators, truncation
+      >>> problem = Problem(
+      ...     init=lambda key, theta, num_steps: jnp.ones(()),
+      ...     step=lambda key, theta, state, data: (state, theta * state),
+      ... )
+      >>> estimator = watched(estimators.truncated_backprop(
+      ...     problem, num_particles=1, unroll_length=2, horizon=truncation.constant(2)))
+      >>> theta = jnp.asarray(3.0)
+      >>> state = estimator.init(jax.random.key(0), theta)
+      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> print(gradient, info.loss)
+      0.0 3.0
+    """
+
+    def estimate(key, theta, state, data, axis_name=None):
+        _, state, info = estimator.estimate(key, theta, state, data, axis_name=axis_name)
+        return jax.tree.map(jnp.zeros_like, theta), state, info
+
+    return estimator._replace(estimate=estimate)
