@@ -8,6 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+import learned_optim
+from meta_train import engine
+
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 
 
@@ -124,3 +127,30 @@ def test_beyond_range_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypat
         assert all(0 < cell["training_loss"] < cell["first_loss"] < 3 for cell in row["optimizers"].values())
     assert out.with_suffix(".png").stat().st_size > 10_000
     assert "batch: 8" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_self_training_study_writes_its_record_and_a_plot_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    arguments = ["--quick", "--case", "mlp", "--seeds", "1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["self_training.py", *arguments])
+    names = runpy.run_path(str(BENCHMARKS / "self_training.py"))
+    monkeypatch.setitem(names["main"].__globals__, "CASES", {"mlp": learned_optim.learned_adam})
+    monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    names["main"]()
+    record = json.loads(out.read_text())
+    (summary,) = record["summaries"]
+    assert list(summary["outer"]) == ["adamw", "frozen", "live", "population"]
+    assert summary["outer"]["adamw"]["throughput_to_adamw"] == 1.0
+    runs = [(row["outer"], row["seed"], row["share"]) for row in record["results"]]
+    assert len(runs) == len(set(runs)) == 2 + 4 + 2
+    for row in record["results"]:
+        assert len(row["meta_loss"]) == len(row["inner_steps"]) == 3
+        np.testing.assert_allclose(row["inner_steps"][-1], 20 * row["share"] * 2 * 2 * 2, rtol=0.01)  # pairs × window
+        assert row["skipped"] in (0, [0] * 5)
+    population = record["results"][-3]
+    assert population["outer"] == "population"
+    assert population["meta_loss"][0] == min(population["initial_meta_losses"])
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert not out.with_suffix(".partial.json").exists()
+    assert "live" in capsys.readouterr().out

@@ -61,6 +61,30 @@ def test_log_uniform_refuses_bad_bounds(low, high):
         truncation.log_uniform(low, high)
 
 
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.5, 2.0])
+def test_power_law_has_its_quantiles(exponent):
+    """P(T < t) is (t^r - low^r) / (high^r - low^r) with r = 1 - exponent."""
+    horizon, rest = truncation.power_law(100, 2000, exponent), 1 - exponent
+    draws = _draw(horizon.sample)
+    assert draws.dtype == np.int32
+    assert (horizon.low, horizon.high) == (100, 2000)
+    assert 100 <= draws.min() < 200 and 1800 < draws.max() <= 2000
+    for length in (150.5, 400.5, 1000.5):
+        expected = (length**rest - 100**rest) / (2000**rest - 100**rest)
+        error = np.sqrt(expected * (1 - expected) / NUM_DRAWS)
+        np.testing.assert_allclose(np.mean(draws < length), expected, atol=4 * error + 1e-3)
+
+
+def test_power_law_of_one_is_log_uniform_and_bad_arguments_are_errors():
+    np.testing.assert_array_equal(
+        _draw(truncation.power_law(4, 36, 1.0).sample), _draw(truncation.log_uniform(4, 36).sample)
+    )
+    with pytest.raises(ValueError, match="1 <= low <= high, got low=6 and high=5"):
+        truncation.power_law(6, 5, 2.0)
+    with pytest.raises(ValueError, match=r"exponent must be at least 0, got -1\.0"):
+        truncation.power_law(4, 5, -1.0)
+
+
 @pytest.mark.parametrize(("outer_step", "cap"), [(0, 4), (5, 12), (10, 36), (1000, 36)])
 def test_growing_is_log_uniform_up_to_its_cap(outer_step, cap):
     """The cap goes from 4 to 36 in 10 outer steps, and half-way up to their geometric mean."""

@@ -4,8 +4,7 @@ Our own architecture. It starts as Adam with steps in units of each tensor's siz
 meta-training goes a long way. What it draws on: relative step sizes and factored second moments from Adafactor
 (Shazeer and Stern 2018, https://arxiv.org/abs/1804.04235), per-parameter networks on normalised momenta from Metz et
 al. 2022 (https://arxiv.org/abs/2203.11860), the nominal term with a learned residual from Harrison, Metz and
-Sohl-Dickstein 2022 (https://arxiv.org/abs/2209.11208), step sizes that adapt to the agreement of successive gradients
-from Jacobs 1988, "Increased rates of convergence through learning rate adaptation".
+Sohl-Dickstein 2022 (https://arxiv.org/abs/2209.11208).
 """
 
 import math
@@ -28,26 +27,23 @@ MOMENT_DECAY = 0.99
 NUM_FEATURES = 9
 NUM_TENSOR_FEATURES = 9
 STEP_HIDDEN_SIZE = 16
-DRIFT, DRIFT_DELAY, MAX_LEVEL = 2.0, 20.0, 5.0  # a level moves by up to DRIFT / (step + DRIFT_DELAY) an update
 _NOMINAL = 4  # index of u_.9 among the features
 _TINY = 1e-24  # added to mean squares of gradients
 _FLOOR = 1e-10  # added to second moments, in units of their mean over the tensor
 
 
-def adam_residual(hidden_size: int = 8, adaptive_level: bool = False) -> LearnedOptimizer:
+def adam_residual(hidden_size: int = 8) -> LearnedOptimizer:
     r"""Builds the Adam-with-residual optimizer.
 
     .. math::
-      \Delta p = -s \, e^{\ell + z} \max(1 - \tau, 0.01) \, d, \qquad
+      \Delta p = -s \, e^\ell \max(1 - \tau, 0.01) \, d, \qquad
       d = a^\top f + w^\top \mathrm{relu}(W f + V c + b), \qquad
       \ell = \ell_0 + k^\top c + \mathrm{MLP}(c)
 
     f are 9 features of a coordinate and c 9 features of its tensor. The scale s is the root mean square r(p) of a
     tensor with two dimensions or more, but at least 0.1 / √fan_in (all dimensions but the last), and 0.1 for others; τ
     = t / num_steps, at most 1. d is clipped to ±8, and what is added to ℓ₀ to ±5. ℓ₀ is one number for matrices and
-    one for vectors and scalars. z is 0, or with `adaptive_level` a level of the tensor's own: it starts at 0, and each
-    update first adds 2 δ / (t + 20) to it, with δ a network of c and z/2 that is clipped to ±1, as z is to ±5. So a
-    tensor can find steps of the right size within some tens of updates, and then keeps to them.
+    one for vectors and scalars.
 
     f: g/r(g), p/r(p), m/r(m) and u = m/√v for momenta m of decays .9 and .99, g/√v, m.9/√(factored v), and √(mean
     v)/√v. v is the second moment of decay .99, factored v its row mean times its column mean over its mean (v itself
@@ -58,13 +54,12 @@ def adam_residual(hidden_size: int = 8, adaptive_level: bool = False) -> Learned
 
     Args:
       hidden_size: width of the per-parameter network. 0 leaves it out: a learned mix and schedule.
-      adaptive_level: whether each tensor has a level z of its own.
 
     Returns:
       A `LearnedOptimizer`. Before meta-training d = u.9 and ℓ = log .02. Without `num_steps` a learned constant each
       stands in for 2τ - 1, ½ log(num_steps / 400) and τ⁴, and max(1 - τ, .01) is 1: the weight of the flag in ℓ then
-      sets the level of the steps. State: three float32 copies of the parameters, a step counter, and levels if asked
-      for. Gradients may have any scale: from 1e-8 to 1e14 it changes nothing, beyond updates stay finite.
+      sets the level of the steps. State: three float32 copies of the parameters and a step counter. Gradients may have
+      any scale: from 1e-8 to 1e14 it changes nothing, beyond updates stay finite.
 
     Raises:
       ValueError: if hidden_size is negative.
@@ -102,46 +97,23 @@ def adam_residual(hidden_size: int = 8, adaptive_level: bool = False) -> Learned
             "b": jnp.zeros((STEP_HIDDEN_SIZE,), jnp.float32),
             "w_out": jnp.zeros((STEP_HIDDEN_SIZE,), jnp.float32),
         }
-        theta = {"direction": direction, "step": step, "unknown_horizon": {"progress": jnp.zeros((3,), jnp.float32)}}
-        if adaptive_level:
-            theta["drift"] = {
-                "base": jnp.zeros((2,), jnp.float32),  # matrices, vectors
-                "skip": jnp.zeros((NUM_TENSOR_FEATURES + 1,), jnp.float32),
-                "w_out": jnp.zeros((STEP_HIDDEN_SIZE,), jnp.float32),
-            }
-        return theta
+        return {"direction": direction, "step": step, "unknown_horizon": {"progress": jnp.zeros((3,), jnp.float32)}}
 
     def rule(theta, horizon):
         def update(grad, param, slots, step):
             progress, decay = _progress(step, horizon, theta["unknown_horizon"]["progress"])
-            *moments, level = slots if adaptive_level else (*slots, None)
-            inputs, scales, observed, moments = _features(grad, param, moments, step)
+            inputs, scales, observed, slots = _features(grad, param, slots, step)
             is_vector = jnp.asarray(param.ndim < 2, jnp.float32)
             slow, length, late, known = progress
             c = jnp.stack([slow, jnp.exp(-step / 20.0), length, is_vector, *observed, late, known])
-            hidden = jax.nn.relu(c @ theta["step"]["w"] + theta["step"]["b"])
-            log_step = _log_step(theta["step"], c, hidden, param.ndim < 2)
-            if adaptive_level:
-                level = level + _drift(theta["drift"], c, hidden, level, param.ndim < 2) / (step + DRIFT_DELAY)
-                level = jnp.clip(level, -MAX_LEVEL, MAX_LEVEL)
-                log_step = log_step + level
-            step_size = jnp.exp(log_step) * decay * _size(param)
+            step_size = jnp.exp(_log_step(theta["step"], c, param.ndim < 2)) * decay * _size(param)
             direction = _direction(theta["direction"], inputs, scales, c)
-            slots = (*moments, level) if adaptive_level else moments
             return -step_size * jnp.clip(direction, -8.0, 8.0), slots
 
-        return per_tensor([momentum, momentum, zeros, *[_level] * adaptive_level], update)
+        return per_tensor([momentum, momentum, zeros], update)
 
     spec = {"kind": "adam_residual", "feature_version": FEATURE_VERSION, "hidden_size": hidden_size}
-    if adaptive_level:
-        spec["adaptive_level"] = True
     return define(spec, init, rule)
-
-
-def _level(param):
-    """A slot: the level of a tensor, float32[]."""
-    del param
-    return jnp.zeros((), jnp.float32)
 
 
 def _normal(key, num_inputs, num_outputs):
@@ -227,15 +199,9 @@ def _direction(theta, inputs, scales, c):
     return direction + residual
 
 
-def _log_step(theta, c, hidden, is_vector):
+def _log_step(theta, c, is_vector):
+    hidden = jax.nn.relu(c @ theta["w"] + theta["b"])
     return theta["base"][int(is_vector)] + jnp.clip(c @ theta["skip"] + hidden @ theta["w_out"], -5.0, 5.0)
-
-
-def _drift(theta, c, hidden, level, is_vector):
-    """What moves a level, between -DRIFT and DRIFT."""
-    inputs = jnp.concatenate([c, 0.5 * level[None]])
-    drift = theta["base"][int(is_vector)] + inputs @ theta["skip"] + hidden @ theta["w_out"]
-    return DRIFT * jnp.clip(drift, -1.0, 1.0)
 
 
 def _size(param):

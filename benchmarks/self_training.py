@@ -1,0 +1,298 @@
+"""Self-training studied: outer AdamW against learned optimizers that are frozen, live, or in a population.
+
+    python benchmarks/self_training.py [--out FILE] [--case NAME …] [--seeds N] [--devices N] [--quick]
+
+The case: theta of a small optimizer is trained on digits 8×8, MLP 64-32-10, batch 128, episodes of 200 steps, with NRES
+(8 pairs, windows of 50, σ = .02). `adam_residual` begins as Adam with a learned rest, `mlp` with nothing but noise.
+
+Outer optimizers, all within the same budget of inner steps: AdamW with warm-up and cosine decay, its rate tuned on two
+seeds apart from those reported; a released optimizer, frozen; theta itself, live; a population of five that train each
+other, whose members have a fifth of the outer steps each. Frozen and live run with half as many steps again as well, to
+see what they need to get where AdamW ends. Twenty times in a run the meta-loss is measured on 16 episodes that are the
+same for all runs.
+
+Writes JSON and a plot beside it. What is done is kept: started again, it goes on. `--quick` is a smoke test.
+"""
+
+import argparse
+from collections.abc import Callable
+import functools
+import json
+import os
+import pathlib
+import runpy
+import time
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tqdm
+
+import learned_optim
+import meta_train
+from meta_train import engine
+from meta_train import estimators
+from meta_train import problems
+from meta_train import safeguards
+from meta_train import self_training
+from meta_train import tasks
+from meta_train import truncation
+
+_STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
+CASES = {
+    "adam_residual": lambda: learned_optim.adam_residual(hidden_size=4),
+    "mlp": lambda: learned_optim.mlp((8,)),
+}
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+FROZEN = "adam-residual-schedule-v1"
+TUNING_SEEDS = (1000, 1001)
+MEMBERS = 5
+
+
+class Sizes(NamedTuple):
+    """How large a run is."""
+
+    outer_steps: int = 600
+    measurements: int = 20
+    pairs: int = 8
+    horizon: int = 200
+    window: int = 50
+    episodes: int = 16
+
+
+QUICK = Sizes(outer_steps=20, measurements=2, pairs=2, horizon=4, window=2, episodes=2)
+
+
+class Run(NamedTuple):
+    """One run of the study."""
+
+    case: str
+    outer: str  # "adamw 0.003", "frozen", "live" or "population"
+    seed: int
+    share: float = 1.0  # of the budget
+
+    @property
+    def key(self) -> str:
+        """Its name in the record."""
+        return f"{self.case}, {self.outer}, seed {self.seed}, budget {self.share:g}"
+
+
+def outer_optimizer(outer: str, optimizer: learned_optim.LearnedOptimizer, num_steps: int) -> Any:
+    """What moves theta. There is no safeguard but that steps that are not finite are not made."""
+    kind, _, rate = outer.partition(" ")
+    if kind == "population":
+        return self_training.population(
+            optimizer,
+            num_members=MEMBERS,
+            interval=max(1, num_steps // 12),
+            num_steps=num_steps,
+            safeguard=safeguards.safeguarded,
+        )
+    if kind == "adamw":
+        tx = optax.adamw(optax.warmup_cosine_decay_schedule(0.0, float(rate), num_steps // 20, num_steps))
+    elif kind == "frozen":
+        tx = self_training.frozen(*learned_optim.load_pretrained(FROZEN), num_steps=num_steps)
+    else:
+        tx = self_training.live(optimizer, num_steps=num_steps)
+    return optax.chain(optax.clip_by_global_norm(1.0), safeguards.safeguarded(tx))
+
+
+def meta_loss(problem: meta_train.Problem, sizes: Sizes) -> Callable[[Any], float]:
+    """A function of theta: the mean loss of whole episodes, the same ones at each call."""
+
+    def episode(key, theta, data):
+        init_key, step_key = jax.random.split(key)
+        state = problem.init(init_key, theta, jnp.asarray(sizes.horizon, jnp.int32))
+        keys = jax.random.split(step_key, sizes.horizon)
+        return jnp.mean(jax.lax.scan(lambda state, key: problem.step(key, theta, state, data), state, keys)[1])
+
+    keys = jax.random.split(jax.random.key(7), sizes.episodes)
+    mean = jax.jit(lambda theta, data: jnp.mean(jax.vmap(episode, (0, None, None))(keys, theta, data)))
+    return lambda theta: float(mean(theta, problem.data))
+
+
+@functools.cache
+def compiled(case: str, outer: str, share: float, sizes: Sizes, num_devices: int) -> Any:
+    """What runs that differ by the seed share: optimizer, engine, outer steps between measurements, measurement."""
+    optimizer = CASES[case]()
+    problem = problems.optimizer_weights(optimizer, tasks.get("digits-mlp"))
+    estimator = estimators.nres(
+        problem,
+        num_particles=sizes.pairs,
+        unroll_length=sizes.window,
+        horizon=truncation.constant(sizes.horizon),
+        std=0.02,
+    )
+    members = MEMBERS if outer == "population" else 1
+    every = round(sizes.outer_steps * share) // members // sizes.measurements
+    mover = outer_optimizer(outer, optimizer, every * sizes.measurements)
+    made = engine.build([estimator], mover, steps_per_dispatch=every, devices=jax.devices()[:num_devices])
+    return optimizer, made, every, meta_loss(problem, sizes)
+
+
+def carry_out(run: Run, sizes: Sizes, num_devices: int) -> dict[str, Any]:
+    """Makes a run; returns its curve and figures."""
+    optimizer, made, every, measure = compiled(run.case, run.outer, run.share, sizes, num_devices)
+    state = made.init(optimizer.init(jax.random.key(run.seed)), run.seed)
+    thetas = [state.theta]
+    if run.outer == "population":
+        members = state.outer_state.members.theta
+        thetas = [jax.tree.map(lambda x, i=i: x[i], members) for i in range(MEMBERS)]
+    starts = [measure(theta) for theta in thetas]
+    # The answer of a population counts, so its curve begins with the best member.
+    steps, losses, inner_steps, seconds, reports = [0], [min(starts)], [0], [], []
+    for _ in range(sizes.measurements):
+        began = time.perf_counter()
+        state, rows = made.run(state, run.seed, every)
+        inner_steps.append(inner_steps[-1] + int(np.sum(rows.inner_steps)))
+        seconds.append(time.perf_counter() - began)
+        steps.append(steps[-1] + every)
+        losses.append(measure(state.theta))
+        reports.append({name: np.asarray(values[-1]).tolist() for name, values in rows.outer.items()})
+    rates = np.diff(inner_steps[1:]) / seconds[1:]  # without the compilation
+    return {
+        **run._asdict(),
+        "steps": steps,
+        "inner_steps": inner_steps,
+        "meta_loss": [loss if np.isfinite(loss) else None for loss in losses],
+        "initial_meta_losses": [loss if np.isfinite(loss) else None for loss in starts],
+        "inner_steps_per_second": round(float(np.median(rates))),
+        "skipped": reports[-1]["skipped"],
+    }
+
+
+def final(row: dict[str, Any]) -> float:
+    """The meta-loss at the end, infinite if it is not finite."""
+    return np.inf if row["meta_loss"][-1] is None else row["meta_loss"][-1]
+
+
+def share_needed(row: dict[str, Any], target: float) -> float | None:
+    """Share of the budget after which the meta-loss is at the target for the first time; None if it never is."""
+    budget = row["inner_steps"][-1] / row["share"]
+    reached = [n for n, loss in zip(row["inner_steps"], row["meta_loss"], strict=True) if loss is not None]
+    losses = [loss for loss in row["meta_loss"] if loss is not None]
+    return next((n / budget for n, loss in zip(reached, losses, strict=True) if loss <= target), None)
+
+
+def summary(case: str, rows: list[dict[str, Any]], num_seeds: int) -> dict[str, Any]:
+    """What the runs of a case come to."""
+    mine = [row for row in rows if row["case"] == case and row["seed"] < TUNING_SEEDS[0]]
+    of = lambda outer, share=1.0: [r for r in mine if r["outer"].startswith(outer) and r["share"] == share]
+    target = float(np.mean([final(row) for row in of("adamw")]))
+    found = {"case": case, "seeds": num_seeds, "adamw": of("adamw")[0]["outer"], "outer": {}}
+    rate = np.median([row["inner_steps_per_second"] for row in of("adamw")])
+    for outer in ("adamw", "frozen", "live", "population"):
+        ends = [final(row) for row in of(outer)]
+        entry = {"final_meta_loss": ends, "mean": float(np.mean(ends))}
+        entry["throughput_to_adamw"] = float(np.median([row["inner_steps_per_second"] for row in of(outer)]) / rate)
+        if outer in ("frozen", "live"):
+            longer = of(outer, 1.5)
+            entry["mean_at_1.5"] = float(np.mean([final(row) for row in longer]))
+            entry["budget_to_reach_adamw"] = [share_needed(row, target) for row in longer]
+        if outer == "population":
+            lowest = [min(x for x in row["initial_meta_losses"] if x is not None) for row in of(outer)]
+            entry["best_initial"] = lowest
+            entry["improved_on_all"] = [end < start for end, start in zip(ends, lowest, strict=True)]
+        found["outer"][outer] = entry
+    found["initial_meta_loss"] = [row["meta_loss"][0] for row in of("adamw")]
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """A summary as text."""
+    lines = [f"{found['case']}: initial meta-loss {np.mean(found['initial_meta_loss']):.3f}, {found['seeds']} seeds"]
+    for outer, entry in found["outer"].items():
+        name = found["adamw"] if outer == "adamw" else outer
+        ends = " ".join(f"{loss:.3f}" for loss in entry["final_meta_loss"])
+        line = f"  {name:14} {entry['mean']:.3f}  ({ends})  throughput {entry['throughput_to_adamw']:.2f}"
+        if "budget_to_reach_adamw" in entry:
+            needed = ", ".join("never" if x is None else f"{x:.2f}" for x in entry["budget_to_reach_adamw"])
+            line += f"; with 1.5 times the budget {entry['mean_at_1.5']:.3f}, AdamW's end reached after {needed}"
+        if "improved_on_all" in entry:
+            line += f"; better than all its beginnings in {sum(entry['improved_on_all'])} of {found['seeds']}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def plot(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
+    """Meta-loss by inner steps: a panel for each case, a line for each run."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    figure = Figure(figsize=(6.5 * len(cases), 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, case in zip(np.atleast_1d(figure.subplots(1, len(cases))), cases, strict=True):
+        colors = {"adamw": "C0", "frozen": "C1", "live": "C2", "population": "C3"}
+        labelled = set()
+        for row in rows:
+            kind = row["outer"].split()[0]
+            if row["case"] != case or row["seed"] >= TUNING_SEEDS[0] or row["share"] != 1:
+                continue
+            losses = np.array(row["meta_loss"], np.float64)
+            label = None if kind in labelled else row["outer"]
+            panel.plot(row["inner_steps"], losses, color=colors[kind], linewidth=1, alpha=0.8, label=label)
+            labelled.add(kind)
+        panel.set(title=case, xlabel="inner steps", ylabel="meta-loss, 16 episodes that are the same for all")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    """Makes the runs that are missing and writes the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/self_training.json"))
+    parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES), metavar="NAME")
+    parser.add_argument("--seeds", type=int, default=5, help="of each outer optimizer (default: %(default)s)")
+    parser.add_argument("--devices", type=int, default=None, help="(default: all)")
+    parser.add_argument("--quick", action="store_true", help="toy sizes: a smoke test, not a measurement")
+    arguments = parser.parse_args()
+    meta_train.use_all_cores()
+    engine.cache_compilations()
+    sizes = QUICK if arguments.quick else Sizes()
+    devices = arguments.devices or jax.device_count()
+    rates, tuning = (RATES[:2], TUNING_SEEDS[:1]) if arguments.quick else (RATES, TUNING_SEEDS)
+
+    settings = {"sizes": sizes._asdict(), "members": MEMBERS, "frozen": FROZEN}
+    partial = arguments.out.with_suffix(".partial.json")
+    kept = json.loads(partial.read_text()) if partial.is_file() else {}
+    rows = kept.get("rows", {}) if kept.get("settings") == settings else {}
+
+    def do(run):
+        if run.key not in rows:
+            rows[run.key] = carry_out(run, sizes, devices)
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            temporary = partial.with_suffix(".tmp")
+            temporary.write_text(json.dumps({"settings": settings, "rows": rows}))
+            os.replace(temporary, partial)
+        bar.update()
+        return rows[run.key]
+
+    seeds = range(arguments.seeds)
+    bar = tqdm.tqdm(total=len(arguments.case) * (len(rates) * len(tuning) + 6 * arguments.seeds), unit="run")
+    done = []
+    with bar:
+        for case in arguments.case:
+            tuned = {rate: [do(Run(case, f"adamw {rate:g}", seed)) for seed in tuning] for rate in rates}
+            best = min(rates, key=lambda rate: np.mean([final(row) for row in tuned[rate]]))
+            runs = [
+                Run(case, outer, seed)
+                for outer in (f"adamw {best:g}", "frozen", "live", "population")
+                for seed in seeds
+            ]
+            runs += [Run(case, outer, seed, 1.5) for outer in ("frozen", "live") for seed in seeds]
+            done += [row for made in tuned.values() for row in made] + [do(run) for run in runs]
+    summaries = [summary(case, done, arguments.seeds) for case in arguments.case]
+    record = {**_STANDARD["about"](), "settings": settings, "summaries": summaries, "results": done}
+    _STANDARD["write"](record, arguments.out)
+    plot(done, arguments.out.with_suffix(".png"))
+    partial.unlink()
+    print("\n".join(map(table, summaries)))
+
+
+if __name__ == "__main__":
+    main()
