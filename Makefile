@@ -2,13 +2,14 @@
 # make test   run the tests
 # make lint   check style
 # make bench  measure meta-training throughput
+# make docs   build the documentation site, site/index.html
 #
 # Each sets up .venv with what it needs. Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench python-check
+.PHONY: demo test lint bench docs python-check
 
 demo: .venv/meta
 	$(BIN)/python -m meta_train demo --out demo
@@ -22,6 +23,10 @@ lint: .venv/dev
 bench: .venv/meta
 	$(BIN)/python benchmarks/meta_training.py
 
+# The environment variable silences a notice of the theme's about its own future.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 # One stamp for what `demo` and `bench` need, one for what `test` needs on top.
 .venv/meta: setup.cfg pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[meta]'
@@ -30,6 +35,10 @@ bench: .venv/meta
 .venv/dev: setup.cfg pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[meta,dev]'
 	@touch $@ .venv/meta
+
+.venv/docs: setup.cfg pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
 
 .venv/bin/python: | python-check
 	@echo "Setting up .venv; the first time takes a few minutes."

@@ -5,10 +5,11 @@
 The case: theta of a small optimizer is trained on digits 8×8, MLP 64-32-10, batch 128, episodes of 200 steps, with NRES
 (8 pairs, windows of 50, σ = .02). `adam_residual` begins as Adam with a learned rest, `mlp` with nothing but noise.
 
-Outer optimizers, all within the same budget of inner steps: AdamW with warm-up and cosine decay, its rate tuned on two
-seeds apart from those reported; a released optimizer, frozen; theta itself, live; a population of five that train each
-other, whose members have a fifth of the outer steps each. Frozen and live run with half as many steps again as well, to
-see what they need to get where AdamW ends. Twenty times in a run the meta-loss is measured on 16 episodes that are the
+Outer optimizers, all within the same budget of inner steps: AdamW with warm-up and cosine decay, its rate the best of
+five; a released optimizer, frozen, and theta itself, live, each with steps times the best of five factors, and as they
+are; a population of five that train each other with live's factor, whose members have a fifth of the outer steps each.
+The choice is made on two seeds apart from those reported. Frozen and live run with half as many steps again as well, to
+see what they need to get where AdamW ends. Twelve times in a run the meta-loss is measured on 16 episodes that are the
 same for all runs.
 
 Writes JSON and a plot beside it. What is done is kept: started again, it goes on. `--quick` is a smoke test.
@@ -16,6 +17,7 @@ Writes JSON and a plot beside it. What is done is kept: started again, it goes o
 
 import argparse
 from collections.abc import Callable
+from collections.abc import Sequence
 import functools
 import json
 import os
@@ -47,6 +49,7 @@ CASES = {
     "mlp": lambda: learned_optim.mlp((8,)),
 }
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+SCALES = (1.0, 0.3, 0.1, 0.03, 0.01)
 FROZEN = "adam-residual-schedule-v1"
 TUNING_SEEDS = (1000, 1001)
 MEMBERS = 5
@@ -55,8 +58,8 @@ MEMBERS = 5
 class Sizes(NamedTuple):
     """How large a run is."""
 
-    outer_steps: int = 600
-    measurements: int = 20
+    outer_steps: int = 240
+    measurements: int = 12
     pairs: int = 8
     horizon: int = 200
     window: int = 50
@@ -70,7 +73,7 @@ class Run(NamedTuple):
     """One run of the study."""
 
     case: str
-    outer: str  # "adamw 0.003", "frozen", "live" or "population"
+    outer: str  # "adamw 0.003", "frozen 0.1", "live 0.1" or "population 0.1": kind, and rate or factor
     seed: int
     share: float = 1.0  # of the budget
 
@@ -82,21 +85,23 @@ class Run(NamedTuple):
 
 def outer_optimizer(outer: str, optimizer: learned_optim.LearnedOptimizer, num_steps: int) -> Any:
     """What moves theta. There is no safeguard but that steps that are not finite are not made."""
-    kind, _, rate = outer.partition(" ")
+    kind, number = outer.split()
     if kind == "population":
         return self_training.population(
             optimizer,
             num_members=MEMBERS,
             interval=max(1, num_steps // 12),
             num_steps=num_steps,
+            step_scale=float(number),
             safeguard=safeguards.safeguarded,
         )
     if kind == "adamw":
-        tx = optax.adamw(optax.warmup_cosine_decay_schedule(0.0, float(rate), num_steps // 20, num_steps))
+        tx = optax.adamw(optax.warmup_cosine_decay_schedule(0.0, float(number), num_steps // 20, num_steps))
     elif kind == "frozen":
-        tx = self_training.frozen(*learned_optim.load_pretrained(FROZEN), num_steps=num_steps)
+        released = learned_optim.load_pretrained(FROZEN)
+        tx = self_training.frozen(*released, num_steps=num_steps, step_scale=float(number))
     else:
-        tx = self_training.live(optimizer, num_steps=num_steps)
+        tx = self_training.live(optimizer, num_steps=num_steps, step_scale=float(number))
     return optax.chain(optax.clip_by_global_norm(1.0), safeguards.safeguarded(tx))
 
 
@@ -126,7 +131,7 @@ def compiled(case: str, outer: str, share: float, sizes: Sizes, num_devices: int
         horizon=truncation.constant(sizes.horizon),
         std=0.02,
     )
-    members = MEMBERS if outer == "population" else 1
+    members = MEMBERS if outer.startswith("population") else 1
     every = round(sizes.outer_steps * share) // members // sizes.measurements
     mover = outer_optimizer(outer, optimizer, every * sizes.measurements)
     made = engine.build([estimator], mover, steps_per_dispatch=every, devices=jax.devices()[:num_devices])
@@ -138,30 +143,40 @@ def carry_out(run: Run, sizes: Sizes, num_devices: int) -> dict[str, Any]:
     optimizer, made, every, measure = compiled(run.case, run.outer, run.share, sizes, num_devices)
     state = made.init(optimizer.init(jax.random.key(run.seed)), run.seed)
     thetas = [state.theta]
-    if run.outer == "population":
+    if run.outer.startswith("population"):
         members = state.outer_state.members.theta
         thetas = [jax.tree.map(lambda x, i=i: x[i], members) for i in range(MEMBERS)]
     starts = [measure(theta) for theta in thetas]
     # The answer of a population counts, so its curve begins with the best member.
-    steps, losses, inner_steps, seconds, reports = [0], [min(starts)], [0], [], []
+    steps, losses, inner_steps = [0], [min(starts)], [0]
     for _ in range(sizes.measurements):
-        began = time.perf_counter()
         state, rows = made.run(state, run.seed, every)
         inner_steps.append(inner_steps[-1] + int(np.sum(rows.inner_steps)))
-        seconds.append(time.perf_counter() - began)
         steps.append(steps[-1] + every)
         losses.append(measure(state.theta))
-        reports.append({name: np.asarray(values[-1]).tolist() for name, values in rows.outer.items()})
-    rates = np.diff(inner_steps[1:]) / seconds[1:]  # without the compilation
     return {
         **run._asdict(),
         "steps": steps,
         "inner_steps": inner_steps,
         "meta_loss": [loss if np.isfinite(loss) else None for loss in losses],
         "initial_meta_losses": [loss if np.isfinite(loss) else None for loss in starts],
-        "inner_steps_per_second": round(float(np.median(rates))),
-        "skipped": reports[-1]["skipped"],
+        "skipped": np.asarray(rows.outer["skipped"][-1]).tolist(),
     }
+
+
+def throughput(case: str, outers: Sequence[str], sizes: Sizes, num_devices: int, repeats: int) -> dict[str, float]:
+    """Inner steps a second of each outer optimizer, as a share of the first one's; dispatches take turns."""
+    engines, states = {}, {}
+    for outer in outers:
+        optimizer, engines[outer], every, _ = compiled(case, outer, 1.0, sizes, num_devices)
+        states[outer] = engines[outer].init(optimizer.init(jax.random.key(0)), 0)
+    rates: dict[str, list[float]] = {outer: [] for outer in outers}
+    for _ in range(repeats + 1):
+        for outer in outers:
+            began = time.perf_counter()
+            states[outer], rows = engines[outer].run(states[outer], 0, every)
+            rates[outer].append(int(np.sum(rows.inner_steps)) / (time.perf_counter() - began))
+    return {o: float(np.median(np.divide(rates[o][1:], rates[outers[0]][1:]))) for o in outers}
 
 
 def final(row: dict[str, Any]) -> float:
@@ -177,43 +192,42 @@ def share_needed(row: dict[str, Any], target: float) -> float | None:
     return next((n / budget for n, loss in zip(reached, losses, strict=True) if loss <= target), None)
 
 
-def summary(case: str, rows: list[dict[str, Any]], num_seeds: int) -> dict[str, Any]:
-    """What the runs of a case come to."""
+def summary(case: str, rows: list[dict[str, Any]], best: dict[str, str], speeds: dict[str, float]) -> dict[str, Any]:
+    """What the reported runs of a case come to; best says which rate or factor was chosen for each kind."""
     mine = [row for row in rows if row["case"] == case and row["seed"] < TUNING_SEEDS[0]]
-    of = lambda outer, share=1.0: [r for r in mine if r["outer"].startswith(outer) and r["share"] == share]
-    target = float(np.mean([final(row) for row in of("adamw")]))
-    found = {"case": case, "seeds": num_seeds, "adamw": of("adamw")[0]["outer"], "outer": {}}
-    rate = np.median([row["inner_steps_per_second"] for row in of("adamw")])
-    for outer in ("adamw", "frozen", "live", "population"):
+    of = lambda outer, share=1.0: [r for r in mine if r["outer"] == outer and r["share"] == share]
+    target = float(np.mean([final(row) for row in of(best["adamw"])]))
+    found = {"case": case, "best": best, "outer": {}, "throughput": speeds}
+    for outer in dict.fromkeys(row["outer"] for row in mine):
         ends = [final(row) for row in of(outer)]
         entry = {"final_meta_loss": ends, "mean": float(np.mean(ends))}
-        entry["throughput_to_adamw"] = float(np.median([row["inner_steps_per_second"] for row in of(outer)]) / rate)
-        if outer in ("frozen", "live"):
-            longer = of(outer, 1.5)
+        longer = of(outer, 1.5)
+        if longer:
             entry["mean_at_1.5"] = float(np.mean([final(row) for row in longer]))
             entry["budget_to_reach_adamw"] = [share_needed(row, target) for row in longer]
-        if outer == "population":
+        if outer.startswith("population"):
             lowest = [min(x for x in row["initial_meta_losses"] if x is not None) for row in of(outer)]
             entry["best_initial"] = lowest
             entry["improved_on_all"] = [end < start for end, start in zip(ends, lowest, strict=True)]
         found["outer"][outer] = entry
-    found["initial_meta_loss"] = [row["meta_loss"][0] for row in of("adamw")]
+    found["initial_meta_loss"] = [row["meta_loss"][0] for row in of(best["adamw"])]
     return found
 
 
 def table(found: dict[str, Any]) -> str:
     """A summary as text."""
-    lines = [f"{found['case']}: initial meta-loss {np.mean(found['initial_meta_loss']):.3f}, {found['seeds']} seeds"]
+    lines = [f"{found['case']}: initial meta-loss {np.mean(found['initial_meta_loss']):.3f}"]
     for outer, entry in found["outer"].items():
-        name = found["adamw"] if outer == "adamw" else outer
         ends = " ".join(f"{loss:.3f}" for loss in entry["final_meta_loss"])
-        line = f"  {name:14} {entry['mean']:.3f}  ({ends})  throughput {entry['throughput_to_adamw']:.2f}"
+        line = f"  {outer:16} {entry['mean']:.3f}  ({ends})"
         if "budget_to_reach_adamw" in entry:
             needed = ", ".join("never" if x is None else f"{x:.2f}" for x in entry["budget_to_reach_adamw"])
             line += f"; with 1.5 times the budget {entry['mean_at_1.5']:.3f}, AdamW's end reached after {needed}"
         if "improved_on_all" in entry:
-            line += f"; better than all its beginnings in {sum(entry['improved_on_all'])} of {found['seeds']}"
+            line += f"; better than all its beginnings in {sum(entry['improved_on_all'])} of {len(ends)}"
         lines.append(line)
+    speeds = ", ".join(f"{name} {speed:.2f}" for name, speed in found["throughput"].items())
+    lines.append(f"  inner steps a second, as a share of AdamW's: {speeds}")
     return "\n".join(lines)
 
 
@@ -226,16 +240,13 @@ def plot(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
     figure = Figure(figsize=(6.5 * len(cases), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     for panel, case in zip(np.atleast_1d(figure.subplots(1, len(cases))), cases, strict=True):
-        colors = {"adamw": "C0", "frozen": "C1", "live": "C2", "population": "C3"}
-        labelled = set()
-        for row in rows:
-            kind = row["outer"].split()[0]
-            if row["case"] != case or row["seed"] >= TUNING_SEEDS[0] or row["share"] != 1:
-                continue
-            losses = np.array(row["meta_loss"], np.float64)
-            label = None if kind in labelled else row["outer"]
-            panel.plot(row["inner_steps"], losses, color=colors[kind], linewidth=1, alpha=0.8, label=label)
-            labelled.add(kind)
+        mine = [r for r in rows if r["case"] == case and r["seed"] < TUNING_SEEDS[0] and r["share"] == 1]
+        for i, outer in enumerate(dict.fromkeys(row["outer"] for row in mine)):
+            for row in mine:
+                if row["outer"] == outer:
+                    label = outer if row["seed"] == 0 else None
+                    losses = np.array(row["meta_loss"], np.float64)
+                    panel.plot(row["inner_steps"], losses, color=f"C{i}", linewidth=1, alpha=0.8, label=label)
         panel.set(title=case, xlabel="inner steps", ylabel="meta-loss, 16 episodes that are the same for all")
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
@@ -255,7 +266,10 @@ def main() -> None:
     engine.cache_compilations()
     sizes = QUICK if arguments.quick else Sizes()
     devices = arguments.devices or jax.device_count()
-    rates, tuning = (RATES[:2], TUNING_SEEDS[:1]) if arguments.quick else (RATES, TUNING_SEEDS)
+    tuning = TUNING_SEEDS[:1] if arguments.quick else TUNING_SEEDS
+    numbers = {kind: RATES if kind == "adamw" else SCALES for kind in ("adamw", "frozen", "live")}
+    if arguments.quick:
+        numbers = {kind: few[:2] for kind, few in numbers.items()}
 
     settings = {"sizes": sizes._asdict(), "members": MEMBERS, "frozen": FROZEN}
     partial = arguments.out.with_suffix(".partial.json")
@@ -272,21 +286,26 @@ def main() -> None:
         bar.update()
         return rows[run.key]
 
-    seeds = range(arguments.seeds)
-    bar = tqdm.tqdm(total=len(arguments.case) * (len(rates) * len(tuning) + 6 * arguments.seeds), unit="run")
-    done = []
+    seeds, done, summaries = range(arguments.seeds), [], []
+    count = sum(map(len, numbers.values())) * len(tuning) + 8 * arguments.seeds
+    bar = tqdm.tqdm(total=len(arguments.case) * count, unit="run")
     with bar:
         for case in arguments.case:
-            tuned = {rate: [do(Run(case, f"adamw {rate:g}", seed)) for seed in tuning] for rate in rates}
-            best = min(rates, key=lambda rate: np.mean([final(row) for row in tuned[rate]]))
-            runs = [
-                Run(case, outer, seed)
-                for outer in (f"adamw {best:g}", "frozen", "live", "population")
-                for seed in seeds
-            ]
-            runs += [Run(case, outer, seed, 1.5) for outer in ("frozen", "live") for seed in seeds]
-            done += [row for made in tuned.values() for row in made] + [do(run) for run in runs]
-    summaries = [summary(case, done, arguments.seeds) for case in arguments.case]
+            rows_of_case, best = [], {}
+            for kind, few in numbers.items():
+                tried = {f"{kind} {number:g}": [] for number in few}
+                for outer, made in tried.items():
+                    made += [do(Run(case, outer, seed)) for seed in tuning]
+                    rows_of_case += made
+                best[kind] = min(tried, key=lambda outer: np.mean([final(row) for row in tried[outer]]))
+            best["population"] = f"population {best['live'].split()[1]}"
+            reported = dict.fromkeys([*best.values(), "frozen 1", "live 1"])  # as they are, too: all curves are shown
+            rows_of_case += [do(Run(case, outer, seed)) for outer in reported for seed in seeds]
+            rows_of_case += [do(Run(case, best[kind], seed, 1.5)) for kind in ("frozen", "live") for seed in seeds]
+            names = tuple(best[kind] for kind in ("adamw", "frozen", "live"))
+            speeds = throughput(case, names, sizes, devices, 1 if arguments.quick else 15)
+            summaries.append(summary(case, rows_of_case, best, speeds))
+            done += rows_of_case
     record = {**_STANDARD["about"](), "settings": settings, "summaries": summaries, "results": done}
     _STANDARD["write"](record, arguments.out)
     plot(done, arguments.out.with_suffix(".png"))

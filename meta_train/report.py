@@ -62,7 +62,7 @@ def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike) -> No
     figure = Figure(figsize=(5.5 * columns, 4.2 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, squeeze=False).flat
-    for panel, (task, runs) in zip(panels, results.items(), strict=False):
+    for (task, runs), panel in zip(results.items(), panels, strict=False):  # so that no panel is lost
         for result in runs:
             curves, offset = _smooth(result.losses)
             steps = np.arange(curves.shape[1]) + offset

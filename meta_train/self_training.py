@@ -12,6 +12,7 @@ intervals, and who replaces another draws its trainer anew half of the time, so 
 """
 
 from collections.abc import Callable
+import functools
 from typing import Any
 from typing import NamedTuple
 
@@ -42,8 +43,11 @@ class TrainedState(NamedTuple):
     inner: Any  # the learned optimizer's state
 
 
+StepScale = float | Callable[[jax.Array], jax.Array] | None
+
+
 def frozen(
-    optimizer: LearnedOptimizer, theta: Any, *, num_steps: int | None = None
+    optimizer: LearnedOptimizer, theta: Any, *, num_steps: int | None = None, step_scale: StepScale = None
 ) -> optax.GradientTransformationExtraArgs:
     """Makes a learned optimizer with a fixed theta the outer optimizer. It gets the meta-loss as `value=`.
 
@@ -51,16 +55,22 @@ def frozen(
       optimizer, theta: such as `learned_optim.load_pretrained` gives; it may be of another architecture than what it
         trains.
       num_steps: outer steps of the run, for architectures that use it.
+      step_scale: a factor on the outer steps, or a schedule of it. Meta-gradients are noisier than most: steps that
+        suit ordinary training are often too large (`docs/self-training.md`).
 
     Example:
       >>> import learned_optim
       >>> outer_optimizer = frozen(*learned_optim.load_pretrained("default"), num_steps=1000)
     """
-    return optimizer.transform(theta, num_steps=num_steps)
+    return optimizer.transform(theta, num_steps=num_steps, step_scale=step_scale)
 
 
 def live(
-    optimizer: LearnedOptimizer, *, num_steps: int | None = None, refresh_every: int = 1
+    optimizer: LearnedOptimizer,
+    *,
+    num_steps: int | None = None,
+    refresh_every: int = 1,
+    step_scale: StepScale = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Lets theta train itself: the outer optimizer is the one that the theta of the moment defines.
 
@@ -69,6 +79,7 @@ def live(
       num_steps: outer steps of the run, for architectures that use it.
       refresh_every: outer steps for which a theta serves as trainer before the newest takes its place. The outer
         state, such as moments of the meta-gradient, is carried over.
+      step_scale: a factor on the outer steps, or a schedule of it, as in `frozen`.
 
     Raises:
       ValueError: if refresh_every is below 1.
@@ -85,17 +96,18 @@ def live(
     if refresh_every < 1:
         raise ValueError(f"refresh_every must be at least 1 outer step, got {refresh_every}.")
     keeps = refresh_every > 1
+    transform = functools.partial(optimizer.transform, num_steps=num_steps, step_scale=step_scale)
 
     def init(theta):
         trainer = jax.tree.map(jnp.copy, theta) if keeps else ()
-        return LiveState(jnp.zeros((), jnp.int32), trainer, optimizer.transform(theta).init(theta))
+        return LiveState(jnp.zeros((), jnp.int32), trainer, transform(theta).init(theta))
 
     def update(updates, state, params=None, **extra):
         trainer = params
         if keeps:
             refresh = state.step % refresh_every == 0
             trainer = jax.tree.map(lambda new, old: jnp.where(refresh, new, old), params, state.trainer)
-        updates, inner = optimizer.transform(trainer, num_steps=num_steps).update(updates, state.inner, params, **extra)
+        updates, inner = transform(trainer).update(updates, state.inner, params, **extra)
         return updates, LiveState(state.step + 1, trainer if keeps else (), inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -109,6 +121,7 @@ def population(
     share: float = 0.2,
     noise: float = 0.1,
     num_steps: int | None = None,
+    step_scale: StepScale = None,
     start: Callable[[jax.Array, jax.Array, Any], Any] | None = None,
     safeguard: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda tx: tx,
 ) -> SearchStrategy:
@@ -126,6 +139,7 @@ def population(
       share: share of the members that are replaced, and of those that are copied; at least one of each.
       noise: standard deviation of the noise, as a share of the root mean square of each tensor of theta.
       num_steps: outer steps of the run, for architectures that use it.
+      step_scale: a factor on the outer steps, or a schedule of it, as in `frozen`.
       start: `(key, index, theta) -> theta`. What member number index begins with. By default a draw of
         `optimizer.init`: the theta that `fit` is given then counts for its structure only.
       safeguard: what wraps the members' outer optimizers, such as `safeguards.safeguarded`.
@@ -143,14 +157,15 @@ def population(
     """
     if not noise >= 0:
         raise ValueError(f"noise must be at least 0, got {noise}.")
+    transform = functools.partial(optimizer.transform, num_steps=num_steps, step_scale=step_scale)
 
     def init(theta):
-        return TrainedState(jnp.asarray(_ITSELF, jnp.int32), optimizer.transform(theta).init(theta))
+        return TrainedState(jnp.asarray(_ITSELF, jnp.int32), transform(theta).init(theta))
 
     def update(updates, state, params=None, *, members, **extra):
         pick = lambda own, all: jnp.where(state.trainer == _ITSELF, own, all[jnp.maximum(state.trainer, 0)])
         trainer = jax.tree.map(pick, params, members)
-        updates, inner = optimizer.transform(trainer, num_steps=num_steps).update(updates, state.inner, params, **extra)
+        updates, inner = transform(trainer).update(updates, state.inner, params, **extra)
         return updates, TrainedState(state.trainer, inner)
 
     def explore(key, copied, own):

@@ -140,16 +140,18 @@ def test_self_training_study_writes_its_record_and_a_plot_and_goes_on_where_it_w
     names["main"]()
     record = json.loads(out.read_text())
     (summary,) = record["summaries"]
-    assert list(summary["outer"]) == ["adamw", "frozen", "live", "population"]
-    assert summary["outer"]["adamw"]["throughput_to_adamw"] == 1.0
+    best = summary["best"]
+    assert list(best) == ["adamw", "frozen", "live", "population"]
+    assert list(summary["outer"]) == list(dict.fromkeys([*best.values(), "frozen 1", "live 1"]))
+    assert summary["throughput"][best["adamw"]] == 1.0
+    assert summary["throughput"][best["live"]] > 0
     runs = [(row["outer"], row["seed"], row["share"]) for row in record["results"]]
-    assert len(runs) == len(set(runs)) == 2 + 4 + 2
+    assert len(runs) == len(set(runs)) == 6 + len(summary["outer"]) + 2
     for row in record["results"]:
         assert len(row["meta_loss"]) == len(row["inner_steps"]) == 3
         np.testing.assert_allclose(row["inner_steps"][-1], 20 * row["share"] * 2 * 2 * 2, rtol=0.01)  # pairs × window
         assert row["skipped"] in (0, [0] * 5)
-    population = record["results"][-3]
-    assert population["outer"] == "population"
+    (population,) = (row for row in record["results"] if row["outer"].startswith("population"))
     assert population["meta_loss"][0] == min(population["initial_meta_losses"])
     assert out.with_suffix(".png").stat().st_size > 10_000
     assert not out.with_suffix(".partial.json").exists()

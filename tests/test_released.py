@@ -40,7 +40,7 @@ def _row(name, key):
 
 def _horizon(name):
     low, _, high = _row(name, "trained horizon").removesuffix(" steps").partition("–")
-    return int(low), int(high)
+    return int(low), int(high or low)
 
 
 # The tests of `every_name` are one for each released optimizer: without one they would not exist.

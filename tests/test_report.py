@@ -50,6 +50,13 @@ def test_plot_writes_a_png_with_a_panel_for_each_task(tmp_path):
     assert sizes[1][1] == sizes[0][1]
 
 
+def test_panels_that_are_left_over_stay_empty(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: figures.append(figure))
+    report.plot({f"task {i}": [GOOD] for i in range(6)}, tmp_path / "six.png")
+    assert [panel.axison for panel in figures[0].axes] == [True] * 6 + [False] * 2
+
+
 def test_smoothing_is_a_running_mean_at_its_centre():
     losses = np.arange(160.0)[None]
     curves, offset = report._smooth(losses)

@@ -95,6 +95,24 @@ def test_the_outer_state_is_carried_over_when_theta_changes():
     assert state.inner.step == 4
 
 
+def test_a_scale_on_the_outer_steps_is_for_all_three():
+    """The state of a scaled optimizer has another structure, from its first step on."""
+    gradient, theta = _log_rate(2.0), _log_rate(np.log(0.5))
+    for make in (self_training.frozen, self_training.live):
+        arguments = (SGD, theta) if make is self_training.frozen else (SGD,)
+        tx = make(*arguments, step_scale=optax.linear_schedule(0.5, 0.25, 1))
+        state, steps = tx.init(theta), []
+        for _ in range(2):
+            updates, state = tx.update(gradient, state, theta)
+            steps.append(float(updates["log_learning_rate"]))
+        np.testing.assert_allclose(steps, [-0.5, -0.25], rtol=1e-6)
+    strategy = _population(interval=10, step_scale=0.1)
+    state = jax.jit(strategy.init)(jax.random.key(0), theta)
+    told = jax.jit(strategy.tell)(jax.random.key(1), state, state.members.theta, jnp.zeros(4), _log_rate(jnp.ones(4)))
+    steps = told.members.theta["log_learning_rate"] - state.members.theta["log_learning_rate"]
+    np.testing.assert_allclose(steps, -0.1 * np.exp(np.arange(-6.0, -2.0)), rtol=1e-3)
+
+
 def test_frozen_steps_are_those_of_the_learned_optimizer_and_it_sees_the_meta_loss():
     """The optimizer need not be of the architecture that it trains. `celo` moves with the loss."""
     plain = fit(_estimator(), _log_rate(-4.0), optax.sgd(0.1), num_steps=20, clip_norm=None, progress=False)

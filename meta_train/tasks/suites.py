@@ -97,6 +97,7 @@ TASKS = {
     "adam-on-quadratics": _train(optimizer_training, optimizer=learned_optim.learned_adam(0.01), inner=quadratic()),
     "digits-mlp-narrow": _train(mlp, _DIGITS, hidden_sizes=(24, 24)),
     "digits-mlp-tanh": _train(mlp, _DIGITS, hidden_sizes=(40, 20), activation=jax.nn.tanh, batch_size=32),
+    "digits-mlp-sigmoid": _train(mlp, _DIGITS, hidden_sizes=(20,), activation=jax.nn.sigmoid),
     "digits-mlp-layernorm": _train(mlp, _DIGITS, hidden_sizes=(32, 32), normalization=layer_norm),
     "digits-conv": _train(convnet, _DIGITS),
     "digits-resnet": _train(resnet, _DIGITS, num_blocks=1),

@@ -20,6 +20,7 @@ ALIKE = (
     "diabetes-deep",
     "digits-deep-tanh",
     "digits-mlp-narrow",
+    "digits-mlp-sigmoid",
     "digits-mlp-tanh",
     "digits-resnet-small",
     "digits-vit-small",

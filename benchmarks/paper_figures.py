@@ -1,0 +1,322 @@
+"""Small results of the papers, measured again: a figure for each, with the paper's claim beside our number.
+
+    python benchmarks/paper_figures.py [--out FOLDER] [--figure NAME …] [--data-dir FOLDER] [--quick]
+
+`andrychowicz-quadratics`, `andrychowicz-digits` (Andrychowicz et al. 2016, https://arxiv.org/abs/1606.04474): a
+released coordinatewise LSTM against SGD, Nesterov's momentum, RMSprop and Adam, each at the best of 25 rates for the
+loss after 100 steps, on functions apart from those reported. The network has 20 sigmoid units, for scikit-learn's
+digits; `andrychowicz-mnist` uses the same LSTM on MNIST, where there is a copy of it.
+`influence-balancing`, `pes-toy` (Vicol et al. 2021, https://arxiv.org/abs/2112.13835): where short windows mislead.
+`nres-variance` (Li et al. 2023, https://arxiv.org/abs/2304.12180): variance of PES and of NRES against formulas.
+
+Writes a PNG for each and `figures.json`. `--quick` is a smoke test at toy sizes.
+"""
+
+import argparse
+from collections.abc import Callable
+import os
+import pathlib
+import runpy
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tqdm
+
+import learned_optim
+import meta_train
+from meta_train import data
+from meta_train import engine
+from meta_train import estimators
+from meta_train import tasks
+from meta_train import truncation
+
+_STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
+_BALANCING = runpy.run_path(str(pathlib.Path(__file__).parent / "estimators.py"))
+BASELINES: dict[str, Callable[[Any], optax.GradientTransformation]] = {
+    "SGD": optax.sgd,
+    "Nesterov": lambda rate: optax.sgd(rate, momentum=0.9, nesterov=True),
+    "RMSprop": optax.rmsprop,
+    "Adam": optax.adam,
+}
+RATES = tuple(float(10 ** (k / 4)) for k in range(-18, 7))
+
+
+def training_curves(task: tasks.Task, make: Callable[[Any], Any], argument: Any, key: jax.Array, num_runs: int):
+    """Losses of runs of 100 steps by the optimizer `make(argument)`, float[runs, 100]."""
+
+    @jax.jit
+    def train(argument, keys, data):
+        def run(key):
+            tx = optax.with_extra_args_support(make(argument))
+            sample_key, init_key, step_key = jax.random.split(key, 3)
+            config = task.sample(sample_key)
+            params = task.init(init_key, config)
+
+            def step(carry, key):
+                params, state = carry
+                loss, grads = jax.value_and_grad(task.loss)(params, key, data, config)
+                updates, state = tx.update(grads, state, params, value=loss)
+                return (optax.apply_updates(params, updates), state), loss
+
+            return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(step_key, 100))[1]
+
+        return jax.vmap(run)(keys)
+
+    # A function of the argument: one compilation for all rates.
+    keys = jax.random.split(key, num_runs)
+    arguments = argument if isinstance(argument, list) else [argument]
+    curves = [np.asarray(train(one, keys, task.data)) for one in arguments]
+    return curves if isinstance(argument, list) else curves[0]
+
+
+def andrychowicz(task: tasks.Task, name: str, num_runs: int, last: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The LSTM of that name against tuned baselines. The loss is the mean over the last few of 100 steps."""
+    tuning_key, report_key = jax.random.split(jax.random.key(0))
+    optimizer, theta = learned_optim.load_pretrained(name)
+    curves = {"LSTM": training_curves(task, optimizer.transform, theta, report_key, num_runs)}
+    rates: dict[str, float] = {}
+    for baseline, make in BASELINES.items():
+        tried = training_curves(task, make, [jnp.float32(rate) for rate in RATES], tuning_key, max(2, num_runs // 2))
+        finals = [np.nan_to_num(curve[:, -last:], nan=np.inf, posinf=np.inf).mean() for curve in tried]
+        rates[baseline] = RATES[int(np.argmin(finals))]
+        curves[baseline] = training_curves(task, make, jnp.float32(rates[baseline]), report_key, num_runs)
+    final = {key: curve[:, -last:].mean(axis=1) for key, curve in curves.items()}
+    record = {
+        "claim": "the LSTM ends below each tuned optimizer",
+        "final_loss": {key: float(losses.mean()) for key, losses in final.items()},
+        "standard_error": {key: float(losses.std(ddof=1) / np.sqrt(num_runs)) for key, losses in final.items()},
+        "learning_rate": rates,
+        "runs": num_runs,
+        "first_loss": float(curves["LSTM"][:, 0].mean()),
+    }
+    return record, curves
+
+
+def quadratics(quick: bool):
+    """Ten-dimensional quadratics; the loss is the mean of squares where the paper has the sum."""
+    record, curves = andrychowicz(tasks.get("quadratic"), "coordinatewise-lstm-quadratic-v1", 4 if quick else 512, 1)
+    return record, lambda panel: _curves(panel, curves, "quadratics of ten dimensions")
+
+
+def digits(quick: bool):
+    """The network of the paper on the digits of scikit-learn; the loss is on minibatches of 128."""
+    record, curves = andrychowicz(
+        tasks.get("digits-mlp-sigmoid"), "coordinatewise-lstm-digits-v1", 2 if quick else 64, 5
+    )
+    return record, lambda panel: _curves(panel, curves, "digits 8×8, MLP of 20 sigmoid units")
+
+
+def mnist(quick: bool):
+    """The network and the images of the paper; the LSTM has seen neither these images nor a network of that size."""
+    task = tasks.mlp("mnist", data.load("mnist"), hidden_sizes=(20,), activation=jax.nn.sigmoid)
+    record, curves = andrychowicz(task, "coordinatewise-lstm-digits-v1", 2 if quick else 32, 5)
+    record["claim"] += "; there it was trained on this very task, here on digits of 8×8"
+    return record, lambda panel: _curves(panel, curves, "MNIST 28×28, MLP of 20 sigmoid units")
+
+
+def descend(estimator: meta_train.Estimator, theta: Any, tx: Any, num_steps: int, seed: int) -> np.ndarray:
+    """Thetas of outer steps from theta, float[steps + 1, …]."""
+
+    @jax.jit
+    def run(key, theta):
+        def outer_step(carry, key):
+            theta, state, outer_state = carry
+            gradient, state, _ = estimator.estimate(key, theta, state, estimator.data)
+            updates, outer_state = tx.update(gradient, outer_state)
+            theta = optax.apply_updates(theta, updates)
+            return (theta, state, outer_state), theta
+
+        keys = jax.random.split(key, num_steps)
+        return jax.lax.scan(outer_step, (theta, estimator.init(key, theta), tx.init(theta)), keys)[1]
+
+    thetas = np.asarray(run(jax.random.key(seed), theta))
+    return np.concatenate([np.asarray(theta)[None], thetas])
+
+
+def influence_balancing(quick: bool):
+    """Theta under each estimator; the optimum of long episodes is -1/6."""
+    problem, num_steps = _BALANCING["influence_balancing"](), 20 if quick else 1500
+    common = {"num_particles": 50, "unroll_length": 5, "horizon": truncation.constant(500)}
+    made = {
+        "truncated backprop": estimators.truncated_backprop(problem, **common),
+        "truncated ES": estimators.truncated_es(problem, std=0.1, **common),
+        "PES": estimators.pes(problem, std=0.1, **common),
+        "NRES": estimators.nres(problem, std=0.1, **common),
+    }
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(2e-3))
+    paths = {name: descend(estimator, jnp.asarray(0.5), tx, num_steps, 0) for name, estimator in made.items()}
+    record = {
+        "claim": "windows of 5 lead away from the optimum, PES to it; theta* is -1/6 for long episodes",
+        "final_theta": {name: float(path[-1]) for name, path in paths.items()},
+        "optimum": -1 / 6,
+    }
+
+    def draw(panel):
+        for name, path in paths.items():
+            panel.plot(path, label=name)
+        panel.axhline(-1 / 6, color="k", linestyle=":", label="optimum")
+        panel.set(title="influence balancing, windows of 5 in episodes of 500", xlabel="outer step", ylabel="theta")
+
+    return record, draw
+
+
+def pes_toy(quick: bool):
+    """Two learning rates, of the start and of the end, on a toy where greedy windows keep them small."""
+    horizon, num_steps = 100, 20 if quick else 2000
+
+    def loss(x):
+        basin = jnp.sqrt(x[0] ** 2 + 5) - jnp.sqrt(5.0)
+        return basin + jnp.sin(x[1]) ** 2 * jnp.exp(-5 * x[0] ** 2) + 0.25 * jnp.abs(x[1] - 100)
+
+    def step(key, theta, state, data):
+        x, time = state
+        rate = jnp.exp(theta[0] * (1 - time / horizon) + theta[1] * time / horizon)
+        return (x - rate * jax.grad(loss)(x), time + 1), loss(x)
+
+    problem = meta_train.Problem(lambda key, theta, num_steps: (jnp.ones(2), jnp.zeros(())), step)
+    mean = jax.jit(
+        jax.vmap(
+            lambda theta: jnp.mean(
+                jax.lax.scan(lambda s, _: step(None, theta, s, ()), (jnp.ones(2), jnp.zeros(())), None, length=horizon)[
+                    1
+                ]
+            )
+        )
+    )
+    common = {"num_particles": 100, "unroll_length": 10, "horizon": truncation.constant(horizon)}
+    made = {
+        "truncated backprop": estimators.truncated_backprop(problem, **common),
+        "truncated ES": estimators.truncated_es(problem, std=0.3, **common),
+        "PES": estimators.pes(problem, std=0.3, **common),
+        "NRES": estimators.nres(problem, std=0.3, **common),
+    }
+    tx, start = optax.adam(1e-2, b1=0.99), jnp.array([-4.0, -4.0])
+    losses = {name: np.asarray(mean(descend(e, start, tx, num_steps, 1))) for name, e in made.items()}
+    record = {
+        "claim": "PES finds large early rates; windows of 10 by themselves stay where they began",
+        "first_loss": float(losses["PES"][0]),
+        "final_loss": {name: float(path[-1]) for name, path in losses.items()},
+    }
+
+    def draw(panel):
+        for name, path in losses.items():
+            panel.plot(path, label=name)
+        panel.set(title="the toy of the PES paper", xlabel="outer step", ylabel="mean loss of an episode")
+
+    return record, draw
+
+
+def nres_variance(quick: bool):
+    """A loss at an episode's end that is linear in the theta of each window, with gradients that agree or do not."""
+    size, counts = 32, (1, 4) if quick else (1, 2, 4, 8, 16, 32)
+    rows: list[dict[str, Any]] = []
+    for kind in ("aligned", "orthogonal"):
+        for windows in counts:
+            gradients = np.eye(size)[np.zeros(windows, int) if kind == "aligned" else np.arange(windows)]
+            row = {"gradients": kind, "windows": windows}
+            for name, constructor in {"PES": estimators.pes, "NRES": estimators.nres}.items():
+                row[name] = episode_variance(constructor, gradients, 50 if quick else 4000)
+            squared_sum = np.sum(gradients.sum(axis=0) ** 2)
+            row["PES, formula"] = float(size * windows * np.sum(gradients**2) + squared_sum)
+            row["NRES, formula"] = float((size + 1) * squared_sum)
+            rows.append(row)
+    record = {"claim": "NRES has at most the variance of PES, far less where windows disagree", "results": rows}
+
+    def draw(panel):
+        for kind, marker in (("aligned", "o"), ("orthogonal", "s")):
+            some = [row for row in rows if row["gradients"] == kind]
+            for name, color in (("PES", "C0"), ("NRES", "C1")):
+                x = [row["windows"] for row in some]
+                panel.plot(x, [r[name] for r in some], marker, color=color, label=f"{name}, {kind} gradients")
+                panel.plot(x, [r[f"{name}, formula"] for r in some], color=color, linewidth=1)
+        panel.set(xscale="log", yscale="log", xlabel="windows in an episode", ylabel="variance of the gradient (trace)")
+        panel.set_title(f"variance, theta of {size} numbers (lines: formulas)")
+
+    return record, draw
+
+
+def episode_variance(constructor: Callable[..., Any], gradients: np.ndarray, samples: int) -> float:
+    """Trace of the covariance of an estimate, by one pair; window j moves the last loss by theta's product with G_j."""
+    windows, size = gradients.shape
+
+    def step(key, theta, state, data):
+        time, total = state
+        total = total + data[jnp.minimum(time, windows - 1)] @ theta
+        return (time + 1, total), jnp.where(time == windows - 1, total, 0.0)
+
+    start = (jnp.zeros((), jnp.int32), jnp.zeros(()))
+    problem = meta_train.Problem(lambda key, theta, num_steps: start, step, jnp.asarray(gradients, jnp.float32))
+    settings = {"unroll_length": 1, "horizon": truncation.constant(windows), "std": 0.01}
+    estimator = constructor(problem, num_particles=1, stagger=False, **settings)
+
+    @jax.jit
+    @jax.vmap
+    def episode(key):
+        theta, keys = jnp.zeros(size), jax.random.split(key, windows)
+        window = lambda state, key: estimator.estimate(key, theta, state, estimator.data)[1::-1]
+        return jnp.sum(jax.lax.scan(window, estimator.init(key, theta), keys)[1], axis=0)
+
+    return float(np.var(np.asarray(episode(jax.random.split(jax.random.key(0), samples))), axis=0, ddof=1).sum())
+
+
+def _curves(panel, curves, title):
+    for name, losses in curves.items():
+        panel.plot(np.mean(losses, axis=0), label=name, linewidth=2 if name == "LSTM" else 1)
+    panel.set(title=title, xlabel="step", ylabel="loss", yscale="log")
+
+
+FIGURES = {
+    "andrychowicz-quadratics": quadratics,
+    "andrychowicz-digits": digits,
+    "andrychowicz-mnist": mnist,
+    "influence-balancing": influence_balancing,
+    "pes-toy": pes_toy,
+    "nres-variance": nres_variance,
+}
+
+
+def main() -> None:
+    """Makes the figures and the record."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/paper_figures"))
+    parser.add_argument("--figure", nargs="+", choices=FIGURES, default=None, metavar="NAME", help="(default: all)")
+    parser.add_argument("--data-dir", type=pathlib.Path, help="folder with MNIST in its files")
+    parser.add_argument("--quick", action="store_true", help="toy sizes: a smoke test, not a measurement")
+    arguments = parser.parse_args()
+    if arguments.data_dir is not None:
+        os.environ[data.DATA_DIR_VARIABLE] = str(arguments.data_dir.absolute())
+    chosen = arguments.figure or [n for n in FIGURES if n != "andrychowicz-mnist" or data.available("mnist")]
+    engine.cache_compilations()
+    records = {}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in tqdm.tqdm(chosen, unit="figure"):
+        records[name], draw = FIGURES[name](arguments.quick)
+        figure = Figure(figsize=(6.5, 4.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        panel = figure.subplots()
+        draw(panel)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+        figure.suptitle(f"claim: {records[name]['claim']}", fontsize=8)
+        figure.savefig(arguments.out / f"{name}.png", dpi=120)
+        tqdm.tqdm.write(f"{name}: {_short(records[name])}")
+    _STANDARD["write"]({**_STANDARD["about"](), "figures": records}, arguments.out / "figures.json")
+
+
+def _short(record):
+    for key in ("final_loss", "final_theta"):
+        if key in record:
+            return ", ".join(f"{name} {value:.3g}" for name, value in record[key].items())
+    return ", ".join(
+        f"{row['gradients']} {row['windows']}: {row['PES']:.3g} {row['NRES']:.3g}" for row in record["results"]
+    )
+
+
+if __name__ == "__main__":
+    main()
