@@ -141,12 +141,12 @@ def test_self_training_study_writes_its_record_and_a_plot_and_goes_on_where_it_w
     record = json.loads(out.read_text())
     (summary,) = record["summaries"]
     best = summary["best"]
-    assert list(best) == ["adamw", "frozen", "live", "population"]
+    assert list(best) == ["adamw", "frozen", "guarded", "population"]
     assert list(summary["outer"]) == list(dict.fromkeys([*best.values(), "frozen 1", "live 1"]))
     assert summary["throughput"][best["adamw"]] == 1.0
-    assert summary["throughput"][best["live"]] > 0
+    assert summary["throughput"][best["guarded"]] > 0
     runs = [(row["outer"], row["seed"], row["share"]) for row in record["results"]]
-    assert len(runs) == len(set(runs)) == 6 + len(summary["outer"]) + 2
+    assert len(runs) == len(set(runs)) == 8 + len(summary["outer"]) + 2
     for row in record["results"]:
         assert len(row["meta_loss"]) == len(row["inner_steps"]) == 3
         np.testing.assert_allclose(row["inner_steps"][-1], 20 * row["share"] * 2 * 2 * 2, rtol=0.01)  # pairs × window
@@ -156,3 +156,24 @@ def test_self_training_study_writes_its_record_and_a_plot_and_goes_on_where_it_w
     assert out.with_suffix(".png").stat().st_size > 10_000
     assert not out.with_suffix(".partial.json").exists()
     assert "live" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_paper_figures_are_drawn_and_recorded(tmp_path, monkeypatch):
+    figures = ["andrychowicz-quadratics", "nres-variance"]
+    monkeypatch.setattr(sys, "argv", ["paper_figures.py", "--quick", "--out", str(tmp_path), "--figure", *figures])
+    monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    runpy.run_path(str(BENCHMARKS / "paper_figures.py"), run_name="__main__")
+    record = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert list(record) == figures
+    quadratics = record["andrychowicz-quadratics"]
+    assert list(quadratics["final_loss"]) == ["LSTM", "SGD", "Nesterov", "RMSprop", "Adam"]
+    assert all(loss < quadratics["first_loss"] for loss in quadratics["final_loss"].values())
+    rows = {(row["gradients"], row["windows"]): row for row in record["nres-variance"]["results"]}
+    for (kind, windows), row in rows.items():  # fifty samples of a heavy-tailed square: a factor of two
+        for name in ("PES", "NRES"):
+            assert 0.5 < row[name] / row[f"{name}, formula"] < 2, (kind, windows, name)
+    assert rows["orthogonal", 4]["PES, formula"] == 32 * 16 + 4
+    assert rows["orthogonal", 4]["NRES, formula"] == 33 * 4
+    for name in figures:
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
