@@ -1,15 +1,16 @@
-# make demo   do the main job on real data: train with a learned optimizer, meta-train one, compare
-# make test   run the tests
-# make lint   check style
-# make bench  measure meta-training throughput
-# make docs   build the documentation site, site/index.html
+# make demo       do the main job on real data: train with a learned optimizer, meta-train one, compare
+# make test       run the tests
+# make lint       check style
+# make bench      measure meta-training throughput
+# make docs       build the documentation site, site/index.html
+# make notebooks  run notebooks/*.py and store them with their outputs as .ipynb, ten to twenty minutes on two cores
 #
 # Each sets up .venv with what it needs. Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench docs python-check
+.PHONY: demo test lint bench docs notebooks python-check
 
 demo: .venv/meta
 	$(BIN)/python -m meta_train demo --out demo
@@ -27,6 +28,9 @@ bench: .venv/meta
 docs: .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+notebooks: .venv/notebooks
+	$(BIN)/python notebooks/build.py
+
 # One stamp for what `demo` and `bench` need, one for what `test` needs on top.
 .venv/meta: setup.cfg pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[meta]'
@@ -39,6 +43,10 @@ docs: .venv/docs
 .venv/docs: setup.cfg pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@
+
+.venv/notebooks: setup.cfg pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[meta,notebooks]'
+	@touch $@ .venv/meta
 
 .venv/bin/python: | python-check
 	@echo "Setting up .venv; the first time takes a few minutes."
