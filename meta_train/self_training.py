@@ -171,11 +171,15 @@ def population(
     def explore(key, copied, own):
         del own
         noise_key, coin_key, trainer_key = jax.random.split(key, 3)
-        old = optax.tree.get(copied.outer_state, "trainer")
+        is_trained = lambda node: isinstance(
+            node, TrainedState
+        )  # a safeguard may hold two of them, now and at its best
+        old = next(filter(is_trained, jax.tree.leaves(copied.outer_state, is_leaf=is_trained))).trainer
         another = jax.random.randint(trainer_key, (), 0, num_members, jnp.int32)
         trainer = jnp.where(jax.random.bernoulli(coin_key), another, old)
-        theta = _perturb(noise_key, copied.theta, noise)
-        return Member(theta, optax.tree.set(copied.outer_state, trainer=trainer))
+        redirect = lambda node: node._replace(trainer=trainer) if is_trained(node) else node
+        outer_state = jax.tree.map(redirect, copied.outer_state, is_leaf=is_trained)
+        return Member(_perturb(noise_key, copied.theta, noise), outer_state)
 
     return search.pbt(
         safeguard(optax.GradientTransformationExtraArgs(init, update)),

@@ -191,6 +191,20 @@ def test_who_is_replaced_copies_theta_outer_state_and_half_of_the_time_the_train
     assert counts.sum() == 40 and counts[2] > 15 and np.all(counts[[0, 1, 3]] > 0)  # 2: kept, or drawn again
 
 
+def test_a_new_trainer_is_drawn_under_any_safeguard():
+    guard = lambda tx: optax.chain(safeguards.safeguarded(tx, max_step=1.0, max_rise=1.0), optax.identity())
+    strategy = _population(interval=1, noise=0.0, safeguard=guard)
+    state = jax.jit(strategy.init)(jax.random.key(0), _log_rate(0.0))
+    tell, drawn = jax.jit(strategy.tell), set()
+    for seed in range(30):
+        losses = jnp.array([0.0, 1.0, 2.0, 3.0])
+        told = tell(jax.random.key(seed), state, state.members.theta, losses, _log_rate(jnp.zeros(4)))
+        guarded = told.members.outer_state[0]
+        drawn.add(int(guarded.inner.trainer[3]))
+        np.testing.assert_array_equal(guarded.best_inner.trainer, guarded.inner.trainer)
+    assert drawn == {-1, 0, 1, 2, 3}
+
+
 def test_noise_is_relative_to_the_size_of_each_tensor():
     optimizer = learned_optim.mlp((30,))
     strategy = self_training.population(optimizer, num_members=2, interval=1, share=0.5, noise=0.1)
