@@ -66,7 +66,7 @@ def test_card_has_the_hash_of_the_weights(name):
 def test_card_has_the_required_rows(name):
     low, high = _horizon(name)
     assert 1 <= low <= high
-    assert _row(name, "trained horizon") == f"{low}–{high} steps"
+    assert _row(name, "trained horizon") == (f"{low} steps" if low == high else f"{low}–{high} steps")
     for key in ("recipe", "seeds", "licence"):
         assert _row(name, key)
 
