@@ -2,7 +2,7 @@
 
 The Markdown files are written for where the repository is browsed. Here
 
-- a link to a file that is a page of the site leads to that page; one to another file of the repository, such as a
+- a link to a page or picture of the site leads there; one to another file of the repository, such as a
   source, becomes its text. What leads nowhere is left as it is, and `mkdocs build --strict` fails;
 - lists are changed to what Python-Markdown takes for such: a blank line before them, four blanks before code in them.
 """
@@ -14,7 +14,7 @@ import re
 from mkdocs.structure.files import File
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-_LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\(([^()#:\s]+)(#[^()\s]*)?\)")
+_LINK = re.compile(r"(!?)\[([^\[\]]+)\]\(([^()#:\s]+)(#[^()\s]*)?\)")
 _CODE = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
 _LIST_IN_TEXT = re.compile(r"^((?!- |\d+\. )[^\s|#`].*\n)(?=- |1\. )", re.MULTILINE)
 
@@ -33,10 +33,10 @@ def on_page_markdown(markdown, page, config, files):
     uri = page.file.src_uri
 
     def lead(match):
-        text, link, anchor = match.groups()
+        image, text, link, anchor = match.groups()
         target = posixpath.normpath(posixpath.join(posixpath.dirname(sources[uri]), link))
         if target in uris:
-            return f"[{text}]({posixpath.relpath(uris[target], posixpath.dirname(uri))}{anchor or ''})"
+            return f"{image}[{text}]({posixpath.relpath(uris[target], posixpath.dirname(uri))}{anchor or ''})"
         return text if (ROOT / target).exists() else match[0]
 
     def adapt(text):
