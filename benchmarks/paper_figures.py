@@ -14,6 +14,7 @@ Writes a PNG for each and `figures.json`. `--quick` is a smoke test at toy sizes
 
 import argparse
 from collections.abc import Callable
+from collections.abc import Sequence
 import os
 import pathlib
 import runpy
@@ -44,8 +45,10 @@ BASELINES: dict[str, Callable[[Any], optax.GradientTransformation]] = {
 RATES = tuple(float(10 ** (k / 4)) for k in range(-18, 7))
 
 
-def training_curves(task: tasks.Task, make: Callable[[Any], Any], argument: Any, key: jax.Array, num_runs: int):
-    """Losses of runs of 100 steps by the optimizer `make(argument)`, float[runs, 100]."""
+def training_curves(
+    task: tasks.Task, make: Callable[[Any], Any], arguments: Sequence[Any], key: jax.Array, num_runs: int
+):
+    """Losses of runs of 100 steps by the optimizer `make(argument)`, float[runs, 100] for each of the arguments."""
 
     @jax.jit
     def train(argument, keys, data):
@@ -65,24 +68,21 @@ def training_curves(task: tasks.Task, make: Callable[[Any], Any], argument: Any,
 
         return jax.vmap(run)(keys)
 
-    # A function of the argument: one compilation for all rates.
     keys = jax.random.split(key, num_runs)
-    arguments = argument if isinstance(argument, list) else [argument]
-    curves = [np.asarray(train(one, keys, task.data)) for one in arguments]
-    return curves if isinstance(argument, list) else curves[0]
+    return [np.asarray(train(argument, keys, task.data)) for argument in arguments]  # one compilation for all
 
 
 def andrychowicz(task: tasks.Task, name: str, num_runs: int, last: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The LSTM of that name against tuned baselines. The loss is the mean over the last few of 100 steps."""
     tuning_key, report_key = jax.random.split(jax.random.key(0))
     optimizer, theta = learned_optim.load_pretrained(name)
-    curves = {"LSTM": training_curves(task, optimizer.transform, theta, report_key, num_runs)}
+    curves = {"LSTM": training_curves(task, optimizer.transform, [theta], report_key, num_runs)[0]}
     rates: dict[str, float] = {}
     for baseline, make in BASELINES.items():
         tried = training_curves(task, make, [jnp.float32(rate) for rate in RATES], tuning_key, max(2, num_runs // 2))
         finals = [np.nan_to_num(curve[:, -last:], nan=np.inf, posinf=np.inf).mean() for curve in tried]
         rates[baseline] = RATES[int(np.argmin(finals))]
-        curves[baseline] = training_curves(task, make, jnp.float32(rates[baseline]), report_key, num_runs)
+        (curves[baseline],) = training_curves(task, make, [jnp.float32(rates[baseline])], report_key, num_runs)
     final = {key: curve[:, -last:].mean(axis=1) for key, curve in curves.items()}
     record = {
         "claim": "the LSTM ends below each tuned optimizer",

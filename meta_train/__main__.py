@@ -73,6 +73,9 @@ def train(
     outer: Annotated[
         str | None, typer.Option(help=f"Outer optimizer: {named_outer.FORMS}.  [default: the recipe's]")
     ] = None,
+    step_scale: Annotated[
+        float | None, typer.Option(help="With --outer: a factor on the steps of a learned outer optimizer.")
+    ] = None,
     max_step: Annotated[float | None, typer.Option(help="With --outer: largest norm of a step of theta.")] = None,
     trust_ratio: Annotated[
         float | None, typer.Option(help="With --outer: largest step of a tensor of theta, as a share of its norm.")
@@ -106,12 +109,14 @@ def train(
     elif num_processes > 1:
         raise typer.Exit(distributed.launch(context.obj, num_processes))
     chosen = recipes.get(recipe, num_steps=steps, seed=seed)
-    bounds = {"max_step": max_step, "trust_ratio": trust_ratio, "max_rise": max_rise}
+    bounds = {"step_scale": step_scale, "max_step": max_step, "trust_ratio": trust_ratio, "max_rise": max_rise}
     if outer is not None:
         made = named_outer.build(outer, chosen.optimizer, chosen.num_steps, **bounds)
         chosen = chosen._replace(outer_optimizer=made)
     elif any(bound is not None for bound in bounds.values()):
-        raise ValueError("--max-step, --trust-ratio and --max-rise guard what --outer names: give --outer as well.")
+        raise ValueError(
+            "--step-scale, --max-step, --trust-ratio and --max-rise are for what --outer names: give --outer as well."
+        )
     out = out or pathlib.Path("runs") / pathlib.Path(recipe).stem
     try:
         result = recipes.run(chosen, run_dir=out, resume=resume, tensorboard=tensorboard)

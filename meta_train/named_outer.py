@@ -16,7 +16,7 @@ _RATE, _MEMBERS = 3e-3, 10
 
 
 def build(
-    name: str, optimizer: LearnedOptimizer, num_steps: int, **bounds: Any
+    name: str, optimizer: LearnedOptimizer, num_steps: int, *, step_scale: float | None = None, **bounds: Any
 ) -> optax.GradientTransformation | SearchStrategy:
     """Builds the outer optimizer that a name stands for.
 
@@ -26,6 +26,7 @@ def build(
         initialisations train each other.
       optimizer: the architecture that is meta-trained.
       num_steps: outer steps of the run.
+      step_scale: a factor on the steps of a learned optimizer; see `self_training.frozen`.
       **bounds: arguments of `safeguards.safeguarded`, each None for no such safeguard. What is not finite never makes
         a step.
 
@@ -39,16 +40,20 @@ def build(
     """
     guard = functools.partial(safeguards.safeguarded, **bounds)
     kind, _, option = name.partition(":")
+    if kind == "adamw" and step_scale is not None:
+        raise ValueError(f"step_scale is for learned outer optimizers, got {name!r}: give its rate, as in adamw:0.003.")
     if kind == "adamw":
         rate = _number(name, option, float, _RATE)
         return guard(optax.adamw(optax.warmup_cosine_decay_schedule(0.0, rate, min(20, num_steps // 10), num_steps)))
     if kind == "learned" and option:
-        return guard(named_optimizer.load(option, [num_steps])(num_steps))
+        return guard(named_optimizer.load(option, [num_steps], step_scale=step_scale)(num_steps))
     if name == "live":
-        return guard(self_training.live(optimizer, num_steps=num_steps))
+        return guard(self_training.live(optimizer, num_steps=num_steps, step_scale=step_scale))
     if kind == "population":
         members = _number(name, option, int, _MEMBERS)
-        return self_training.population(optimizer, num_members=members, num_steps=num_steps, safeguard=guard)
+        return self_training.population(
+            optimizer, num_members=members, num_steps=num_steps, step_scale=step_scale, safeguard=guard
+        )
     raise ValueError(f"the outer optimizer must be {FORMS}, got {name!r}.")
 
 

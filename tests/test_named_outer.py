@@ -30,6 +30,11 @@ def test_a_released_optimizer_and_one_from_a_file(tmp_path):
     learned_optim.save(tmp_path / "sgd.safetensors", SGD, {"log_learning_rate": jnp.log(jnp.asarray(0.1))})
     outer = named_outer.build(f"learned:{tmp_path / 'sgd.safetensors'}", SGD, 10)
     np.testing.assert_allclose(_step(outer), -0.2, rtol=1e-6)
+    scaled = named_outer.build(f"learned:{tmp_path / 'sgd.safetensors'}", SGD, 10, step_scale=0.5)
+    np.testing.assert_allclose(_step(scaled), -0.1, rtol=1e-6)
+    np.testing.assert_allclose(_step(named_outer.build("live", SGD, 10, step_scale=0.3)), -0.3, rtol=1e-6)
+    with pytest.raises(ValueError, match="step_scale is for learned outer optimizers, got 'adamw'"):
+        named_outer.build("adamw", SGD, 10, step_scale=0.3)
     optimizer, theta = learned_optim.load_pretrained("default")
     tx = optimizer.transform(theta, num_steps=1000)
     updates, _ = tx.update(GRADIENT, tx.init(THETA), THETA)

@@ -36,11 +36,12 @@ def recipe(num_steps: int = 1900, seed: int = 0) -> Recipe:
     """NRES on all families, episodes of 100 to 2,000 steps, of which a sixth hide their length."""
     optimizer = learned_optim.adam_residual(hidden_size=0)
     theta = optimizer.init(jax.random.key(seed))
+    horizon = truncation.log_uniform(100, 2000)
     learning_rate = optax.warmup_cosine_decay_schedule(0.0, 6e-3, min(20, num_steps // 10), num_steps, 3e-4)
     return Recipe(
         optimizer=optimizer,
         theta=theta,
-        estimators=tuple(estimator(optimizer, name, pairs) for name, pairs in PAIRS.items()),
+        estimators=tuple(estimator(optimizer, name, pairs, horizon) for name, pairs in PAIRS.items()),
         outer_optimizer=optax.chain(
             optax.scale_by_adam(b2=0.99), pull(theta, 0.1), optax.scale_by_learning_rate(learning_rate)
         ),
@@ -50,12 +51,11 @@ def recipe(num_steps: int = 1900, seed: int = 0) -> Recipe:
     )
 
 
-def estimator(optimizer, name, pairs):
+def estimator(optimizer, name, pairs, horizon):
     """Of one task: late losses count more, and hard tasks have almost the say of easy ones."""
     task = tasks.get(name, sampled=True)
     task = task._replace(normalize=tasks.power_normalizer(task.normalize.keywords["scale"], power=0.3))
     problem = objectives.late(problems.optimizer_weights(optimizer, task, horizon_dropout=0.15), power=1.0)
-    horizon = truncation.log_uniform(100, 2000)
     nres = estimators.nres(problem, num_particles=pairs, unroll_length=50, horizon=horizon, std=0.03)
     return estimators.normalised(nres, power=0.75)
 

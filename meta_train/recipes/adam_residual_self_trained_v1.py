@@ -7,14 +7,11 @@ stands in pretrained/adam-residual-self-trained-v1/card.md.
 import jax
 
 import learned_optim
-from meta_train import estimators
-from meta_train import objectives
-from meta_train import problems
 from meta_train import safeguards
 from meta_train import self_training
-from meta_train import tasks
 from meta_train import truncation
 from meta_train.recipes import Recipe
+from meta_train.recipes.adam_residual_schedule_v1 import estimator
 
 # Antithetic pairs of each task.
 PAIRS = {
@@ -31,23 +28,14 @@ PAIRS = {
 def recipe(num_steps: int = 700, seed: int = 0) -> Recipe:
     """NRES on seven families, episodes of 100 to 2,000 steps, of which a sixth hide their length."""
     optimizer = learned_optim.adam_residual(hidden_size=0)
+    horizon = truncation.power_law(100, 2000, 1.5)
     live = self_training.live(optimizer, num_steps=num_steps, step_scale=0.3)
     return Recipe(
         optimizer=optimizer,
         theta=optimizer.init(jax.random.key(seed)),
-        estimators=tuple(estimator(optimizer, name, pairs) for name, pairs in PAIRS.items()),
+        estimators=tuple(estimator(optimizer, name, pairs, horizon) for name, pairs in PAIRS.items()),
         outer_optimizer=safeguards.safeguarded(live, max_step=0.1, max_rise=0.3, window=50),
         num_steps=num_steps,
         seed=seed,
         clip_norm=None,
     )
-
-
-def estimator(optimizer, name, pairs):
-    """Of one task: late losses count more, and hard tasks have almost the say of easy ones."""
-    task = tasks.get(name, sampled=True)
-    task = task._replace(normalize=tasks.power_normalizer(task.normalize.keywords["scale"], power=0.3))
-    problem = objectives.late(problems.optimizer_weights(optimizer, task, horizon_dropout=0.15), power=1.0)
-    horizon = truncation.power_law(100, 2000, 1.5)
-    nres = estimators.nres(problem, num_particles=pairs, unroll_length=50, horizon=horizon, std=0.03)
-    return estimators.normalised(nres, power=0.75)
