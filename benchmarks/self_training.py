@@ -57,8 +57,9 @@ GUARDS = {"max_step": 0.3, "max_rise": 0.3, "window": 10}
 
 
 class Sizes(NamedTuple):
-    """How large a run is."""
+    """What a run trains on, and how large it is."""
 
+    task: str = "digits-mlp"
     outer_steps: int = 240
     measurements: int = 12
     pairs: int = 8
@@ -67,7 +68,7 @@ class Sizes(NamedTuple):
     episodes: int = 16
 
 
-QUICK = Sizes(outer_steps=20, measurements=2, pairs=2, horizon=4, window=2, episodes=2)
+QUICK = Sizes(task="quadratic", outer_steps=20, measurements=2, pairs=2, horizon=4, window=2, episodes=2)
 
 
 class Run(NamedTuple):
@@ -125,7 +126,7 @@ def meta_loss(problem: meta_train.Problem, sizes: Sizes) -> Callable[[Any], floa
 def compiled(case: str, outer: str, share: float, sizes: Sizes, num_devices: int) -> Any:
     """What runs that differ by the seed share: optimizer, engine, outer steps between measurements, measurement."""
     optimizer = CASES[case]()
-    problem = problems.optimizer_weights(optimizer, tasks.get("digits-mlp"))
+    problem = problems.optimizer_weights(optimizer, tasks.get(sizes.task))
     estimator = estimators.nres(
         problem,
         num_particles=sizes.pairs,

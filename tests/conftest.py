@@ -2,6 +2,9 @@
 
 Some optax optimizers (adam among them) mix Python floats with int32 counters, which strict promotion refuses. A test
 that runs one carries the marker `optax_promotion` and gets the standard rules.
+
+Compilation is most of the suite's time, so programs are compiled with few optimizations, in half of it. A test that
+looks at last bits, or that computes for longer than it compiles, carries the marker `optimized`.
 """
 
 import os
@@ -11,6 +14,9 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
 
+# Older code generation, in one piece: compiling takes two thirds of the time. XLA refuses flags that it does not know.
+_FAST_COMPILATION = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+
 
 def pytest_configure(config):
     """Keeps compiled programs in pytest's cache folder, for all workers and for the processes that tests start."""
@@ -18,6 +24,10 @@ def pytest_configure(config):
     os.environ.update(JAX_COMPILATION_CACHE_DIR=folder, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.2")
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    jax.config.update("jax_disable_most_optimizations", True)
+    if jax.__version_info__ < (0, 11):
+        os.environ["XLA_FLAGS"] = f"{_FAST_COMPILATION} {os.environ.get('XLA_FLAGS', '')}"
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +35,12 @@ def dtype_promotion(request):
     rules = "standard" if request.node.get_closest_marker("optax_promotion") else "strict"
     with jax.numpy_dtype_promotion(rules):
         yield
+
+
+@pytest.fixture(autouse=True)
+def optimizations(request):
+    """A program that was compiled before, by another test, stays as it is."""
+    wanted = request.node.get_closest_marker("optimized") is not None
+    jax.config.update("jax_disable_most_optimizations", not wanted)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

@@ -1,11 +1,17 @@
 """The Adam-with-residual optimizer against its definition, written again in NumPy."""
 
+import pathlib
+import runpy
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import learned_optim
+
+reference = types.SimpleNamespace(**runpy.run_path(str(pathlib.Path(__file__).parent / "reference" / "adam_parts.py")))
 
 SHAPES = {"bias": (4,), "kernel": (3, 2, 5, 4), "scale": (), "w": (3, 5)}
 
@@ -28,54 +34,15 @@ def _tree(seed, scale=1.0):
     return {name: scale * random.standard_normal(shape) for name, shape in SHAPES.items()}
 
 
-def _rms(x):
-    return np.sqrt(np.mean(x**2))
-
-
-def _direction(theta, features, c):
-    theta = theta["direction"]
-    direction = features @ theta["skip"]
-    if "w" in theta:
-        hidden = np.maximum(features @ theta["w"] + theta["b"] + c @ theta["w_tensor"], 0)
-        direction = direction + hidden @ theta["w_out"]
-    return np.clip(direction, -8, 8)
-
-
 def _defined_updates(theta, grads, param, num_steps):
     """The updates of one tensor at its successive gradients, in float64."""
-    betas, ms, v, updates = (0.9, 0.99), [np.zeros_like(param)] * 2, 0.0, []
+    updates = []
     for t, g in enumerate(grads):
-        previous = ms[0]
-        ms = [b * m + (1 - b) * g for b, m in zip(betas, ms, strict=True)]
-        v = 0.99 * v + 0.01 * g**2
-        m_hats = [m / (1 - b ** (t + 1)) for b, m in zip(betas, ms, strict=True)]
-        v_hat = v / (1 - 0.99 ** (t + 1))
-        factored, level = v_hat, np.sqrt(np.mean(v_hat))
-        if g.ndim > 1:
-            *_, second, largest = np.argsort(g.shape, kind="stable")
-            row, column = (np.mean(v_hat, axis=int(axis), keepdims=True) for axis in (largest, second))
-            factored = row * column / np.mean(v_hat, axis=(int(second), int(largest)), keepdims=True)
-        v_hat = v_hat + 1e-10 * np.mean(v_hat)
-        features = [g / _rms(g), param / _rms(param), *[m / _rms(m) for m in ms], *[m / np.sqrt(v_hat) for m in m_hats]]
-        others = (g / np.sqrt(v_hat), m_hats[0] / np.sqrt(factored), level / np.sqrt(v_hat))
-        features = np.stack([*features, *[np.clip(x, -4, 4) for x in others]], axis=-1)
-        assert features.shape == (*g.shape, 9)
-
-        slow, length, late = theta["unknown_horizon"]["progress"]
-        decay, known = 1.0, 0.0
-        if num_steps is not None:
-            tau = min(t / num_steps, 1)
-            slow, length, late = 2 * tau - 1, 0.5 * np.log(num_steps / 400), tau**4
-            decay, known = max(1 - tau, 0.01), 1.0
-        agreement = np.clip(1.8 * np.sum(g * previous) / np.sqrt(np.sum(g**2) * np.sum(ms[0] ** 2)), -2, 2)
-        sizes = [np.log((_rms(m) / level) ** 2 + 1e-6) / 2 + offset for m, offset in zip(m_hats, (1, 1.5), strict=True)]
-        c = np.array([slow, np.exp(-t / 20), length, g.ndim < 2, *sizes, agreement, late, known], np.float64)
-
-        step = theta["step"]
-        extra = c @ step["skip"] + np.maximum(c @ step["w"] + step["b"], 0) @ step["w_out"]
-        log_step = step["base"][int(g.ndim < 2)] + np.clip(extra, -5, 5)
-        size = 0.1 if g.ndim < 2 else max(_rms(param), 0.1 / np.sqrt(np.prod(g.shape[:-1])))
-        updates.append(-size * np.exp(log_step) * decay * _direction(theta, features, c))
+        features, observed = reference.coordinates(grads[: t + 1], param)
+        (slow, length, late, known), decay = reference.progress(t, num_steps, theta["unknown_horizon"]["progress"])
+        c = np.array([slow, np.exp(-t / 20), length, g.ndim < 2, *observed, late, known], np.float64)
+        step_size = np.exp(reference.log_step(theta["step"], c, g.ndim)) * decay * reference.size(param)
+        updates.append(-step_size * reference.direction(theta["direction"], features, c))
         param = param + updates[-1]
     return updates
 
@@ -157,7 +124,7 @@ def test_untrained_it_is_adam_with_relative_steps_and_linear_decay(hidden_size):
             g = np.asarray(grads[t][name], np.float64)
             m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g**2
             adam = (m / (1 - 0.9 ** (t + 1))) / np.sqrt(v / (1 - 0.99 ** (t + 1)))
-            size = _rms(np.asarray(p)) if name == "w" else 0.1
+            size = reference.rms(np.asarray(p)) if name == "w" else 0.1
             np.testing.assert_allclose(updates[name], -0.02 * size * max(1 - t / 4, 0.01) * adam, rtol=1e-5, atol=1e-9)
             p = p + updates[name]
 

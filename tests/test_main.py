@@ -159,6 +159,7 @@ def test_tasks_are_listed_with_data_from_a_folder(tmp_path, capsys, monkeypatch)
     assert yacht.split()[:6] == ["yacht-mlp", "test", "tabular", "yacht", "folder", str(size)]
 
 
+@pytest.mark.optimized
 def test_demo_does_the_main_job(tmp_path, capsys, small_grid, monkeypatch):
     original = command_line.recipes.get
     monkeypatch.setattr(command_line.recipes, "get", lambda name: original(name, num_steps=60))

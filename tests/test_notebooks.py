@@ -5,7 +5,6 @@ import pathlib
 import re
 import runpy
 
-import jax
 import matplotlib
 from matplotlib import pyplot
 import pytest
@@ -17,13 +16,11 @@ each_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda source: so
 
 @pytest.fixture
 def small_scale(tmp_path, monkeypatch):
-    """An empty folder to run in, few steps, no window for plots, and programs that compile fast and run slowly."""
+    """An empty folder to run in, few steps, and no window for plots."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NOTEBOOK_SCALE", "small")
     matplotlib.use("Agg")
-    jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
     pyplot.close("all")
 
 

@@ -89,12 +89,13 @@ def _dtypes(tree):
     return {leaf.dtype.name for leaf in jax.tree.leaves(tree)}
 
 
+@pytest.mark.optimized
 def test_golden_trajectory(request, optimizer, theta):
     golden, name = goldens.read(_GOLDENS / "optimizers.json"), request.node.callspec.id
     assert name in golden, f"no golden yet: run `{goldens.COMMAND}`"
-    # Random weights make some paths unstable: one bit of theta can move them by 8e-6.
+    # Random weights make some paths unstable: other rounding can move them by 2e-4.
     actual = goldens.trajectory(optimizer, theta, goldens.START)
-    goldens.assert_matches(actual, golden[name], name, tolerance=1e-4)
+    goldens.assert_matches(actual, golden[name], name, tolerance=1e-3)
 
 
 def test_init_gives_float32_that_depend_on_the_key_alone(optimizer):

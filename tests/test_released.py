@@ -71,6 +71,7 @@ def test_card_has_the_required_rows(name):
         assert _row(name, key)
 
 
+@pytest.mark.optimized
 @every_name
 def test_golden_trajectory_of_the_released_weights(name):
     path = _GOLDENS / "released" / f"{name}.json"

@@ -1,0 +1,143 @@
+"""Prodigy with a learned residual: steps in units of an estimated distance, a learned schedule and mix of directions.
+
+Our own architecture. It starts as Prodigy (Mishchenko and Defazio 2023, https://arxiv.org/abs/2306.06101) with a linear
+decay, which finds its step size for each problem, and learns what Prodigy leaves open: the schedule, how it depends on
+the number of steps and on the tensor, and the direction. All but the distance is as in `adam_residual`.
+"""
+
+import math
+import operator
+
+import jax
+import jax.numpy as jnp
+
+from learned_optim import adam_features
+from learned_optim import features
+from learned_optim.base import LearnedOptimizer
+from learned_optim.base import Rule
+from learned_optim.base import define
+from learned_optim.base import momentum
+from learned_optim.base import zeros
+
+FEATURE_VERSION = 1
+NUM_TENSOR_FEATURES = 11
+DISTANCE_DECAY = math.sqrt(0.999)
+_FIRST_DISTANCE = 0.005  # before meta-training, in units of the parameters' mean size
+_FARTHEST = 1e10
+_TINY = 1e-18  # below it the sum of |z| tells nothing
+
+
+def prodigy_residual(hidden_size: int = 8) -> LearnedOptimizer:
+    r"""Builds the Prodigy-with-residual optimizer.
+
+    .. math::
+      \Delta p = -D \, e^\ell \max(1 - \tau, 0.01) \, d, \qquad
+      d = (a + M c)^\top f + w^\top \mathrm{relu}(W f + V c + b), \qquad
+      \ell = \ell_0 + k^\top c + \mathrm{MLP}(c)
+
+    D estimates the distance from the first parameters x₀ to a solution, over all tensors together, from gradients g:
+
+    .. math::
+      r \leftarrow \beta r + (1 - \beta) D^2 \langle g, x_0 - x \rangle, \qquad
+      z \leftarrow \beta z + (1 - \beta) D^2 g, \qquad
+      D \leftarrow \max(D, \hat D), \quad \hat D = r / \lVert z \rVert_1
+
+    with β = √.999. It begins at a learned constant times the mean over all coordinates of the size s of their tensor:
+    its root mean square, but at least 0.1 / √fan_in, or 0.1 for vectors and scalars. f and the first nine of the c are
+    those of `adam_residual`; the others are ½ log(.02 s / D), which tells steps in units of the tensor's size, clipped
+    to ±3, and ½ log(D̂ / D) + 1, at least -2. d is clipped to ±8, and what is added to ℓ₀ to ±5.
+
+    Args:
+      hidden_size: width of the per-parameter network. 0 leaves it out: a learned mix and schedule.
+
+    Returns:
+      A `LearnedOptimizer`. Before meta-training d = u.9, ℓ = 0 and D begins at .005 of the mean size. Without
+      `num_steps` a learned constant each stands in for 2τ - 1, ½ log(num_steps / 400) and τ⁴, and max(1 - τ, .01) is 1.
+      State: five float32 copies of the parameters (two momenta, the second moment, z, x₀), three numbers and a step
+      counter. Gradients may have any scale: from 1e-8 to 1e14 it changes nothing, beyond updates stay finite.
+
+    Raises:
+      ValueError: if hidden_size is negative.
+      TypeError: if hidden_size is not a whole number.
+
+    Deviations from Prodigy: second moments of decay .99, bias-corrected; D² alone weights the gradients in r and z, not
+    the learned step; D starts in units of the parameters.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> optimizer = prodigy_residual()
+      >>> tx = optimizer.transform(optimizer.init(jax.random.key(0)), num_steps=100)
+      >>> params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
+      >>> grads = jax.tree.map(jnp.ones_like, params)
+      >>> updates, state = tx.update(grads, tx.init(params), params)
+      >>> print(f"{updates['w'][0, 0]:.5f} {updates['b'][0]:.5f}")  # .005 of the mean size, .775
+      -0.00387 -0.00387
+    """
+    hidden_size = operator.index(hidden_size)
+    if hidden_size < 0:
+        raise ValueError(f"hidden_size must be at least 0 (no per-parameter network), got {hidden_size}.")
+
+    def init(key):
+        direction_key, step_key = jax.random.split(key)
+        direction = adam_features.init_direction(direction_key, NUM_TENSOR_FEATURES, hidden_size)
+        mix = jnp.zeros((NUM_TENSOR_FEATURES, adam_features.NUM_FEATURES), jnp.float32)
+        return {
+            "direction": direction | {"mix": mix},
+            "first_distance": jnp.asarray(math.log(_FIRST_DISTANCE), jnp.float32),
+            "step": adam_features.init_step(step_key, NUM_TENSOR_FEATURES, 0.0),
+            "unknown_horizon": {"progress": jnp.zeros((3,), jnp.float32)},
+        }
+
+    def rule(theta, horizon):
+        def update_all(grads, params, slots, shared, step, loss):
+            del loss
+            if not grads:
+                return [], [], shared
+            progress, decay = adam_features.progress(step, horizon, theta["unknown_horizon"]["progress"])
+            slow, length, late, known = progress
+            sums, ratio, shared = _measure(grads, params, slots, shared)
+            updates, new_slots = [], []
+            for grad, param, (*moments, _, first), total in zip(grads, params, slots, sums, strict=True):
+                inputs, scales, observed, moments = adam_features.coordinates(grad, param, tuple(moments), step)
+                is_vector = jnp.asarray(param.ndim < 2, jnp.float32)
+                relative = jnp.clip(0.5 * jnp.log(0.02 * adam_features.size(param) / shared["distance"]), -3.0, 3.0)
+                known_so_far = [slow, jnp.exp(-step / 20.0), length, is_vector, *observed, late, known]
+                c = jnp.stack([*known_so_far, relative, ratio])
+                log_step = adam_features.log_step(theta["step"], c, param.ndim < 2)
+                direction = adam_features.direction(theta["direction"], inputs, scales, c)
+                step_size = jnp.exp(log_step) * decay * shared["distance"]
+                updates.append(-step_size * jnp.clip(direction, -8.0, 8.0))
+                new_slots.append((*moments, total, first))
+            return updates, new_slots, shared
+
+        def shared(params):
+            weights = [(param.size, adam_features.size(param.astype(jnp.float32))) for param in params]
+            mean_size = sum(n * s for n, s in weights) / max(1, sum(n for n, _ in weights))
+            distance = jnp.minimum(jnp.exp(theta["first_distance"]) * mean_size, _FARTHEST)
+            return {"distance": distance, "first": distance, "gain": jnp.zeros((), jnp.float32)}
+
+        return Rule([momentum, momentum, zeros, zeros, _copy], update_all, shared)
+
+    spec = {"kind": "prodigy_residual", "feature_version": FEATURE_VERSION, "hidden_size": hidden_size}
+    return define(spec, init, rule)
+
+
+def _copy(param):
+    """A slot: the first parameters, in memory of their own."""
+    return jnp.array(param, jnp.float32, copy=True)
+
+
+def _measure(grads, params, slots, shared):
+    """Each tensor's z, the feature of D̂ / D, and what all share. z and r are in units of the first D squared."""
+    distance = shared["distance"]
+    weight = (1.0 - DISTANCE_DECAY) * jnp.square(distance / shared["first"])
+    limited = [jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT) for grad in grads]
+    sums = [DISTANCE_DECAY * z + weight * grad for grad, (*_, z, _) in zip(limited, slots, strict=True)]
+    gained = sum(jnp.sum(grad * (x0 - x)) for grad, x, (*_, x0) in zip(limited, params, slots, strict=True))
+    gain = DISTANCE_DECAY * shared["gain"] + weight * gained
+    total = sum(jnp.sum(jnp.abs(z)) for z in sums)
+    measurable = (total > _TINY) & jnp.isfinite(gain / total)
+    estimate = jnp.where(measurable, gain, 0.0) / jnp.where(measurable, total, 1.0)
+    distance = jnp.maximum(distance, jnp.minimum(estimate, _FARTHEST))
+    ratio = 0.5 * jnp.log(jnp.maximum(estimate / distance, math.exp(-6.0))) + 1.0
+    return sums, ratio, {**shared, "distance": distance, "gain": gain}
