@@ -31,15 +31,21 @@ def init_direction(key: jax.Array, num_tensor_features: int, hidden_size: int) -
     return theta
 
 
-def init_step(key: jax.Array, num_tensor_features: int, base: float) -> dict[str, jax.Array]:
-    """Theta of `log_step`: the constant `base`, and a network of random weights whose output is zero."""
-    return {
+def init_step(
+    key: jax.Array, num_tensor_features: int, base: float, hidden_size: int = STEP_HIDDEN_SIZE
+) -> dict[str, jax.Array]:
+    """Theta of `log_step`: the constant `base`, and a network of random weights, if any, whose output is zero."""
+    theta = {
         "base": jnp.full((2,), base, jnp.float32),  # matrices, vectors
         "skip": jnp.zeros((num_tensor_features,), jnp.float32),
-        "w": _normal(key, num_tensor_features, STEP_HIDDEN_SIZE),
-        "b": jnp.zeros((STEP_HIDDEN_SIZE,), jnp.float32),
-        "w_out": jnp.zeros((STEP_HIDDEN_SIZE,), jnp.float32),
     }
+    if hidden_size:
+        theta |= {
+            "w": _normal(key, num_tensor_features, hidden_size),
+            "b": jnp.zeros((hidden_size,), jnp.float32),
+            "w_out": jnp.zeros((hidden_size,), jnp.float32),
+        }
+    return theta
 
 
 def _normal(key, num_inputs, num_outputs):
@@ -142,8 +148,10 @@ def direction(
 
 def log_step(theta: dict[str, jax.Array], c: jax.Array, is_vector: bool) -> jax.Array:
     """The logarithm of a tensor's step: a constant, and within ±5 what the tensor's features c add."""
-    hidden = jax.nn.relu(c @ theta["w"] + theta["b"])
-    return theta["base"][int(is_vector)] + jnp.clip(c @ theta["skip"] + hidden @ theta["w_out"], -5.0, 5.0)
+    added = c @ theta["skip"]
+    if "w" in theta:
+        added = added + jax.nn.relu(c @ theta["w"] + theta["b"]) @ theta["w_out"]
+    return theta["base"][int(is_vector)] + jnp.clip(added, -5.0, 5.0)
 
 
 def size(param: jax.Array) -> jax.Array:

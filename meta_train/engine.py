@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import math
 import os
+import threading
 from typing import Any
 from typing import NamedTuple
 
@@ -171,6 +172,7 @@ def build(
     shardings = EngineState(*(jax.sharding.NamedSharding(mesh, spec) for spec in specs))
     compiled_start = jax.jit(start, out_shardings=shardings)
 
+    ahead: list[threading.Thread] = []  # compiles what `run` needs while `init` compiles and runs
     copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings.theta)
     on_host = getattr(outer_optimizer, "on_host", None)  # of a search that cannot be compiled as a whole
 
@@ -181,7 +183,10 @@ def build(
 
     def init(theta, seed):
         # As NumPy arrays, which every process of a distributed run may pass to a program on all devices.
-        state = compiled_start(jax.tree.map(np.asarray, theta), np.uint32(seed))
+        arguments = jax.tree.map(np.asarray, theta), np.uint32(seed)
+        if not ahead:
+            ahead.append(_compile_aside(lower(_placed(jax.eval_shape(start, *arguments), shardings))))
+        state = compiled_start(*arguments)
         return state if on_host is None else after_host(state)
 
     def run(state, seed, num_steps):
@@ -189,6 +194,8 @@ def build(
             raise ValueError(f"num_steps must lie between 1 and {steps_per_dispatch}, got {num_steps}.")
         if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
             raise ValueError("run takes the memory of the state it is given: go on with the state that it returned.")
+        for thread in ahead:
+            thread.join()
         if on_host is None:
             return compiled(state, np.uint32(seed), np.int32(num_steps), data)
         singles = []
@@ -203,6 +210,21 @@ def build(
         return compiled.lower(state, np.uint32(0), np.int32(1), data)
 
     return Engine(init, run, lower, mesh)
+
+
+def _compile_aside(lowered):
+    """Compiles in a thread. What has been compiled is there when the program is called; so are errors."""
+    thread = threading.Thread(target=lowered.compile, daemon=True)
+    thread.start()
+    return thread
+
+
+def _placed(shapes, shardings):
+    """Abstract arrays with their shardings, as `jit` sees the arrays that it made."""
+    place = lambda sharding, tree: jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding, weak_type=x.weak_type), tree
+    )
+    return jax.tree.map(place, shardings, shapes)
 
 
 def _put_once(data, sharding):

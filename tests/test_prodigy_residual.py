@@ -17,16 +17,18 @@ reference = types.SimpleNamespace(**runpy.run_path(str(pathlib.Path(__file__).pa
 SHAPES = {"bias": (4,), "kernel": (3, 2, 5, 4), "scale": (), "w": (3, 5)}
 
 
-def _theta(hidden_size=8, scale=0.2):
+def _theta(hidden_size=8, step_hidden_size=16, mix=True, scale=0.2):
     """Weights that are all non-zero and keep the log step size and the direction inside of their bounds."""
     random = np.random.RandomState(0)
     normal = lambda *shape: scale * random.standard_normal(shape)
     h = hidden_size
     network = {"w": normal(9, h), "w_tensor": normal(11, h), "b": normal(h), "w_out": normal(h)} if h else {}
+    k = step_hidden_size
+    step_network = {"w": normal(11, k), "b": normal(k), "w_out": normal(k)} if k else {}
     return {
-        "direction": {"skip": normal(9), "mix": normal(11, 9), **network},
-        "first_distance": np.log(0.02) + normal(),
-        "step": {"base": normal(2), "skip": normal(11), "w": normal(11, 16), "b": normal(16), "w_out": normal(16)},
+        "direction": {"skip": normal(9), **network} | ({"mix": normal(11, 9)} if mix else {}),
+        "distance": {"log_first": np.log(0.02) + normal()},
+        "step": {"base": normal(2), "skip": normal(11), **step_network},
         "unknown_horizon": {"progress": normal(3)},
     }
 
@@ -41,7 +43,7 @@ def _defined_run(theta, grads, params, num_steps):
     beta = np.sqrt(0.999)
     x0, x, r, z = params, params, 0.0, {name: 0.0 for name in params}
     mean_size = sum(x.size * reference.size(x) for x in params.values()) / sum(x.size for x in params.values())
-    distance, made, distances = np.exp(theta["first_distance"]) * mean_size, [], []
+    distance, made, distances = np.exp(theta["distance"]["log_first"]) * mean_size, [], []
     for t, g in enumerate(grads):
         weight = (1 - beta) * distance**2
         r = beta * r + weight * sum(np.sum(g[name] * (x0[name] - x[name])) for name in x)
@@ -87,11 +89,11 @@ W = _float32({"w": np.random.RandomState(1).standard_normal((3, 2))})
 GRADS = [_float32({"w": np.random.RandomState(seed).standard_normal((3, 2))}) for seed in (2, 3)]
 
 
-@pytest.mark.parametrize(("hidden_size", "num_steps"), [(8, 400), (8, None), (0, 3)])
-def test_four_steps_equal_the_definition(hidden_size, num_steps):
-    theta, params = _theta(hidden_size), _tree(1)
+@pytest.mark.parametrize(("sizes", "num_steps"), [((8, 16, True), 400), ((8, 3, False), None), ((0, 0, False), 3)])
+def test_four_steps_equal_the_definition(sizes, num_steps):
+    theta, params = _theta(*sizes), _tree(1)
     grads = [_tree(seed, 10.0 ** (1 - seed)) for seed in (2, 3, 4, 5)]
-    tx = learned_optim.prodigy_residual(hidden_size).transform(_float32(theta), num_steps=num_steps)
+    tx = learned_optim.prodigy_residual(*sizes).transform(_float32(theta), num_steps=num_steps)
     made, distances = _run(tx, _float32(params), [_float32(grad) for grad in grads])
     expected, expected_distances = _defined_run(theta, grads, params, num_steps)
     _close(made, expected, rtol=3e-5)
@@ -213,9 +215,11 @@ def test_features_are_never_stacked_in_memory():
 
 def test_defaults_and_the_variant_without_a_network():
     optimizer, variant = learned_optim.prodigy_residual(), learned_optim.prodigy_residual(hidden_size=0)
-    assert optimizer.spec == {"kind": "prodigy_residual", "feature_version": 1, "hidden_size": 8}
+    sizes = {"hidden_size": 8, "step_hidden_size": 16, "mix": True}
+    assert optimizer.spec == {"kind": "prodigy_residual", "feature_version": 1, **sizes}
     count = lambda made: sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(made.init, jax.random.key(0))))
     assert (count(optimizer), count(variant)) == (509, 333)
+    assert count(learned_optim.prodigy_residual(0, 0, mix=False)) == 26
     theta = _float32(_theta(8))
     theta["direction"]["w_out"] = jnp.zeros(8)
     plain = {**theta, "direction": {name: theta["direction"][name] for name in ("skip", "mix")}}
@@ -225,5 +229,9 @@ def test_defaults_and_the_variant_without_a_network():
 def test_bad_sizes_are_an_error():
     with pytest.raises(ValueError, match=r"hidden_size must be at least 0 .*got -1"):
         learned_optim.prodigy_residual(-1)
+    with pytest.raises(ValueError, match=r"step_hidden_size must be at least 0 .*got -2"):
+        learned_optim.prodigy_residual(step_hidden_size=-2)
     with pytest.raises(TypeError):
         learned_optim.prodigy_residual(4.0)
+    with pytest.raises(TypeError, match="mix must be True or False, got 1"):
+        learned_optim.prodigy_residual(mix=1)

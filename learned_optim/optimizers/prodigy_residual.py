@@ -27,7 +27,7 @@ _FARTHEST = 1e10
 _TINY = 1e-18  # below it the sum of |z| tells nothing
 
 
-def prodigy_residual(hidden_size: int = 8) -> LearnedOptimizer:
+def prodigy_residual(hidden_size: int = 8, step_hidden_size: int = 16, mix: bool = True) -> LearnedOptimizer:
     r"""Builds the Prodigy-with-residual optimizer.
 
     .. math::
@@ -49,6 +49,8 @@ def prodigy_residual(hidden_size: int = 8) -> LearnedOptimizer:
 
     Args:
       hidden_size: width of the per-parameter network. 0 leaves it out: a learned mix and schedule.
+      step_hidden_size: width of the MLP of the step. 0 leaves it out: ℓ is linear in c.
+      mix: whether the mix depends on the tensor. False leaves M out.
 
     Returns:
       A `LearnedOptimizer`. Before meta-training d = u.9, ℓ = 0 and D begins at .005 of the mean size. Without
@@ -57,8 +59,8 @@ def prodigy_residual(hidden_size: int = 8) -> LearnedOptimizer:
       counter. Gradients may have any scale: from 1e-8 to 1e14 it changes nothing, beyond updates stay finite.
 
     Raises:
-      ValueError: if hidden_size is negative.
-      TypeError: if hidden_size is not a whole number.
+      ValueError: if a size is negative.
+      TypeError: if a size is not a whole number, or mix is not a bool.
 
     Deviations from Prodigy: second moments of decay .99, bias-corrected; D² alone weights the gradients in r and z, not
     the learned step; D starts in units of the parameters.
@@ -73,18 +75,22 @@ def prodigy_residual(hidden_size: int = 8) -> LearnedOptimizer:
       >>> print(f"{updates['w'][0, 0]:.5f} {updates['b'][0]:.5f}")  # .005 of the mean size, .775
       -0.00387 -0.00387
     """
-    hidden_size = operator.index(hidden_size)
-    if hidden_size < 0:
-        raise ValueError(f"hidden_size must be at least 0 (no per-parameter network), got {hidden_size}.")
+    hidden_size, step_hidden_size = operator.index(hidden_size), operator.index(step_hidden_size)
+    for name, size in (("hidden_size", hidden_size), ("step_hidden_size", step_hidden_size)):
+        if size < 0:
+            raise ValueError(f"{name} must be at least 0 (no network), got {size}.")
+    if not isinstance(mix, bool):
+        raise TypeError(f"mix must be True or False, got {mix!r}.")
 
     def init(key):
         direction_key, step_key = jax.random.split(key)
         direction = adam_features.init_direction(direction_key, NUM_TENSOR_FEATURES, hidden_size)
-        mix = jnp.zeros((NUM_TENSOR_FEATURES, adam_features.NUM_FEATURES), jnp.float32)
+        if mix:
+            direction["mix"] = jnp.zeros((NUM_TENSOR_FEATURES, adam_features.NUM_FEATURES), jnp.float32)
         return {
-            "direction": direction | {"mix": mix},
-            "first_distance": jnp.asarray(math.log(_FIRST_DISTANCE), jnp.float32),
-            "step": adam_features.init_step(step_key, NUM_TENSOR_FEATURES, 0.0),
+            "direction": direction,
+            "distance": {"log_first": jnp.asarray(math.log(_FIRST_DISTANCE), jnp.float32)},
+            "step": adam_features.init_step(step_key, NUM_TENSOR_FEATURES, 0.0, step_hidden_size),
             "unknown_horizon": {"progress": jnp.zeros((3,), jnp.float32)},
         }
 
@@ -113,12 +119,18 @@ def prodigy_residual(hidden_size: int = 8) -> LearnedOptimizer:
         def shared(params):
             weights = [(param.size, adam_features.size(param.astype(jnp.float32))) for param in params]
             mean_size = sum(n * s for n, s in weights) / max(1, sum(n for n, _ in weights))
-            distance = jnp.minimum(jnp.exp(theta["first_distance"]) * mean_size, _FARTHEST)
+            distance = jnp.minimum(jnp.exp(theta["distance"]["log_first"]) * mean_size, _FARTHEST)
             return {"distance": distance, "first": distance, "gain": jnp.zeros((), jnp.float32)}
 
         return Rule([momentum, momentum, zeros, zeros, _copy], update_all, shared)
 
-    spec = {"kind": "prodigy_residual", "feature_version": FEATURE_VERSION, "hidden_size": hidden_size}
+    spec = {
+        "kind": "prodigy_residual",
+        "feature_version": FEATURE_VERSION,
+        "hidden_size": hidden_size,
+        "step_hidden_size": step_hidden_size,
+        "mix": mix,
+    }
     return define(spec, init, rule)
 
 

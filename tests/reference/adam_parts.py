@@ -51,7 +51,9 @@ def direction(theta, features, c):
 
 def log_step(theta, c, ndim):
     """The learned logarithm of the step."""
-    extra = c @ theta["skip"] + np.maximum(c @ theta["w"] + theta["b"], 0) @ theta["w_out"]
+    extra = c @ theta["skip"]
+    if "w" in theta:
+        extra = extra + np.maximum(c @ theta["w"] + theta["b"], 0) @ theta["w_out"]
     return theta["base"][int(ndim < 2)] + np.clip(extra, -5, 5)
 
 
