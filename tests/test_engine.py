@@ -153,6 +153,25 @@ def test_compiles_once_for_all_seeds_and_numbers_of_steps():
     assert dict(TRACES) == before
 
 
+def test_run_is_compiled_beside_init_and_not_again(caplog, monkeypatch):
+    count = lambda: sum("Finished XLA compilation of jit(dispatch)" in message for message in caplog.messages)
+    threads = []
+    compile_aside = engine._compile_aside
+    monkeypatch.setattr(engine, "_compile_aside", lambda lowered: threads.append(compile_aside(lowered)) or threads[-1])
+    jax.config.update("jax_log_compiles", True)
+    try:
+        built = _real(2, 3)
+        state = built.init(THETA, 0)
+        built.init(THETA, 1)
+        (thread,) = threads
+        thread.join()
+        assert count() == 1
+        built.run(state, 0, 2)
+        assert count() == 1
+    finally:
+        jax.config.update("jax_log_compiles", False)
+
+
 def test_an_outer_step_averages_the_estimators():
     tasks = [
         _fake(lambda key, data: 1 + data, loss=5.0, dropped=1, inner_steps=10, variance=10.0),

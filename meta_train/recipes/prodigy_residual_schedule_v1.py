@@ -1,4 +1,4 @@
-"""`prodigy-residual-schedule-v1`: Prodigy with a learned schedule and mix, 26 weights, on twelve families.
+"""`prodigy-residual-schedule-v1`: Prodigy with a learned schedule and mix, 26 weights, on eleven families.
 
 How it was chosen stands in docs/lab-log.md, what came out in pretrained/prodigy-residual-schedule-v1/card.md.
 """
@@ -7,31 +7,32 @@ import jax
 import optax
 
 import learned_optim
+from meta_train import estimators
+from meta_train import objectives
+from meta_train import problems
+from meta_train import tasks
 from meta_train import truncation
 from meta_train.recipes import Recipe
-from meta_train.recipes.adam_residual_schedule_v1 import estimator
 from meta_train.recipes.adam_residual_schedule_v1 import pull
 
-# Antithetic pairs of each task: cheap tasks and hard ones have more.
+# Antithetic pairs of each task: those where gradients are noise for the most part have more.
 PAIRS = {
     "digits-mlp": 6,
     "digits-mlp-tanh": 6,
-    "digits-softmax": 6,
-    "digits-mlp-layernorm": 4,
+    "digits-softmax": 8,
     "digits-conv": 6,
     "digits-resnet-small": 6,
     "digits-vit-small": 10,
-    "digits-autoencoder": 8,
-    "digits-vae": 4,
-    "docs-gru-small": 8,
-    "docs-transformer-small": 6,
-    "diabetes-mlp": 8,
-    "matrix-factorisation": 4,
-    "quadratic-ill-conditioned": 8,
+    "digits-autoencoder": 12,
+    "digits-vae": 6,
+    "docs-gru-small": 12,
+    "docs-transformer-small": 12,
+    "diabetes-mlp": 6,
+    "quadratic-ill-conditioned": 6,
 }
 
 
-def recipe(num_steps: int = 500, seed: int = 0) -> Recipe:
+def recipe(num_steps: int = 400, seed: int = 0) -> Recipe:
     """NRES on all families, episodes of 100 to 2,000 steps, of which a sixth hide their length."""
     optimizer = learned_optim.prodigy_residual(hidden_size=0, step_hidden_size=0, mix=False)
     theta = optimizer.init(jax.random.key(seed))
@@ -42,9 +43,18 @@ def recipe(num_steps: int = 500, seed: int = 0) -> Recipe:
         theta=theta,
         estimators=tuple(estimator(optimizer, name, pairs, horizon) for name, pairs in PAIRS.items()),
         outer_optimizer=optax.chain(
-            optax.scale_by_adam(b2=0.99), pull(theta, 0.02), optax.scale_by_learning_rate(learning_rate)
+            optax.scale_by_adam(b2=0.99), pull(theta, 0.15), optax.scale_by_learning_rate(learning_rate)
         ),
         num_steps=num_steps,
         seed=seed,
         clip_norm=None,
     )
+
+
+def estimator(optimizer, name, pairs, horizon):
+    """Of one task: late losses count more, and all tasks have gradients of the same norm."""
+    task = tasks.get(name, sampled=True)
+    task = task._replace(normalize=tasks.power_normalizer(task.normalize.keywords["scale"], power=0.3))
+    problem = objectives.late(problems.optimizer_weights(optimizer, task, horizon_dropout=0.15), power=1.0)
+    nres = estimators.nres(problem, num_particles=pairs, unroll_length=50, horizon=horizon, std=0.03)
+    return estimators.normalised(nres, power=1.0)
