@@ -130,6 +130,23 @@ def test_beyond_range_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypat
 
 
 @pytest.mark.optax_promotion
+def test_combinations_benchmark_writes_its_record(tmp_path, monkeypatch, capsys):
+    out, some = tmp_path / "deeper" / "figures.json", ("alone", "MultiSteps(…, 2), half as many updates")
+    monkeypatch.setattr(sys, "argv", ["combinations.py", "--quick", "--out", str(out)])
+    names = runpy.run_path(str(BENCHMARKS / "combinations.py"))
+    made = names["combinations"]("default", 200)
+    monkeypatch.setitem(names["main"].__globals__, "combinations", lambda *_: {title: made[title] for title in some})
+    monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    names["main"]()
+    rows = json.loads(out.read_text())["results"]
+    assert tuple(rows) == some
+    assert rows[some[0]]["training_loss"] < rows[some[1]]["training_loss"] < np.log(10)  # half as many updates
+    assert all(0 < row["held_out_accuracy"] < 1 for row in rows.values())
+    assert "apply_if_finite(…, 10)" in made
+    assert "MultiSteps" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
 def test_self_training_study_writes_its_record_and_a_plot_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     out = tmp_path / "deeper" / "figures.json"
     arguments = ["--quick", "--case", "mlp", "--seeds", "1", "--out", str(out)]
