@@ -79,6 +79,5 @@ def test_estimators_of_losses_only():
     np.testing.assert_array_equal(state.outer_state["losses"], [3, np.nan, 6])
     np.testing.assert_array_equal(state.outer_state["gradients"], [2, 2, 2])
     built = engine.build([blind], optax.sgd(0.1), steps_per_dispatch=1)
-    state = built.init({"x": np.float32(7.0)}, 0)
     with pytest.raises(ValueError, match="needs estimators of the gradient, got one that gives losses only"):
-        built.run(state, 0, 1)
+        built.init({"x": np.float32(7.0)}, 0)  # before the work begins
