@@ -1,4 +1,4 @@
-"""The cost of one update of every architecture beside optax.adam: time, temporary memory, compile time.
+"""The cost of one update of the default and of every architecture beside optax.adam: time, temporaries, compile time.
 
     python benchmarks/update_step.py [--out FILE] [--size 1e5 1e6 1e7] [--kind NAME …] [--rounds N]
 
@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import optax
 
+import learned_optim
 from learned_optim import networks
 from learned_optim import optimizers
 
@@ -38,8 +39,8 @@ about, matmul_rate = _shared["about"], _shared["matmul_rate"]
 
 
 def contenders(kinds):
-    """optax.adam and the architectures at their default sizes, with random weights: names and transformations."""
-    made = {"optax.adam": optax.adam(1e-3)}
+    """Transformations by name: optax.adam, the released default, architectures of default sizes with random weights."""
+    made = {"optax.adam": optax.adam(1e-3), "learned_optimizer()": learned_optim.learned_optimizer(num_steps=1000)}
     for kind in kinds:
         optimizer = optimizers.KINDS[kind]()
         made[kind] = optimizer.transform(jax.jit(optimizer.init)(jax.random.key(0)), num_steps=1000)

@@ -32,13 +32,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _table():
-    lines = [f"{'name':24} {'kind':22} {'weights':>8}  sizes"]
-    for name in released.list_pretrained():
+    names = released.list_pretrained()
+    width = max(map(len, names))
+    lines = [f"{'name':{width}} {'kind':22} {'weights':>8}  sizes"]
+    for name in names:
         optimizer, theta = released.load_pretrained(name)
         sizes = {key: value for key, value in optimizer.spec.items() if key not in ("kind", "feature_version")}
         mark = "  (default)" if name == released.DEFAULT else ""
         count = sum(leaf.size for leaf in jax.tree.leaves(theta))
-        lines.append(f"{name:24} {optimizer.spec['kind']:22} {count:8,}  {json.dumps(sizes)}{mark}")
+        lines.append(f"{name:{width}} {optimizer.spec['kind']:22} {count:8,}  {json.dumps(sizes)}{mark}")
     return "\n".join(lines)
 
 

@@ -109,9 +109,10 @@ panel.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# In a few minutes the random network has become an optimizer that ends far below where it began, and below Adam 1e-3.
-# Adam with a tuned rate, and the default, which had half an hour on thirteen tasks, are better in this run. How far so
-# short a training gets also depends on rounding: on another machine it may end ten times lower, or higher.
+# In a few minutes the random network has become an optimizer that ends far below where it began, below Adam 1e-3, and
+# in this run below Adam with a tuned rate; the default, which had ten minutes on twelve tasks, is better. How far so
+# short a training gets also depends on rounding: on another machine it may end ten times lower, or a hundred times
+# higher.
 #
 # Look at the held-out loss too: it has hardly improved. The meta-loss was the training loss, and that is what was
 # learned. `objectives.held_out` is another.
@@ -131,10 +132,10 @@ for name in () if small else ("digits-mlp", "digits-wide", "digits-deep-tanh", "
 
 # %% [markdown]
 # The good news is that it is ahead of Adam 1e-3 at 500 steps on networks that it has not seen, and even on other data.
-# The bad news is in the second and the last column. Beyond the 500 steps that it knows its training loss falls little
-# more, on the deep network it rises, and Adam 1e-3 overtakes it there. And its held-out losses are far above Adam's:
-# nothing has taught it to stop.
+# The bad news is in the second and the last column. Beyond the 500 steps that it knows its training loss rises on three
+# of four, and Adam 1e-3 overtakes it on two. And its held-out losses are far above Adam's: nothing has taught it to
+# stop.
 #
 # What helps: more tasks (give `fit` a list of estimators), longer runs, what episodes draw (`tasks.get(name,
-# sampled=True)`), an architecture that knows of the end (`adam_residual`).
-# `meta_train/recipes/adam_residual_schedule_v1.py` does all of it.
+# sampled=True)`), an architecture that knows of the end (`prodigy_residual`).
+# `meta_train/recipes/prodigy_residual_schedule_v1.py` does all of it.

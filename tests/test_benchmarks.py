@@ -41,10 +41,13 @@ def test_update_step_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatc
     runpy.run_path(str(BENCHMARKS / "update_step.py"), run_name="__main__")
     rows = json.loads(out.read_text())["results"]
     assert [(row["size"], row["way"], row["name"]) for row in rows] == [
-        (size, way, name) for size in (2000, 10000) for way in ("update", "in place") for name in ("optax.adam", "mlp")
+        (size, way, name)
+        for size in (2000, 10000)
+        for way in ("update", "in place")
+        for name in ("optax.adam", "learned_optimizer()", "mlp")
     ]
     assert all(row["times_adam"] == 1.0 for row in rows if row["name"] == "optax.adam")
-    assert [round(row["state"]) for row in rows] == [2, 6] * 4  # in units of the parameters
+    assert [round(row["state"]) for row in rows] == [2, 5, 6] * 4  # in units of the parameters
     assert all(row["best_milliseconds"] <= row["milliseconds"] for row in rows)
     assert out.with_suffix(".png").stat().st_size > 10_000
     assert "10,000 parameters, in place" in capsys.readouterr().out

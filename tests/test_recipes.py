@@ -42,3 +42,16 @@ def test_a_recipe_from_a_file(tmp_path):
         recipes.get(str(path))
     with pytest.raises(ValueError, match="no recipe file"):
         recipes.get(str(tmp_path / "missing.py"))
+
+
+@pytest.mark.optax_promotion
+def test_a_share_of_the_way(tmp_path):
+    whole = recipes.get("demo", num_steps=2)
+    part = whole._replace(share=0.25)
+    first = jax.tree.leaves(whole.theta)
+    last = jax.tree.leaves(recipes.run(whole, run_dir=tmp_path / "whole").theta)
+    between = jax.tree.leaves(recipes.run(part, run_dir=tmp_path / "part").theta)
+    assert any(np.any(a != b) for a, b in zip(first, last, strict=True))
+    for a, b, c in zip(first, last, between, strict=True):
+        assert c.dtype == np.float32
+        np.testing.assert_allclose(c, a + 0.25 * (b - a), rtol=1e-6, atol=1e-7)

@@ -12,6 +12,8 @@ import pkgutil
 from typing import Any
 from typing import NamedTuple
 
+import jax
+import numpy as np
 import optax
 
 from learned_optim import LearnedOptimizer
@@ -31,6 +33,9 @@ class Recipe(NamedTuple):
       num_steps: outer steps.
       seed: of everything random.
       clip_norm: the meta-gradient's largest global norm, or None.
+      share: how far the result goes from the initial theta, 0, to the theta that meta-training ended at, 1. What was
+        learned on a few tasks in part holds for those alone, and going part of the way keeps more of what holds for
+        others, as in Wortsman et al. 2022 (https://arxiv.org/abs/2109.01903).
     """
 
     optimizer: LearnedOptimizer
@@ -40,6 +45,7 @@ class Recipe(NamedTuple):
     num_steps: int
     seed: int
     clip_norm: float | None = 1.0
+    share: float = 1.0
 
 
 def names() -> tuple[str, ...]:
@@ -76,7 +82,7 @@ def get(name_or_file: str, *, num_steps: int | None = None, seed: int | None = N
 
 def run(recipe: Recipe, *, run_dir: str | os.PathLike, resume: bool = False, tensorboard: bool = False) -> FitResult:
     """Meta-trains a recipe with `fit`, keeping the run's files in `run_dir`, where `resume` finds them."""
-    return fit(
+    result = fit(
         recipe.estimators,
         recipe.theta,
         recipe.outer_optimizer,
@@ -87,6 +93,10 @@ def run(recipe: Recipe, *, run_dir: str | os.PathLike, resume: bool = False, ten
         resume=resume,
         tensorboard=tensorboard,
     )
+    if recipe.share == 1.0:
+        return result
+    between = lambda first, last: (1.0 - recipe.share) * np.asarray(first) + recipe.share * last
+    return result._replace(theta=jax.tree.map(between, recipe.theta, result.theta))
 
 
 def _load(name_or_file):

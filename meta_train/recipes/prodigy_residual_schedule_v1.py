@@ -1,4 +1,4 @@
-"""`prodigy-residual-schedule-v1`: Prodigy with a learned schedule and mix, 26 weights, on eleven families.
+"""`prodigy-residual-schedule-v1`: Prodigy with a learned schedule and mix, 26 weights, on ten families.
 
 How it was chosen stands in docs/lab-log.md, what came out in pretrained/prodigy-residual-schedule-v1/card.md.
 """
@@ -33,7 +33,7 @@ PAIRS = {
 
 
 def recipe(num_steps: int = 400, seed: int = 0) -> Recipe:
-    """NRES on all families, episodes of 100 to 2,000 steps, of which a sixth hide their length."""
+    """NRES on all families, episodes of 100 to 2,000 steps, a sixth of them of unknown length; half the way is kept."""
     optimizer = learned_optim.prodigy_residual(hidden_size=0, step_hidden_size=0, mix=False)
     theta = optimizer.init(jax.random.key(seed))
     horizon = truncation.power_law(100, 2000, 1.5)
@@ -48,6 +48,7 @@ def recipe(num_steps: int = 400, seed: int = 0) -> Recipe:
         num_steps=num_steps,
         seed=seed,
         clip_norm=None,
+        share=0.5,
     )
 
 
