@@ -6,6 +6,7 @@ data, seed and the number of steps are arguments, so that no change of them comp
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import functools
 import math
 import os
 import threading
@@ -124,6 +125,7 @@ def build(
     kind = searching if isinstance(outer_optimizer, SearchStrategy) else descending
     begin, update = kind(estimators, outer_optimizer, _AXIS)
 
+    @functools.partial(jax.jit, inline=True)  # traced once, for its shapes and for the loop
     def outer_step(state, key, data):
         key = jax.random.fold_in(key, state.step)
         rest, gradient, infos = update(key, state.theta, state.outer_state, state.estimator_states, data)

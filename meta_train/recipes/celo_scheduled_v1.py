@@ -1,4 +1,4 @@
-"""`celo-scheduled-v1`: stage 2 of Celo (Moudgil et al. 2025): a scheduler for the rule of `celo-rule-v1`, left as it is.
+"""`celo-scheduled-v1`: stage 2 of Celo (Moudgil et al. 2025): a scheduler for the rule of `celo-rule-v1`, which stays.
 
 What came out stands in pretrained/celo-scheduled-v1/card.md.
 """
