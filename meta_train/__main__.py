@@ -112,7 +112,7 @@ def train(
     bounds = {"step_scale": step_scale, "max_step": max_step, "trust_ratio": trust_ratio, "max_rise": max_rise}
     if outer is not None:
         made = named_outer.build(outer, chosen.optimizer, chosen.num_steps, **bounds)
-        chosen = chosen._replace(outer_optimizer=made)
+        chosen = chosen._replace(outer_optimizer=made, share=1.0)  # the share was chosen for the recipe's own
     elif any(bound is not None for bound in bounds.values()):
         raise ValueError(
             "--step-scale, --max-step, --trust-ratio and --max-rise are for what --outer names: give --outer as well."

@@ -44,6 +44,13 @@ def test_a_recipe_from_a_file(tmp_path):
         recipes.get(str(tmp_path / "missing.py"))
 
 
+@pytest.mark.parametrize("share", [0.0, 1.5, float("nan")])
+def test_a_share_is_above_0_and_at_most_1(tmp_path, share):
+    with pytest.raises(ValueError, match="share must be above 0 and at most 1, got"):
+        recipes.run(recipes.get("demo")._replace(share=share), run_dir=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.optax_promotion
 def test_a_share_of_the_way(tmp_path):
     whole = recipes.get("demo", num_steps=2)

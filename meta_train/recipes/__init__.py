@@ -81,7 +81,13 @@ def get(name_or_file: str, *, num_steps: int | None = None, seed: int | None = N
 
 
 def run(recipe: Recipe, *, run_dir: str | os.PathLike, resume: bool = False, tensorboard: bool = False) -> FitResult:
-    """Meta-trains a recipe with `fit`, keeping the run's files in `run_dir`, where `resume` finds them."""
+    """Meta-trains a recipe with `fit`, keeping the run's files in `run_dir`, where `resume` finds them.
+
+    Raises:
+      ValueError: if the recipe's share is not above 0 and at most 1, and what `fit` raises.
+    """
+    if not 0.0 < recipe.share <= 1.0:
+        raise ValueError(f"a recipe's share must be above 0 and at most 1, got {recipe.share}.")
     result = fit(
         recipe.estimators,
         recipe.theta,
@@ -93,10 +99,8 @@ def run(recipe: Recipe, *, run_dir: str | os.PathLike, resume: bool = False, ten
         resume=resume,
         tensorboard=tensorboard,
     )
-    if recipe.share == 1.0:
-        return result
-    between = lambda first, last: (1.0 - recipe.share) * np.asarray(first) + recipe.share * last
-    return result._replace(theta=jax.tree.map(between, recipe.theta, result.theta))
+    theta = optax.incremental_update(result.theta, recipe.theta, recipe.share)
+    return result._replace(theta=jax.tree.map(np.asarray, theta))
 
 
 def _load(name_or_file):

@@ -3,31 +3,19 @@
 What came out stands in pretrained/celo-scheduled-v1/card.md.
 """
 
-import jax
-import jax.numpy as jnp
 import optax
 
 import learned_optim
 from meta_train.recipes import Recipe
-from meta_train.recipes.factored_mlp_general_v1 import PAIRS
-from meta_train.recipes.factored_mlp_general_v1 import pes_on
+from meta_train.recipes import factored_mlp_general_v1
 
 
 def recipe(num_steps: int = 500, seed: int = 0) -> Recipe:
-    """PES on the scheduler alone, on the tasks of stage 1."""
+    """As stage 1, with the rule as it was released and frozen."""
+    both = factored_mlp_general_v1.from_random_weights(learned_optim.celo(lstm_size=16), num_steps, seed)
     _, rule = learned_optim.load_pretrained("celo-rule-v1")
-    full = learned_optim.celo(lstm_size=16)
-    theta = full.init(jax.random.key(seed)) | jax.tree.map(jnp.asarray, rule)
-    trained = {"rule": False, "scheduler": True}
-    adam = optax.adam(optax.cosine_decay_schedule(3e-3, num_steps, alpha=0.05))
-    return Recipe(
-        optimizer=full,
-        theta=theta,
-        estimators=pes_on(full, PAIRS),
-        outer_optimizer=optax.chain(
-            optax.masked(adam, trained), optax.masked(optax.set_to_zero(), jax.tree.map(lambda x: not x, trained))
-        ),
-        num_steps=num_steps,
-        seed=seed,
-        clip_norm=None,
+    movers = {"train": factored_mlp_general_v1.adam(num_steps), "freeze": optax.set_to_zero()}
+    return both._replace(
+        theta={**both.theta, **rule},
+        outer_optimizer=optax.multi_transform(movers, {"rule": "freeze", "scheduler": "train"}),
     )

@@ -26,31 +26,40 @@ PAIRS = {
 
 def recipe(num_steps: int = 1500, seed: int = 0) -> Recipe:
     """PES on all families with what their episodes draw, episodes of 100 to 2,000 steps."""
-    optimizer = learned_optim.factored_mlp()
+    return from_random_weights(learned_optim.factored_mlp(), num_steps, seed)
+
+
+def from_random_weights(optimizer, num_steps, seed):
+    """The recipe for any architecture."""
     return Recipe(
         optimizer=optimizer,
         theta=optimizer.init(jax.random.key(seed)),
-        estimators=pes_on(optimizer, PAIRS),
-        outer_optimizer=optax.adam(optax.cosine_decay_schedule(3e-3, num_steps, alpha=0.05)),
+        estimators=pes(optimizer),
+        outer_optimizer=adam(num_steps),
         num_steps=num_steps,
         seed=seed,
         clip_norm=None,
     )
 
 
-def pes_on(optimizer, pairs, std=0.01):
+def adam(num_steps):
+    """Moves theta."""
+    return optax.adam(optax.cosine_decay_schedule(3e-3, num_steps, alpha=0.05))
+
+
+def pes(optimizer):
     """PES on each task; a task's gradient is divided by its norm to the power .75, so that all have a say."""
     horizon = truncation.log_uniform(100, 2000)
     return tuple(
         estimators.normalised(
             estimators.pes(
                 problems.optimizer_weights(optimizer, tasks.get(name, sampled=True)),
-                num_particles=count,
+                num_particles=pairs,
                 unroll_length=50,
                 horizon=horizon,
-                std=std,
+                std=0.01,
             ),
             power=0.75,
         )
-        for name, count in pairs.items()
+        for name, pairs in PAIRS.items()
     )
