@@ -17,6 +17,7 @@ from learned_optim.optimizers.learned_momentum import learned_momentum
 from learned_optim.optimizers.learned_schedule import learned_schedule
 from learned_optim.optimizers.learned_sgd import learned_sgd
 from learned_optim.optimizers.mlp import mlp
+from learned_optim.optimizers.prodigy_muon import prodigy_muon
 from learned_optim.optimizers.prodigy_residual import prodigy_residual
 from learned_optim.optimizers.rnnprop import rnnprop
 from learned_optim.optimizers.star import star

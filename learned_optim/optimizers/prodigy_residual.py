@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from learned_optim import adam_features
-from learned_optim import features
+from learned_optim import distance
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Rule
 from learned_optim.base import define
@@ -21,10 +21,7 @@ from learned_optim.base import zeros
 
 FEATURE_VERSION = 1
 NUM_TENSOR_FEATURES = 11
-DISTANCE_DECAY = math.sqrt(0.999)
 _FIRST_DISTANCE = 0.005  # before meta-training, in units of the parameters' mean size
-_FARTHEST = 1e10
-_TINY = 1e-18  # below it the sum of |z| tells nothing
 
 
 def prodigy_residual(hidden_size: int = 8, step_hidden_size: int = 16, mix: bool = True) -> LearnedOptimizer:
@@ -101,7 +98,7 @@ def prodigy_residual(hidden_size: int = 8, step_hidden_size: int = 16, mix: bool
                 return [], [], shared
             progress, decay = adam_features.progress(step, horizon, theta["unknown_horizon"]["progress"])
             slow, length, late, known = progress
-            sums, ratio, shared = _measure(grads, params, slots, shared)
+            sums, ratio, shared = distance.measure(grads, params, [slot[-2:] for slot in slots], shared)
             updates, new_slots = [], []
             for grad, param, (*moments, _, first), total in zip(grads, params, slots, sums, strict=True):
                 inputs, scales, observed, moments = adam_features.coordinates(grad, param, tuple(moments), step)
@@ -116,13 +113,8 @@ def prodigy_residual(hidden_size: int = 8, step_hidden_size: int = 16, mix: bool
                 new_slots.append((*moments, total, first))
             return updates, new_slots, shared
 
-        def shared(params):
-            weights = [(param.size, adam_features.size(param.astype(jnp.float32))) for param in params]
-            mean_size = sum(n * s for n, s in weights) / max(1, sum(n for n, _ in weights))
-            distance = jnp.minimum(jnp.exp(theta["distance"]["log_first"]) * mean_size, _FARTHEST)
-            return {"distance": distance, "first": distance, "gain": jnp.zeros((), jnp.float32)}
-
-        return Rule([momentum, momentum, zeros, zeros, _copy], update_all, shared)
+        first_distance = lambda params: distance.first(params, theta["distance"]["log_first"])
+        return Rule([momentum, momentum, zeros, zeros, distance.copy], update_all, first_distance)
 
     spec = {
         "kind": "prodigy_residual",
@@ -132,24 +124,3 @@ def prodigy_residual(hidden_size: int = 8, step_hidden_size: int = 16, mix: bool
         "mix": mix,
     }
     return define(spec, init, rule)
-
-
-def _copy(param):
-    """A slot: the first parameters, in memory of their own."""
-    return jnp.array(param, jnp.float32, copy=True)
-
-
-def _measure(grads, params, slots, shared):
-    """Each tensor's z, the feature of D̂ / D, and what all share. z and r are in units of the first D squared."""
-    distance = shared["distance"]
-    weight = (1.0 - DISTANCE_DECAY) * jnp.square(distance / shared["first"])
-    limited = [jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT) for grad in grads]
-    sums = [DISTANCE_DECAY * z + weight * grad for grad, (*_, z, _) in zip(limited, slots, strict=True)]
-    gained = sum(jnp.sum(grad * (x0 - x)) for grad, x, (*_, x0) in zip(limited, params, slots, strict=True))
-    gain = DISTANCE_DECAY * shared["gain"] + weight * gained
-    total = sum(jnp.sum(jnp.abs(z)) for z in sums)
-    measurable = (total > _TINY) & jnp.isfinite(gain / total)
-    estimate = jnp.where(measurable, gain, 0.0) / jnp.where(measurable, total, 1.0)
-    distance = jnp.maximum(distance, jnp.minimum(estimate, _FARTHEST))
-    ratio = 0.5 * jnp.log(jnp.maximum(estimate / distance, math.exp(-6.0))) + 1.0
-    return sums, ratio, {**shared, "distance": distance, "gain": gain}

@@ -52,10 +52,10 @@ def recipe(num_steps: int = 400, seed: int = 0) -> Recipe:
     )
 
 
-def estimator(optimizer, name, pairs, horizon):
+def estimator(optimizer, name, pairs, horizon, horizon_dropout=0.15):
     """Of one task: late losses count more, and all tasks have gradients of the same norm."""
     task = tasks.get(name, sampled=True)
     task = task._replace(normalize=tasks.power_normalizer(task.normalize.keywords["scale"], power=0.3))
-    problem = objectives.late(problems.optimizer_weights(optimizer, task, horizon_dropout=0.15), power=1.0)
+    problem = objectives.late(problems.optimizer_weights(optimizer, task, horizon_dropout=horizon_dropout), power=1.0)
     nres = estimators.nres(problem, num_particles=pairs, unroll_length=50, horizon=horizon, std=0.03)
     return estimators.normalised(nres, power=1.0)

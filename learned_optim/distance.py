@@ -1,0 +1,72 @@
+"""Prodigy's estimate of the distance from the first parameters to a solution, over all tensors of a model together.
+
+Mishchenko and Defazio 2023, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner",
+https://arxiv.org/abs/2306.06101
+
+From gradients g at x, with the first parameters x₀ and β = √.999:
+
+    r ← β r + (1 - β) D² ⟨g, x₀ - x⟩,  z ← β z + (1 - β) D² g,  D ← max(D, D̂),  D̂ = r / ‖z‖₁
+
+Deviation: D² alone weights the gradients, not the learned step.
+"""
+
+from collections.abc import Sequence
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from learned_optim import adam_features
+from learned_optim import features
+
+DECAY = math.sqrt(0.999)
+FARTHEST = 1e10
+_TINY = 1e-18  # below it the sum of |z| tells nothing
+
+
+def copy(param: jax.Array) -> jax.Array:
+    """A slot: the first parameters, in memory of their own."""
+    return jnp.array(param, jnp.float32, copy=True)
+
+
+def first(params: Sequence[jax.Array], log_share: jax.Array) -> dict[str, jax.Array]:
+    """What all tensors share before the first update: D, its first value and r.
+
+    D is exp(log_share) times the mean over all coordinates of the size of their tensor (`adam_features.size`).
+    """
+    weights = [(param.size, adam_features.size(param.astype(jnp.float32))) for param in params]
+    mean_size = sum(n * s for n, s in weights) / max(1, sum(n for n, _ in weights))
+    distance = jnp.minimum(jnp.exp(log_share) * mean_size, FARTHEST)
+    return {"distance": distance, "first": distance, "gain": jnp.zeros((), jnp.float32)}
+
+
+def measure(
+    grads: Sequence[jax.Array],
+    params: Sequence[jax.Array],
+    slots: Sequence[tuple[jax.Array, jax.Array]],
+    shared: dict[str, Any],
+) -> tuple[list[jax.Array], jax.Array, dict[str, jax.Array]]:
+    """One update of the estimate. z and r are in units of the first D squared.
+
+    Args:
+      grads: one float32 array per tensor.
+      params: likewise.
+      slots: z and x₀ of each tensor.
+      shared: what the last call gave, or `first`.
+
+    Returns:
+      Each tensor's new z, the number ½ log(D̂ / D) + 1, at least -2, and what all tensors share.
+    """
+    distance = shared["distance"]
+    weight = (1.0 - DECAY) * jnp.square(distance / shared["first"])
+    limited = [jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT) for grad in grads]
+    sums = [DECAY * z + weight * grad for grad, (z, _) in zip(limited, slots, strict=True)]
+    gained = sum(jnp.sum(grad * (x0 - x)) for grad, x, (_, x0) in zip(limited, params, slots, strict=True))
+    gain = DECAY * shared["gain"] + weight * gained
+    total = sum(jnp.sum(jnp.abs(z)) for z in sums)
+    measurable = (total > _TINY) & jnp.isfinite(gain / total)
+    estimate = jnp.where(measurable, gain, 0.0) / jnp.where(measurable, total, 1.0)
+    distance = jnp.maximum(distance, jnp.minimum(estimate, FARTHEST))
+    ratio = 0.5 * jnp.log(jnp.maximum(estimate / distance, math.exp(-6.0))) + 1.0
+    return sums, ratio, {**shared, "distance": distance, "gain": gain}
