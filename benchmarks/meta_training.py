@@ -67,6 +67,7 @@ CASES = {
     "factored_mlp, PES, 64 pairs": lambda: (learned_optim.factored_mlp(), pes, 64),
     "adam_residual, PES, 64 pairs": lambda: (learned_optim.adam_residual(), pes, 64),
     "prodigy_residual, PES, 64 pairs": lambda: (learned_optim.prodigy_residual(), pes, 64),
+    "prodigy_muon, PES, 64 pairs": lambda: (learned_optim.prodigy_muon(), pes, 64),
     **{  # every architecture at the size that it has by default
         f"{kind}, PES, 16 pairs": lambda constructor=constructor: (constructor(), pes, 16)
         for kind, constructor in sorted(optimizers.KINDS.items())
@@ -97,7 +98,7 @@ STANDARD = (  # what is measured unless others are asked for: a few minutes
     "mlp, PES, 16 pairs",
     "factored_mlp, PES, 16 pairs",
     "adam_residual, PES, 64 pairs",
-    "prodigy_residual, PES, 64 pairs",
+    "prodigy_muon, PES, 64 pairs",
     "coordinatewise_lstm, PES, 16 pairs",
     "mlp 4, truncated backprop, 16 particles",
 )

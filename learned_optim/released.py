@@ -20,7 +20,7 @@ from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Theta
 
 # What `learned_optimizer()` gives. Released weights never change; a better default is a new name here.
-DEFAULT = "prodigy-residual-schedule-v1"
+DEFAULT = "prodigy-muon-schedule-v1"
 
 _warned: set[str] = set()  # names whose horizon warning was given
 
@@ -102,7 +102,7 @@ def load_pretrained(name: str = "default") -> tuple[LearnedOptimizer, Theta]:
     Example:
       >>> optimizer, theta = load_pretrained()
       >>> optimizer.spec["kind"]
-      'prodigy_residual'
+      'prodigy_muon'
     """
     optimizer, theta = _load(_resolve(name))
     return optimizer, jax.tree.map(lambda leaf: leaf, theta)  # new dicts, so that the cached ones stay as they are
