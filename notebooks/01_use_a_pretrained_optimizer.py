@@ -157,8 +157,8 @@ plt.show()
 #
 # ## What it can be told
 #
-# All of these are optional. Without `num_steps` the steps do not shrink towards the end. Where data can be fitted, as
-# here, that does no harm; where gradients stay noisy the loss ends higher.
+# All of these are optional. Without `num_steps` the steps shrink slowly, by a rule that needs no end. Where data can be
+# fitted, as here, that does no harm; where gradients stay noisy the loss ends higher.
 
 # %%
 variants = {
