@@ -110,12 +110,17 @@ def _log_ratio(square, factor):
     return 0.5 * jnp.log(jnp.minimum(square * factor * factor, 16.0) + 1e-6)
 
 
+def inverse_moment(moment: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """1/√(mean of v), and 1/√v in units of it: so that nothing depends on the gradient's scale."""
+    unit = jax.lax.rsqrt(jnp.mean(moment) + _TINY)
+    return unit, features.inverse_sqrt(moment * jnp.square(unit) + _FLOOR)
+
+
 def _inverse_moments(moment):
     """1/√(mean of v), then 1/√v and 1/√(factored v) in units of it."""
     dims = features.factored_dims(moment.shape)
     if dims is None:
-        unit = jax.lax.rsqrt(jnp.mean(moment) + _TINY)
-        rsqrt = features.inverse_sqrt(moment * jnp.square(unit) + _FLOOR)
+        unit, rsqrt = inverse_moment(moment)
         return unit, rsqrt, rsqrt
     second, largest = dims
     row = jnp.mean(moment, axis=largest, keepdims=True)

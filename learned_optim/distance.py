@@ -70,3 +70,8 @@ def measure(
     distance = jnp.maximum(distance, jnp.minimum(estimate, FARTHEST))
     ratio = 0.5 * jnp.log(jnp.maximum(estimate / distance, math.exp(-6.0))) + 1.0
     return sums, ratio, {**shared, "distance": distance, "gain": gain}
+
+
+def relative_size(param: jax.Array, distance: jax.Array) -> jax.Array:
+    """½ log(.02 size / D), clipped to ±3: tells a tensor's steps in units of its size from those in units of D."""
+    return jnp.clip(0.5 * jnp.log(0.02 * adam_features.size(param) / distance), -3.0, 3.0)

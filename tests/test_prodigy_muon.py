@@ -13,9 +13,8 @@ import learned_optim
 from meta_train import lanes
 from meta_train import tasks
 
-reference = types.SimpleNamespace(**runpy.run_path(str(pathlib.Path(__file__).parent / "reference" / "adam_parts.py")))
-
-SHAPES = {"bias": (4,), "kernel": (3, 2, 5, 4), "scale": (), "w": (3, 5)}
+parts = types.SimpleNamespace(**runpy.run_path(str(pathlib.Path(__file__).parent / "reference" / "prodigy_parts.py")))
+reference = parts.adam_parts
 
 
 def _theta(scale=0.2):
@@ -28,11 +27,6 @@ def _theta(scale=0.2):
         "step": {"base": normal(2), "skip": normal(11)},
         "unknown_horizon": {"exponent": 0.7, "progress": np.array([0.2, -0.3])},
     }
-
-
-def _tree(seed, scale=1.0):
-    random = np.random.RandomState(seed)
-    return {name: scale * random.standard_normal(shape) for name, shape in SHAPES.items()}
 
 
 def _orthogonal(x):
@@ -70,89 +64,51 @@ def _shape_features(shape):
 
 def _defined_run(theta, grads, params, num_steps):
     """The updates of all tensors at successive gradients, and the distance at each of them, in float64."""
-    beta = np.sqrt(0.999)
-    x0, x, r, z = params, params, 0.0, {name: 0.0 for name in params}
-    mean_size = sum(x.size * reference.size(x) for x in params.values()) / sum(x.size for x in params.values())
-    distance, made, distances = np.exp(theta["distance"]["log_first"]) * mean_size, [], []
-    for t, g in enumerate(grads):
-        weight = (1 - beta) * distance**2
-        r = beta * r + weight * sum(np.sum(g[name] * (x0[name] - x[name])) for name in x)
-        z = {name: beta * z[name] + weight * g[name] for name in x}
-        estimate = max(r / sum(np.sum(np.abs(each)) for each in z.values()), 0.0)
-        distance = max(distance, estimate)
-        ratio = 0.5 * np.log(max(estimate / distance, np.exp(-6))) + 1
-        distances.append(distance)
+
+    def update(t, grads, param, distance, shared_features):
         unknown = theta["unknown_horizon"]
         (slow, length, *_, known), decay = reference.progress(t, num_steps, unknown["progress"])
         decay = decay if known else (1 + t / 100) ** -unknown["exponent"]
-        lookahead = 1 / (1 + np.exp(-theta["direction"]["lookahead"]))
-        updates = {}
-        for name, param in x.items():
-            directions, observed = _directions([grad[name] for grad in grads[: t + 1]], lookahead)
-            relative = np.clip(0.5 * np.log(0.02 * reference.size(param) / distance), -3, 3)
-            tensor = [*observed, relative, ratio, *_shape_features(param.shape)]
-            c = np.array([slow, np.exp(-t / 20), length, np.log(decay) / 2, known, *tensor], np.float64)
-            step_size = np.exp(reference.log_step(theta["step"], c, param.ndim)) * decay * distance
-            weights = theta["direction"]["constant"] + slow * theta["direction"]["slope"]
-            updates[name] = -step_size * np.clip(np.tensordot(weights, np.stack(directions), 1), -8, 8)
-        made.append(updates)
-        x = {name: x[name] + updates[name] for name in x}
-    return made, distances
+        directions, observed = _directions(grads, 1 / (1 + np.exp(-theta["direction"]["lookahead"])))
+        tensor = [*observed, *shared_features, *_shape_features(param.shape)]
+        c = np.array([slow, np.exp(-t / 20), length, np.log(decay) / 2, known, *tensor], np.float64)
+        step_size = np.exp(reference.log_step(theta["step"], c, param.ndim)) * decay * distance
+        weights = theta["direction"]["constant"] + slow * theta["direction"]["slope"]
+        return -step_size * np.clip(np.tensordot(weights, np.stack(directions), 1), -8, 8)
 
-
-def _float32(tree):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
-
-
-def _run(tx, params, grads):
-    update_fn, state, made, distances = jax.jit(tx.update), tx.init(params), [], []
-    for grad in grads:
-        updates, state = update_fn(grad, state, params)
-        params = jax.tree.map(jnp.add, params, updates)
-        made.append(updates)
-        distances.append(float(state.shared["distance"]))
-    return made, distances
-
-
-def _close(actual, expected, rtol=1e-5):
-    for have, want in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(have, want, rtol=0, atol=rtol * np.max(np.abs(want)))
-
-
-W = _float32({"w": np.random.RandomState(1).standard_normal((3, 2))})
-GRADS = [_float32({"w": np.random.RandomState(seed).standard_normal((3, 2))}) for seed in (2, 3)]
+    return parts.defined_run(theta["distance"]["log_first"], grads, params, update)
 
 
 @pytest.mark.parametrize("num_steps", [400, None, 3])
 def test_four_steps_equal_the_definition(num_steps):
-    theta, params = _theta(), _tree(1)
-    grads = [_tree(seed, 10.0 ** (1 - seed)) for seed in (2, 3, 4, 5)]
-    tx = learned_optim.prodigy_muon().transform(_float32(theta), num_steps=num_steps)
-    made, distances = _run(tx, _float32(params), [_float32(grad) for grad in grads])
+    theta, params = _theta(), parts.tree(1)
+    grads = [parts.tree(seed, 10.0 ** (1 - seed)) for seed in (2, 3, 4, 5)]
+    tx = learned_optim.prodigy_muon().transform(parts.float32(theta), num_steps=num_steps)
+    made, distances = parts.run(tx, parts.float32(params), [parts.float32(grad) for grad in grads])
     expected, expected_distances = _defined_run(theta, grads, params, num_steps)
-    _close(made, expected, rtol=1e-4)
+    parts.assert_close(made, expected, rtol=1e-4)
     np.testing.assert_allclose(distances, expected_distances, rtol=1e-5)
 
 
 def test_forty_steps_equal_the_definition_while_the_distance_grows():
     """Gradients that agree: the distance doubles and doubles again, and what is seen of their agreement moves."""
-    theta, params, random = _theta(0.05), _tree(1), np.random.RandomState(3)
+    theta, params, random = _theta(0.05), parts.tree(1), np.random.RandomState(3)
     grads = [{name: 1.0 + 0.3 * random.standard_normal(x.shape) for name, x in params.items()} for _ in range(40)]
-    tx = learned_optim.prodigy_muon().transform(_float32(theta), num_steps=1000)
-    made, distances = _run(tx, _float32(params), [_float32(grad) for grad in grads])
+    tx = learned_optim.prodigy_muon().transform(parts.float32(theta), num_steps=1000)
+    made, distances = parts.run(tx, parts.float32(params), [parts.float32(grad) for grad in grads])
     expected, expected_distances = _defined_run(theta, grads, params, 1000)
     assert expected_distances[-1] > 3 * expected_distances[0]
     np.testing.assert_allclose(distances, expected_distances, rtol=1e-3)
-    _close(made[-1], expected[-1], rtol=5e-3)
+    parts.assert_close(made[-1], expected[-1], rtol=5e-3)
 
 
 def test_direction_and_log_step_are_clipped():
     """A direction of 12 times ±1 goes to ±8, and a log step of 100 goes to 5."""
-    theta = jax.tree.map(jnp.zeros_like, _float32(_theta()))
+    theta = jax.tree.map(jnp.zeros_like, parts.float32(_theta()))
     theta["direction"]["constant"] = jnp.array([0.0, 12.0, 0.0])
     theta["step"]["skip"] = theta["step"]["skip"].at[4].set(100.0)
     params = {"w": jnp.array([[1.0, -1.0]])}
-    ((updates,), _) = _run(learned_optim.prodigy_muon().transform(theta, num_steps=10), params, [params])
+    ((updates,), _) = parts.run(learned_optim.prodigy_muon().transform(theta, num_steps=10), params, [params])
     np.testing.assert_allclose(updates["w"], [[-8 * np.exp(5), 8 * np.exp(5)]], rtol=1e-5)
 
 
@@ -173,61 +129,8 @@ def test_on_real_data_orthogonal_directions_get_further_than_adams_in_the_same_u
     assert np.all(orthogonal < 0.7 * adam) and np.all(adam < 0.2)
 
 
-def test_steps_grow_with_the_problem():
-    """Starts and targets a thousand times as large: all steps are a thousand times as large."""
-    theta = _float32(_theta())
-    theta["step"] = jax.tree.map(jnp.zeros_like, theta["step"])
-    tx = learned_optim.prodigy_muon().transform(theta, num_steps=10)
-    params = {"w": 5.0 + W["w"]}
-    large = jax.tree.map(lambda x: 1000.0 * x, params)
-    _close(_run(tx, large, GRADS)[0], jax.tree.map(lambda x: 1000.0 * x, _run(tx, params, GRADS)[0]), rtol=1e-4)
-
-
-@pytest.mark.parametrize("scale", [1e-8, 1e6, 1e14])
-def test_the_scale_of_gradients_does_not_matter(scale):
-    tx = learned_optim.prodigy_muon().transform(_float32(_theta()), num_steps=10)
-    _close(_run(tx, W, jax.tree.map(lambda leaf: leaf * scale, GRADS))[0], _run(tx, W, GRADS)[0], rtol=1e-4)
-
-
-def test_num_steps_may_be_traced_and_traced_zero_hides_it():
-    theta = _float32(_theta())
-    run = lambda num_steps: _run_w(learned_optim.prodigy_muon().transform(theta, num_steps=num_steps))
-    traced = jax.jit(run)
-    _close(traced(jnp.asarray(7, jnp.int32)), run(7), rtol=1e-6)
-    _close(traced(jnp.asarray(0, jnp.int32)), run(None), rtol=1e-6)
-
-
-def _run_w(tx):
-    state = tx.init(W)
-    first, state = tx.update(GRADS[0], state, W)
-    return first, tx.update(GRADS[1], state, jax.tree.map(jnp.add, W, first))[0]
-
-
-def test_derivatives_with_respect_to_theta_are_finite_where_gradients_or_parameters_vanish():
-    """A row and a column of zeros, as behind dead units; a matrix at zero; a vector without gradient."""
-    grads = {"w": jnp.ones((3, 2)).at[0].set(0.0).at[:, 1].set(0.0), "b": jnp.zeros(2)}
-
-    def total(theta, grads):
-        tx = learned_optim.prodigy_muon().transform(theta, num_steps=2)
-
-        def step(carry, _):
-            params, state = carry
-            updates, state = tx.update(grads, state, params)
-            return (jax.tree.map(jnp.add, params, updates), state), None
-
-        params = jax.tree.map(jnp.zeros_like, grads)
-        (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), None, length=3)
-        return jnp.sum(params["w"]) + jnp.sum(params["b"])
-
-    derivative = jax.jit(jax.grad(total))
-    some = derivative(_float32(_theta()), grads)
-    none = derivative(_float32(_theta()), jax.tree.map(jnp.zeros_like, grads))
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((some, none)))
-    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves({**some, "unknown_horizon": jnp.ones(())}))
-
-
 def test_memory_beyond_arguments_and_results_is_bounded():
-    tx = learned_optim.prodigy_muon().transform(_float32(_theta()), num_steps=10)
+    tx = learned_optim.prodigy_muon().transform(parts.float32(_theta()), num_steps=10)
     params = jax.ShapeDtypeStruct((400, 300), jnp.float32)
     compiled = jax.jit(tx.update).lower(params, jax.eval_shape(tx.init, params), params).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 4.5 * params.size * 4

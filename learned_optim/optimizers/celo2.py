@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from learned_optim import factored_features
 from learned_optim import features
 from learned_optim import networks
+from learned_optim import orthogonal
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import define
 from learned_optim.base import per_tensor
@@ -27,7 +28,6 @@ from learned_optim.base import per_tensor
 FEATURE_VERSION = 1
 DECAYS = factored_features.Decays(rms=(0.95,))
 EPSILON = 1e-8  # added to second moments
-_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of Muon's quintic iteration, https://arxiv.org/abs/2502.16982
 
 
 def celo2(
@@ -126,11 +126,6 @@ def _adam(grad, slots, step):
 
 def _orthogonalize(direction, num_steps):
     """Brings the singular values of a matrix near 1."""
-    matrix = direction.reshape(-1, direction.shape[-1])
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    wide, restore = orthogonal.as_wide(direction)
     wide = wide * jax.lax.rsqrt(1e-12 + features.mean_square(wide)) / math.sqrt(wide.size)
-    a, b, c = _NEWTON_SCHULZ
-    for _ in range(num_steps):
-        gram = wide @ wide.T
-        wide = a * wide + (b * gram + c * (gram @ gram)) @ wide
-    return (wide.T if matrix.shape[0] > matrix.shape[1] else wide).reshape(direction.shape)
+    return restore(orthogonal.newton_schulz(wide @ wide.T, num_steps) @ wide)

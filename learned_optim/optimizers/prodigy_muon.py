@@ -26,6 +26,8 @@ FEATURE_VERSION = 1
 NUM_TENSOR_FEATURES = 11
 MOMENTUM_DECAY = 0.9
 MOMENT_DECAY = 0.99
+MAX_BLOCK = 64  # rows of a matrix that are orthogonalised together
+NUM_ITERATIONS = 3  # of Newton and Schulz
 _ONSET = 100.0  # steps after which that decay sets in
 _LENGTH = 2  # index of ½ log(num_steps / 400) among the tensor features
 # Values before meta-training.
@@ -35,7 +37,6 @@ _FIRST_DISTANCE = 0.005  # in units of the parameters' mean size
 _UNKNOWN_EXPONENT = 0.5  # of the decay where the number of steps is not known
 _LOOKAHEAD = 0.1  # weight of the gradient beside its average
 _TINY = 1e-24  # added to mean squares
-_FLOOR = 1e-10  # added to second moments, in units of their mean over the tensor
 
 
 def prodigy_muon() -> LearnedOptimizer:
@@ -109,19 +110,18 @@ def prodigy_muon() -> LearnedOptimizer:
             if not grads:
                 return [], [], shared
             unknown = theta["unknown_horizon"]
-            stand_ins = jnp.pad(unknown["progress"], (0, 1))
+            stand_ins = jnp.pad(unknown["progress"], (0, 1))  # none for τ⁴, which is not used
             (slow, length, _, known), decay = adam_features.progress(step, horizon, stand_ins)
             anytime = jnp.exp(-unknown["exponent"] * jnp.log1p(step / _ONSET))
             decay = jnp.where(known > 0.0, decay, anytime)
-            late = 0.5 * jnp.log(decay)
+            of_run = (slow, jnp.exp(-step / 20.0), length, 0.5 * jnp.log(decay), known)
             weights = theta["direction"]["constant"] + slow * theta["direction"]["slope"]
             lookahead = jax.nn.sigmoid(theta["direction"]["lookahead"])
             sums, ratio, shared = distance.measure(grads, params, [slot[-2:] for slot in slots], shared)
             updates, new_slots = [], []
             for grad, param, (*averages, _, first), total in zip(grads, params, slots, sums, strict=True):
                 directions, observed, averages = _directions(grad, tuple(averages), lookahead, step)
-                relative = jnp.clip(0.5 * jnp.log(0.02 * adam_features.size(param) / shared["distance"]), -3.0, 3.0)
-                of_run = (slow, jnp.exp(-step / 20.0), length, late, known)
+                relative = distance.relative_size(param, shared["distance"])
                 c = jnp.stack([*of_run, *observed, relative, ratio, *_shape_features(param)])
                 log_step = adam_features.log_step(theta["step"], c, param.ndim < 2)
                 direction = sum(weight * each for weight, each in zip(weights, directions, strict=True))
@@ -140,9 +140,9 @@ def _directions(grad, averages, lookahead, step):
     """The three directions, two features of the tensor, and new averages: momentum, second moment, agreement."""
     m, v, agreement = averages
     v = features.second_moment(grad, v, MOMENT_DECAY)
-    unit = jax.lax.rsqrt(jnp.mean(v) + _TINY)
+    unit, rsqrt = adam_features.inverse_moment(v)
     root = jnp.sqrt(1.0 - MOMENT_DECAY ** (step + 1.0))
-    normalize = features.inverse_sqrt(v * jnp.square(unit) + _FLOOR) * (unit * root)
+    normalize = rsqrt * (unit * root)
     left = MOMENTUM_DECAY**step  # of the average before this gradient, what is still of its first value, zero
     limited = jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
     product = jnp.mean((limited * unit) * (m * unit)) / jnp.maximum(1.0 - left, 1.0 - MOMENTUM_DECAY)
@@ -155,7 +155,7 @@ def _directions(grad, averages, lookahead, step):
     size = jnp.sqrt(features.mean_square(nesterov) + _TINY)
     orthogonal = nesterov
     if grad.ndim > 1:
-        orthogonal = orthogonalize(nesterov)
+        orthogonal = orthogonalize(nesterov, NUM_ITERATIONS, MAX_BLOCK)
         orthogonal = orthogonal * (size * jax.lax.rsqrt(features.mean_square(orthogonal) + 1e-12))
     certain = 0.5 * jnp.log(jnp.clip(agreement / jnp.square(root), 1e-3, 4.0)) + 1.5
     return (orthogonal, nesterov, plain), (jnp.log(size + 1e-3) + 1.0, certain), (m, v, agreement)

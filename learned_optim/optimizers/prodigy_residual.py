@@ -103,7 +103,7 @@ def prodigy_residual(hidden_size: int = 8, step_hidden_size: int = 16, mix: bool
             for grad, param, (*moments, _, first), total in zip(grads, params, slots, sums, strict=True):
                 inputs, scales, observed, moments = adam_features.coordinates(grad, param, tuple(moments), step)
                 is_vector = jnp.asarray(param.ndim < 2, jnp.float32)
-                relative = jnp.clip(0.5 * jnp.log(0.02 * adam_features.size(param) / shared["distance"]), -3.0, 3.0)
+                relative = distance.relative_size(param, shared["distance"])
                 known_so_far = [slow, jnp.exp(-step / 20.0), length, is_vector, *observed, late, known]
                 c = jnp.stack([*known_so_far, relative, ratio])
                 log_step = adam_features.log_step(theta["step"], c, param.ndim < 2)

@@ -3,14 +3,9 @@
 How it was chosen stands in docs/lab-log.md, what came out in pretrained/prodigy-muon-schedule-v1/card.md.
 """
 
-import jax
-import optax
-
 import learned_optim
-from meta_train import truncation
 from meta_train.recipes import Recipe
-from meta_train.recipes.adam_residual_schedule_v1 import pull
-from meta_train.recipes.prodigy_residual_schedule_v1 import estimator
+from meta_train.recipes.prodigy_residual_schedule_v1 import on_all_families
 
 # Antithetic pairs of each task: those where gradients are noise for the most part have more.
 PAIRS = {
@@ -33,18 +28,4 @@ PAIRS = {
 def recipe(num_steps: int = 400, seed: int = 0) -> Recipe:
     """NRES on all families, 100 to 2,000 steps, a quarter of unknown length; three quarters of the way are kept."""
     optimizer = learned_optim.prodigy_muon()
-    theta = optimizer.init(jax.random.key(seed))
-    horizon = truncation.power_law(100, 2000, 1.5)
-    learning_rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2, min(20, num_steps // 10), num_steps, 5e-4)
-    return Recipe(
-        optimizer=optimizer,
-        theta=theta,
-        estimators=tuple(estimator(optimizer, name, pairs, horizon, 0.25) for name, pairs in PAIRS.items()),
-        outer_optimizer=optax.chain(
-            optax.scale_by_adam(b2=0.99), pull(theta, 0.15), optax.scale_by_learning_rate(learning_rate)
-        ),
-        num_steps=num_steps,
-        seed=seed,
-        clip_norm=None,
-        share=0.75,
-    )
+    return on_all_families(optimizer, PAIRS, num_steps, seed, horizon_dropout=0.25, share=0.75)
