@@ -1,8 +1,9 @@
 """Losses of whole episodes without a gradient: what a search needs to know of a candidate."""
 
 import jax
-import jax.numpy as jnp
 
+from meta_train import episodes as whole
+from meta_train.capabilities import require_steps
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
@@ -23,6 +24,7 @@ def episodes(problem: Problem, *, num_particles: int, horizon: Horizon) -> Estim
 
     Raises:
       ValueError: if num_particles is below 1.
+      TypeError: if the problem is a `Bilevel`.
 
     Example: the mean of (theta * step) over 4 steps is 2.5 theta.
       >>> import jax, jax.numpy as jnp
@@ -39,30 +41,17 @@ def episodes(problem: Problem, *, num_particles: int, horizon: Horizon) -> Estim
       2.5
     """
     check_particles(num_particles)
+    require_steps(problem, "search.episodes")
 
-    def init(key, theta):
-        del key, theta
-        return jnp.arange(num_particles, dtype=jnp.int32)  # the particle's number, part of its random keys
+    def run(key, theta, state, data):
+        num_steps, episode_key, _ = whole.begin(key, state, horizon)
+        mean, _ = whole.mean_loss(problem, episode_key, theta, num_steps, horizon.high, data)
+        return mean, num_steps
 
     def estimate(key, theta, state, data, axis_name=None):
-        def particle(index):
-            horizon_key, init_key, step_key = jax.random.split(jax.random.fold_in(key, index), 3)
-            num_steps = horizon.sample(horizon_key)
-            inner = problem.init(init_key, theta, num_steps)
-            dtype = jax.eval_shape(problem.step, step_key, theta, inner, data)[1].dtype
+        losses, lengths = jax.vmap(lambda state: run(key, theta, state, data))(state)
+        _, info, _ = mean_over_particles((), losses, lengths, axis_name)
+        return None, whole.following(state), info
 
-            def step(i, carry):
-                inner, total = carry
-                inner, loss = problem.step(jax.random.fold_in(step_key, i), theta, inner, data)
-                return inner, total + loss
-
-            _, total = jax.lax.fori_loop(0, num_steps, step, (inner, jnp.zeros((), dtype)))
-            return total / num_steps.astype(dtype), num_steps
-
-        losses, lengths = jax.vmap(particle)(state)
-        _, info, _ = mean_over_particles((), losses, 0, axis_name)
-        steps = jnp.sum(lengths, dtype=jnp.int32)
-        steps = steps if axis_name is None else jax.lax.psum(steps, axis_name)
-        return None, state, info._replace(inner_steps=steps)
-
+    init = lambda key, theta: whole.start(horizon, num_particles)
     return Estimator(init, estimate, problem.data, num_particles, problem.name)

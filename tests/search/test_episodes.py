@@ -5,8 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from meta_train import Bilevel
 from meta_train import Problem
+from meta_train import engine
+from meta_train import episodes as whole
 from meta_train import truncation
+from meta_train.estimators import full_es
+from meta_train.search import elite_es
 from meta_train.search import episodes
 
 
@@ -41,6 +46,50 @@ def test_lengths_are_told_and_counted_and_diverged_episodes_left_out():
     dropped, steps = int(info.dropped), int(info.inner_steps)
     assert 10 < dropped < 100
     np.testing.assert_allclose((info.loss - 100) * (200 - dropped), steps - 6 * dropped, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "first", "second"),
+    [
+        (truncation.constant(3), (3, 3), (3, 3)),
+        (truncation.log_uniform(2, 5), (2, 5), (2, 5)),
+        (truncation.power_law(2, 5, 2.0), (2, 5), (2, 5)),
+        (truncation.growing(2, 5000, num_steps=1), (2, 2), (3, 5000)),
+    ],
+)
+def test_every_kind_of_horizon_in_a_search(horizon, first, second):
+    """The loss of every step is the episode's length, for both candidates and both particles."""
+    problem = Problem(
+        init=lambda key, theta, num_steps: num_steps.astype(jnp.float32),
+        step=lambda key, theta, state, data: (state, state),
+    )
+    estimator = episodes(problem, num_particles=2, horizon=horizon)
+    strategy = elite_es(num_candidates=2, num_elites=1, std=0.1)
+    built = engine.build([estimator], strategy, steps_per_dispatch=2)
+    _, metrics = built.run(built.init({"x": np.float32(1.0)}, 0), 0, 2)
+    np.testing.assert_array_equal(metrics.inner_steps, 4 * metrics.loss)
+    for loss, (low, high) in zip(metrics.loss, (first, second), strict=True):
+        assert low <= loss <= high
+
+
+def test_the_same_episodes_as_full_es():
+    """Its losses, without perturbations, are what `episodes.mean_loss` gives."""
+    problem = Problem(
+        init=lambda key, theta, num_steps: jax.random.normal(key),
+        step=lambda key, theta, state, data: (state, theta * state + jax.random.normal(key)),
+    )
+    horizon, theta = truncation.log_uniform(2, 6), np.float32(0.5)
+    _, _, info = _evaluate(problem, theta, 4, horizon)
+    _, _, expected = jax.jit(full_es(problem, num_particles=4, horizon=horizon, std=1e-9).estimate)(
+        jax.random.key(1), theta, whole.start(horizon, 4), ()
+    )
+    np.testing.assert_allclose(info.loss, expected.loss, rtol=1e-5)
+
+
+def test_a_bilevel_has_no_episodes():
+    bilevel = Bilevel(lambda *_: 0.0, lambda *_: 0.0, lambda *_: 0.0)
+    with pytest.raises(TypeError, match="search.episodes unrolls the steps of a Problem"):
+        episodes(bilevel, num_particles=1, horizon=truncation.constant(3))
 
 
 def test_at_least_one_particle():
