@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import functools
 import math
 import os
+import pathlib
 import threading
 from typing import Any
 from typing import NamedTuple
@@ -19,6 +20,7 @@ import numpy as np
 import optax
 
 from meta_train.cache_folder import cache_folder
+from meta_train.cache_folder import is_writable
 from meta_train.estimators.base import Estimator
 from meta_train.outer_metrics import reported
 from meta_train.outer_step import descending
@@ -88,9 +90,13 @@ def cache_compilations() -> None:
     """Keeps compiled programs on disk, so that a run that was made before starts in a second or two.
 
     They go to the folder that `JAX_COMPILATION_CACHE_DIR` names, or else to `learned_optim` in the user's cache folder.
+    If that folder cannot be made or written to, a line on stderr says so, and nothing is kept.
     """
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+    named = jax.config.jax_compilation_cache_dir
+    folder = str(cache_folder()) if named is None else named
+    is_remote = "://" in folder
+    usable = is_remote or is_writable(pathlib.Path(folder))
+    jax.config.update("jax_compilation_cache_dir", folder if usable else None)
 
 
 def build(

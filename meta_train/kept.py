@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 import hashlib
+import io
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import jax
 import numpy as np
+
+from meta_train import cache_folder
 
 
 def digest(data: Any) -> str:
@@ -38,17 +40,24 @@ def remember(
 ) -> dict[str, np.ndarray]:
     """Arrays from the folder, or else computed and put there, complete or not at all. None as folder keeps nothing.
 
-    Threads and processes may share the folder: whoever is last to finish the same computation replaces equal arrays.
+    The folder only saves time: a damaged file in it is computed again and replaced, and where it cannot be written to,
+    the arrays are returned all the same. Threads and processes may share the folder: whoever is last to finish the same
+    computation replaces equal arrays.
     """
     if folder is None:
         return compute()
     path = pathlib.Path(folder) / f"{make_name()}.npz"
-    if path.is_file():
-        with np.load(path) as kept:
-            return dict(kept)
-    arrays = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        np.savez_compressed(file, **arrays)
-    os.replace(file.name, path)
+    arrays = _read(path)
+    if arrays is None:
+        arrays = compute()
+        cache_folder.put(path, lambda file: np.savez_compressed(file, **arrays))
     return arrays
+
+
+def _read(path):
+    """The arrays of a file, or None if it is missing or damaged."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:  # in memory: nothing stays open
+            return dict(archive)
+    except Exception:  # damaged archives lead to errors of a dozen types
+        return None
