@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from meta_train.tasks import subset_walk
 from meta_train.tasks import variation as varied
 from meta_train.tasks.base import Task
 from meta_train.tasks.base import log_normalizer
@@ -13,7 +14,6 @@ from meta_train.tasks.variation import FIXED
 from meta_train.tasks.variation import Variation
 
 MOST_HELD_OUT = 2000  # examples that `evaluate` looks at, so that it stays cheap on many particles
-_STRIDES = (7919, 7907)  # primes; one of them does not divide the number of examples
 
 
 def minibatch_task(
@@ -56,12 +56,11 @@ def minibatch_task(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     varied.check(variation, has_data=True, has_targets=random_target is not None)
     of_data = variation._replace(init_scale=FIXED.init_scale, loss_scale=FIXED.loss_scale)
-    stride = next(stride for stride in _STRIDES if num_examples % stride)
 
     def loss(params, key, data, config):
         rows = jax.random.randint(key, (batch_size,), 0, _num_seen(config, num_examples))
-        if config and config.subset is not None:  # a walk through all examples, from where the episode begins
-            rows = (config.start + stride * rows) % num_examples
+        if config and config.subset is not None:
+            rows = subset_walk.examples(rows, config.start, num_examples)
         x, y = take(data, rows)
         if config and config.label_noise is not None:
             y = _replace_some(config, rows, y, random_target)
@@ -87,7 +86,7 @@ def minibatch_task(
 def _num_seen(config, num_examples):
     if not config or config.subset is None:
         return num_examples
-    return jnp.ceil(config.subset * num_examples).astype(jnp.int32)
+    return subset_walk.num_seen(config.subset, num_examples)
 
 
 def _replace_some(config, rows, y, random_target):

@@ -85,6 +85,18 @@ def test_a_subset_is_a_fixed_part_of_the_examples():
     assert means[0] != means[1]
 
 
+def test_a_subset_of_a_large_set_is_its_fixed_part_too():
+    """Rows times 7919 pass 2^31 here."""
+    x = np.arange(1_000_000, dtype=np.float32)[:, None]
+    dataset = data.Dataset(x, np.zeros(len(x), np.float32), x[:1], np.zeros(1, np.float32))
+    half = Variation(subset=(0.5, 0.5))
+    task = tasks.regression("rows", dataset, lambda x: x, batch_size=1, variation=half)
+    config = task.sample(jax.random.key(0))
+    rows = np.rint(np.sqrt(_losses(task, config, 1_000))).astype(np.int64)
+    assert np.isin(rows, (int(config.start) + 7919 * np.arange(500_000)) % 1_000_000).all()
+    assert len(np.unique(rows)) > 990
+
+
 def test_a_share_of_the_batch_counts():
     """The spread of the losses tells how many examples are in the mean."""
     whole, part = (_regression(Variation(batch=(share, share))) for share in (1.0, 0.25))
