@@ -12,7 +12,8 @@ def prepare(images: np.ndarray, *, size: int | None = None, grey: bool = False) 
     """Scales pictures to 0…1, turns them grey, and averages areas down to size×size.
 
     Args:
-      images: uint8 (0…255) or float (0…1), [num, height, width] or [num, height, width, channels].
+      images: uint8 (0…255) or float (0…1), [num, height, width] or [num, height, width, channels]; also [num, channels,
+        height, width], see `channels_last`.
       size: new height and width; None leaves them as they are.
       grey: one channel, luma 0.299 R + 0.587 G + 0.114 B, from three. Pictures with one channel stay as they are.
 
@@ -20,15 +21,15 @@ def prepare(images: np.ndarray, *, size: int | None = None, grey: bool = False) 
       float32[num, height, width, channels].
 
     Raises:
-      ValueError: if the numbers are of another type or range, if size is not in 1…height and 1…width, or if pictures to
-        be turned grey have neither one nor three channels.
+      ValueError: if the numbers are of another type or range, if size is not in 1…height and 1…width, if pictures to be
+        turned grey have neither one nor three channels, or if the channels seem to be on another axis than the last.
 
     Example:
       >>> import numpy as np
       >>> prepare(np.array([[[0, 255], [255, 255]]], np.uint8), size=1)[0, 0, 0, 0].item()
       0.75
     """
-    images = images if images.ndim == 4 else images[..., None]
+    images = channels_last(images) if images.ndim == 4 else images[..., None]
     height, width, channels = images.shape[1:]
     if grey and channels not in (1, 3):
         raise ValueError(f"grey=True needs pictures with 1 or 3 channels, got {channels}.")
@@ -47,6 +48,34 @@ def prepare(images: np.ndarray, *, size: int | None = None, grey: bool = False) 
         chunk = chunk @ _LUMA if grey else chunk
         result[begin : begin + rows] = chunk if size is None else _shrink(chunk, size)
     return result
+
+
+def channels_last(images: np.ndarray) -> np.ndarray:
+    """Pictures [num, height, width, channels], from these or from [num, channels, height, width].
+
+    One or three channels, grey or colors, tell the two apart. Where both the second and the last axis have one or three
+    entries, or neither has, the last one holds the channels.
+
+    Raises:
+      ValueError: if neither axis has one or three entries, and only channels on the second axis would make the pictures
+        square.
+
+    Example:
+      >>> import numpy as np
+      >>> channels_last(np.zeros((7, 3, 32, 24))).shape
+      (7, 32, 24, 3)
+    """
+    _, first, middle, last = images.shape
+    if last in (1, 3):
+        return images
+    if first in (1, 3):
+        return np.moveaxis(images, 1, -1)
+    if first < middle == last:
+        raise ValueError(
+            f"channels must be the last axis of pictures, got the shape {images.shape}, which seems to have {first} "
+            "channels on the second axis: turn the array by np.moveaxis(x, 1, -1)."
+        )
+    return images
 
 
 def _shrink(images, size):

@@ -48,6 +48,20 @@ def test_grey_is_the_luma():
     np.testing.assert_array_equal(data_pictures.prepare(colours[..., :1], grey=True), colours[..., :1] / 255)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 6, 4), (2, 1, 5, 5), (2, 3, 4, 4), (2, 3, 2, 2), (2, 1, 8, 6)])
+def test_channels_before_height_and_width_are_recognized(shape):
+    images = _random(shape)
+    expected = data_pictures.prepare(np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
+    np.testing.assert_array_equal(data_pictures.prepare(images), expected)
+    assert data_pictures.prepare(images, size=2, grey=True).shape == (2, 2, 2, 1)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 3), (2, 1, 3, 3), (2, 3, 3, 1), (2, 4, 4, 2), (2, 9, 9, 13), (2, 5, 6, 7)])
+def test_channels_stay_the_last_axis_where_they_can_be(shape):
+    images = _random(shape)
+    assert data_pictures.channels_last(images) is images
+
+
 @pytest.mark.parametrize(
     ("images", "options", "message"),
     [
@@ -56,6 +70,8 @@ def test_grey_is_the_luma():
         (_random((1, 4, 5)), {"size": 2.0}, "got 2.0"),
         (_random((1, 4, 4, 2)), {"grey": True}, "1 or 3 channels, got 2"),
         (_random((1, 4, 4)).astype(np.int32), {}, "uint8 or floats in 0…1, got int32"),
+        (_random((1, 4, 8, 8)), {}, r"got the shape \(1, 4, 8, 8\), which seems to have 4 channels on the second axis"),
+        (_random((1, 13, 64, 64)), {"size": 8}, "channels must be the last axis of pictures"),
         (np.full((1, 2, 2), 1.5), {}, "got float64 in 1.5…1.5"),
         (np.full((1, 2, 2), -0.5), {}, "got float64 in -0.5…-0.5"),
         (np.full((1, 2, 2), np.nan), {}, "got float64 in nan…nan"),
