@@ -14,13 +14,12 @@ import numpy as np
 
 from meta_train import data_bundled
 from meta_train import data_folder
+from meta_train import data_labels
+from meta_train import data_missing
 from meta_train import data_pictures
 from meta_train import data_tfds
 
-DATA_DIR_VARIABLE = "LEARNED_OPTIM_DATA"
-
-# Sets that are known to exist as files only.
-_FILE_NAMES = ("airfoil", "bike", "energy", "kin40k", "names", "pol", "protein", "yacht")
+DATA_DIR_VARIABLE = data_folder.DATA_DIR_VARIABLE
 
 
 class Dataset(NamedTuple):
@@ -108,7 +107,7 @@ def num_classes(dataset: Dataset) -> int:
     """How many classes the labels tell apart.
 
     Raises:
-      ValueError: if the data set has targets to predict instead of labels.
+      ValueError: if the data set has targets to predict instead of labels, or labels that are no numbers of classes.
 
     Example:
       >>> num_classes(load("wine"))
@@ -116,18 +115,22 @@ def num_classes(dataset: Dataset) -> int:
     """
     if dataset.train_y.dtype.kind != "i":
         raise ValueError(f"expected integer labels, got targets to predict of {dataset.train_y.dtype}: no classes.")
-    return int(max(dataset.train_y.max(), dataset.test_y.max())) + 1
+    low = int(min(dataset.train_y.min(), dataset.test_y.min()))
+    high = int(max(dataset.train_y.max(), dataset.test_y.max()))
+    if low < 0 or high >= data_labels.LIMIT:
+        raise ValueError(f"labels must be the classes' numbers 0, 1, … below {data_labels.LIMIT:,}, got {low}…{high}.")
+    return high + 1
 
 
 @functools.cache
 def _load(name, size, grey, folder):
-    raw = _read(name, folder)
+    raw, where = _read(name, folder)
     if isinstance(raw, str):
         if size is not None or grey:
             raise ValueError(f"size and grey are for pictures; {name!r} is a text.")
         result = _tokenize(name, raw)
     else:
-        result = _prepare(name, raw, size, grey)
+        result = _prepare(where, raw, size, grey)
     for array in result:
         if isinstance(array, np.ndarray):
             array.flags.writeable = False
@@ -135,35 +138,24 @@ def _load(name, size, grey, folder):
 
 
 def _read(name, folder):
-    """The data in the units of their source, from the first source that has them."""
+    """The data in the units of their source, from the first source that has them, and what error messages call them."""
     if name in embedded():
-        return data_bundled.read(name)
+        return data_bundled.read(name), repr(name)
     paths = data_folder.find(folder, name) if folder else ()
     if paths:
-        return data_folder.read(paths)
+        return data_folder.read(paths), str(paths[0] if len(paths) == 1 else paths[0].parent)
     try:
         raw = data_tfds.read(name)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}\n{_ways(name, folder)}") from error
+        raise FileNotFoundError(f"{error}\n{data_missing.ways(name, folder)}") from error
     if raw is not None:
-        return raw
-    known = {*embedded(), *_FILE_NAMES, *data_tfds.NAMES}
+        return raw, f"{name!r} of tensorflow-datasets"
+    known = {*embedded(), *data_missing.KNOWN}
     if name in known:
-        raise FileNotFoundError(f"the data set {name!r} is not at hand. {_ways(name, folder)}")
+        raise FileNotFoundError(f"the data set {name!r} is not at hand.\n{data_missing.ways(name, folder)}")
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"there is no data set {name!r}. {hint}{_ways(name, folder)}")
-
-
-def _ways(name, folder):
-    """The three ways to supply a data set."""
-    place = f"{folder} and its subfolders" if folder else "a folder, but none is given"
-    state = "is installed" if data_tfds.installed() else "is not installed"
-    return (
-        f"Data come from scikit-learn ({', '.join(embedded())}); from files, {data_folder.wanted(name)} in {place} "
-        f"(--data-dir, data_dir= or {DATA_DIR_VARIABLE}); or from tensorflow-datasets ({', '.join(data_tfds.NAMES)} "
-        f"and more), which pip install 'learned_optim[tfds]' brings and which {state}."
-    )
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"there is no data set {name!r}.{hint}\n{data_missing.ways(name, folder)}")
 
 
 def _folder(data_dir):
@@ -171,41 +163,49 @@ def _folder(data_dir):
     given = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE)
     if not given:
         return None
-    folder = Path(given).expanduser().resolve()
+    folder = Path(os.path.expanduser(given)).resolve()  # leaves ~ as it is where the home folder is unknown
     if not folder.is_dir():
         source = "data_dir" if data_dir is not None else DATA_DIR_VARIABLE
         raise FileNotFoundError(f"{source} must name a folder that exists, got {os.fspath(given)!r}.")
     return folder
 
 
-def _prepare(name, raw, size, grey):
-    """Parts in the units of their source -> Dataset."""
-    if min(len(raw.train_x), len(raw.test_x)) == 0:
-        raise ValueError(
-            f"{name!r} needs examples to train on and held-out ones, got {len(raw.train_x)} and {len(raw.test_x)}."
-        )
+def _prepare(where, raw, size, grey):
+    """Parts in the units of their source -> Dataset; `where` is what error messages call the data."""
+    num_train, num_test = len(raw.train_x), len(raw.test_x)
+    if min(num_train, num_test) == 0:
+        raise ValueError(f"{where} needs examples to train on and held-out ones, got {num_train} and {num_test}.")
     if raw.train_x.ndim > 2:
-        train_x, test_x = (data_pictures.prepare(x, size=size, grey=grey) for x in (raw.train_x, raw.test_x))
+        try:
+            train_x, test_x = (data_pictures.prepare(x, size=size, grey=grey) for x in (raw.train_x, raw.test_x))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
     elif size is not None or grey:
-        raise ValueError(f"size and grey are for pictures; {name!r} is a table.")
+        raise ValueError(f"size and grey are for pictures; {where} is a table.")
     else:
-        train_x, test_x = _standardise(name, raw.train_x, raw.test_x)
-    if raw.train_y.dtype.kind == "f":
-        train_y, test_y = _standardise(name, raw.train_y, raw.test_y)
-        return Dataset(train_x, train_y, test_x, test_y)
-    low, high = min(raw.train_y.min(), raw.test_y.min()), max(raw.train_y.max(), raw.test_y.max())
-    if low < 0 or high >= 2**31:
-        raise ValueError(f"{name!r}: labels must be 0, 1, …, got {low}…{high}.")
-    return Dataset(train_x, raw.train_y.astype(np.int32), test_x, raw.test_y.astype(np.int32))
+        train_x, test_x = _standardise(where, raw.train_x, raw.test_x)
+    if (raw.train_y.dtype.kind == "f") != (raw.test_y.dtype.kind == "f"):
+        raise ValueError(
+            f"{where}: the targets of both parts must be labels, or numbers to predict, got {raw.train_y.dtype} and "
+            f"{raw.test_y.dtype}."
+        )
+    prepare = data_labels.number if data_labels.are_labels(raw.train_y, raw.test_y) else _standardise
+    train_y, test_y = prepare(where, raw.train_y, raw.test_y)
+    return Dataset(train_x, train_y, test_x, test_y)
 
 
-def _standardise(name, train, test):
+def _standardise(where, train, test):
     """Both parts as float32, with the training part's mean and standard deviation taken out; 0 if it is constant."""
     train, test = train.astype(np.float64), test.astype(np.float64)
     if not (np.isfinite(train).all() and np.isfinite(test).all()):
-        raise ValueError(f"{name!r}: expected finite numbers, got NaN or infinity.")
-    scale = np.where(np.ptp(train, axis=0) == 0, np.inf, train.std(axis=0))
-    return [((part - train.mean(axis=0)) / scale).astype(np.float32) for part in (train, test)]
+        raise ValueError(f"{where}: expected finite numbers, got NaN or infinity.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        std = train.std(axis=0)
+        scale = np.where(np.ptp(train, axis=0) == 0, np.inf, std)
+        parts = [((part - train.mean(axis=0)) / scale).astype(np.float32) for part in (train, test)]
+    if not all(np.isfinite(array).all() for array in (std, *parts)):
+        raise ValueError(f"{where}: expected numbers whose squares and ratios are finite, got some that are too large.")
+    return parts
 
 
 def _tokenize(name, text):

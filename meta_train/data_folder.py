@@ -7,20 +7,26 @@ files of its name.
     NAME/*.npz, *.csv[.gz] or *.txt        the only file of that kind; or, of several, the one called NAME.*
     NAME.npz, NAME.csv[.gz], NAME.txt
     NAME.data.csv[.gz]                     with NAME.test_mask.csv[.gz] if there is one
+    NAME/data.csv[.gz]                     with NAME/test_mask.csv[.gz] if there is one
 
 Of several kinds the first in this order is taken; files of other kinds are ignored. A mask has as many rows as the
 table, and a one in its first column holds the row out; other columns, as for further folds, are not read.
 """
 
+import os
 from pathlib import Path
 
+from meta_train import data_csv
 from meta_train import data_formats
 from meta_train.data_parts import Parts
 from meta_train.data_parts import split
 
-_IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+DATA_DIR_VARIABLE = "LEARNED_OPTIM_DATA"  # names the folder
+
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _SUFFIXES = (".npz", ".csv", ".csv.gz", ".data.csv", ".data.csv.gz", ".txt")
 _MASK_SUFFIXES = (".test_mask.csv", ".test_mask.csv.gz")
+_MASKS = ("test_mask.csv", "test_mask.csv.gz")  # of data.csv
 
 
 def find(folder: Path, name: str) -> tuple[Path, ...]:
@@ -40,8 +46,8 @@ def find(folder: Path, name: str) -> tuple[Path, ...]:
     """
     if Path(name).name != name or not name.strip("."):  # no way out of the folder
         return ()
-    for place in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
-        found = _find_inside(place / name, name) if (place / name).is_dir() else ()
+    for place in (folder, *sorted(path for path in folder.iterdir() if os.path.isdir(path))):
+        found = _find_inside(place / name, name) if os.path.isdir(place / name) else ()
         found = found or _existing(place, name, _SUFFIXES)
         if found:
             return found
@@ -83,16 +89,16 @@ def read(paths: tuple[Path, ...]) -> Parts | str:
 
 def _find_inside(folder, name):
     """The files of the data set in the folder that has its name."""
-    idx = [_existing(folder, stem, ("", ".gz")) for stem in _IDX_FILES]
+    idx = [_existing(folder, stem, ("", ".gz")) for stem in IDX_FILES]
     if any(idx):
-        missing = [stem for stem, found in zip(_IDX_FILES, idx, strict=True) if not found]
+        missing = [stem for stem, found in zip(IDX_FILES, idx, strict=True) if not found]
         if missing:
             raise ValueError(f"{folder} has some of the four idx files but not {', '.join(missing)} (or with .gz).")
         return tuple(path for (path,) in idx)
     named = _existing(folder, name, _SUFFIXES)
     if named:
         return named
-    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.endswith(_MASK_SUFFIXES)]
+    paths = [path for path in sorted(folder.iterdir()) if os.path.isfile(path) and not _is_mask(path)]
     for suffixes in ((".npz",), (".csv", ".csv.gz"), (".txt",)):
         found = tuple(path for path in paths if path.name.endswith(suffixes))
         if len(found) > 1:
@@ -105,17 +111,24 @@ def _find_inside(folder, name):
 
 def _existing(folder, stem, suffixes):
     """The first of the files that exists, as a tuple of one, or nothing."""
-    return next(((folder / f"{stem}{suffix}",) for suffix in suffixes if (folder / f"{stem}{suffix}").is_file()), ())
+    paths = (folder / f"{stem}{suffix}" for suffix in suffixes)
+    return next(((path,) for path in paths if os.path.isfile(path)), ())
+
+
+def _is_mask(path):
+    return path.name.endswith(_MASK_SUFFIXES) or path.name in _MASKS
 
 
 def _read_table(path):
     """A csv file, divided by the mask beside it or at random."""
-    x, y = data_formats.read_csv(path)
+    x, y = data_csv.read_csv(path)
     stem = path.name.removesuffix(".gz").removesuffix(".csv").removesuffix(".data")
     masks = _existing(path.parent, stem, _MASK_SUFFIXES)
+    if not masks and stem == "data":
+        masks = _existing(path.parent, "", _MASKS)
     if not masks:
         return split(x, y)
-    mask = data_formats.read_mask(masks[0])
+    mask = data_csv.read_mask(masks[0])
     if len(mask) != len(x):
         raise ValueError(f"{path} has {len(x)} rows and {masks[0]} has {len(mask)}.")
     return Parts(x[~mask], y[~mask], x[mask], y[mask])

@@ -1,15 +1,13 @@
-"""Readers of the file formats that hold data sets: idx, npz, csv and text.
+"""Readers of the file formats that hold data sets: idx, npz and text; `data_csv` reads tables.
 
 Every file that is not what it should be is a ValueError that names it. A file whose name ends in `.gz` is unpacked.
 """
 
-import csv
 import gzip
 import io
 import lzma
 import math
 from pathlib import Path
-import re
 import struct
 import zipfile
 import zlib
@@ -26,8 +24,6 @@ _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0
 _NPZ_KEYS = (("train_x", "train_y", "test_x", "test_y"), ("x_train", "y_train", "x_test", "y_test"), ("x", "y"))
 
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-
-_MAX_INTEGER_CLASSES = 20  # a csv target with more different integers than these is a quantity, not a label
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -97,7 +93,7 @@ def read_npz(path: Path) -> Parts:
     Keras' CIFAR-10. Pickled objects are refused.
 
     Raises:
-      ValueError: if the file is damaged, keys are missing, or the arrays do not fit each other.
+      ValueError: if the file is damaged, keys are missing, the arrays do not fit each other, or a number is not finite.
     """
     content = io.BytesIO(_read_bytes(path))  # in memory, so that nothing stays open after an error
     try:
@@ -119,58 +115,14 @@ def read_npz(path: Path) -> Parts:
             )
         if x.dtype.kind not in "uif" or y.dtype.kind not in "uif":
             raise ValueError(f"{path}: expected numbers, got {x.dtype} and {y.dtype}.")
+    for key, array in zip(keys, arrays, strict=True):
+        _check_finite(path, key, array)
     if len(arrays) == 2:
         return split(*arrays)
     if arrays[0].shape[1:] != arrays[2].shape[1:]:
         shapes = f"{_describe(arrays[0])} and {_describe(arrays[2])}"
         raise ValueError(f"{path}: training and held-out examples must be of one shape, got {shapes}.")
     return Parts(*arrays)
-
-
-def read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a table of comma-separated values in UTF-8, the target in its last column.
-
-    The first line is a header if none of its cells but the last is a number. The target is class labels if its cells
-    are text, or if they are integers written without a point, at most 20 different ones; the labels are numbered in
-    sorted order. Otherwise it is numbers to predict. All other cells must be finite numbers; blank lines are skipped.
-
-    Returns:
-      x float64[num, columns], and y int64[num] labels 0…C-1 or float64[num].
-
-    Raises:
-      ValueError: if the file holds no rows, rows of different lengths, a single column, or a cell that is no number;
-        line and column are counted from 1.
-    """
-    lines, rows = _read_cells(path)
-    if len(rows[0]) < 2:
-        raise ValueError(f"{path}: expected at least two columns, the last one the target, got {len(rows[0])}.")
-    if all(math.isnan(_number(cell)) for cell in rows[0][:-1]):
-        lines, rows = lines[1:], rows[1:]
-    if not rows:
-        raise ValueError(f"{path}: there is a header and no row of numbers.")
-    x = _numbers(path, lines, [row[:-1] for row in rows])
-    target = [row[-1].strip() for row in rows]
-    if all(_is_integer(cell) for cell in target) and len({int(cell) for cell in target}) <= _MAX_INTEGER_CLASSES:
-        return x, np.unique([int(cell) for cell in target], return_inverse=True)[1]
-    if all(cell and math.isnan(_number(cell)) for cell in target):
-        return x, np.unique(target, return_inverse=True)[1]
-    return x, _numbers(path, lines, [row[-1:] for row in rows], first_column=len(rows[0]))[:, 0]
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """Reads the first column of a csv file of zeros and ones without a header.
-
-    Returns:
-      bool[num], true where there is a one.
-
-    Raises:
-      ValueError: if the file is damaged or holds anything else.
-    """
-    lines, rows = _read_cells(path)
-    mask = _numbers(path, lines, [row[:1] for row in rows])[:, 0]
-    if not np.all((mask == 0) | (mask == 1)):
-        raise ValueError(f"{path}: expected zeros and ones, got {mask[(mask != 0) & (mask != 1)][0]}.")
-    return mask == 1
 
 
 def read_text(path: Path) -> str:
@@ -197,44 +149,11 @@ def _read_bytes(path):
         raise ValueError(f"{path}: the gzip file is cut short or damaged ({error}). Fetch it again.") from error
 
 
-def _read_cells(path):
-    """The numbers of the lines that are not blank, and their cells, as many in each."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    try:
-        numbered = [(reader.line_num, row) for row in reader if row]
-    except csv.Error as error:
-        raise ValueError(f"{path}: line {reader.line_num} is not comma-separated values ({error}).") from error
-    width = len(numbered[0][1])
-    for line, row in numbered:
-        if len(row) != width:
-            raise ValueError(f"{path}: line {line} has {len(row)} columns and the first one {width}.")
-    return [line for line, _ in numbered], [row for _, row in numbered]
-
-
-def _numbers(path, lines, rows, first_column=1):
-    """Cells as float64[rows, columns]."""
-    values = np.array([[_number(cell) for cell in row] for row in rows])
-    wrong = np.argwhere(np.isnan(values))
+def _check_finite(path, key, array):
+    wrong = np.argwhere(~np.isfinite(array))
     if len(wrong):
-        row, column = wrong[0]
-        raise ValueError(
-            f"{path}: line {lines[row]}, column {first_column + column}: expected a finite number, got "
-            f"{rows[row][column]!r}."
-        )
-    return values
-
-
-def _number(cell):
-    """The finite number that the cell spells, or NaN."""
-    try:
-        number = float(cell)
-    except ValueError:
-        return math.nan
-    return number if math.isfinite(number) and "_" not in cell else math.nan
-
-
-def _is_integer(cell):
-    return re.fullmatch(r"-?[0-9]{1,18}", cell) is not None
+        place, value = ", ".join(map(str, wrong[0])), array[tuple(wrong[0])]
+        raise ValueError(f"{path}: expected finite numbers, got NaN or infinity: {key}[{place}] is {value}.")
 
 
 def _describe(array):

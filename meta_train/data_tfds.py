@@ -12,13 +12,12 @@ import importlib.util
 import os
 from pathlib import Path
 import re
-import tempfile
 from typing import Any
 
 import numpy as np
 
+from meta_train import cache_folder
 from meta_train import data_folder
-from meta_train.cache_folder import cache_folder
 from meta_train.data_parts import Parts
 from meta_train.data_parts import split
 
@@ -31,7 +30,10 @@ def at_hand(name: str) -> bool:
     """Whether the data set is in the cache folder, or has been prepared by tensorflow-datasets, which is installed."""
     if cached(name):
         return True
-    folder = _prepared_folder() / name
+    folder = _prepared_folder()
+    if folder is None:
+        return False
+    folder = folder / name
     infos = [*folder.glob("*/dataset_info.json"), *folder.glob("*/*/dataset_info.json")]  # VERSION/ or CONFIG/VERSION/
     return bool(infos) and installed()
 
@@ -44,7 +46,8 @@ def installed() -> bool:
 def cached(name: str) -> Path | None:
     """The file in the cache folder that holds the newest version of the data set, or None."""
     found = []
-    for path in _cache_folder().glob("*"):
+    folder = _cache_folder()
+    for path in folder.glob("*") if os.path.isdir(folder) else ():
         match = re.fullmatch(re.escape(_slug(name)) + r"-(\d+)\.(\d+)\.(\d+)\.(npz|txt)", path.name)
         if match:
             found.append((tuple(int(number) for number in match.groups()[:3]), path))
@@ -55,29 +58,48 @@ def read(name: str) -> Parts | str | None:
     """Reads a data set from the cache folder, or else by tensorflow-datasets, and puts it there.
 
     The parts are the splits `train` and `test`, or `validation` for lack of `test`, or a random one for lack of both.
-    Texts are joined: examples by a line break, splits by nothing.
+    Texts are joined: examples by a line break, splits by nothing. A damaged file in the cache folder is replaced.
 
     Returns:
       The data, or None if tensorflow-datasets is not installed or knows no set of that name.
 
     Raises:
-      FileNotFoundError: if it knows the set but cannot download, prepare or read it.
+      FileNotFoundError: if it knows the set but cannot download, prepare or read it, or if the set is in the cache
+        folder, damaged, and cannot be fetched again.
       ValueError: if the set has neither text nor pictures (or vectors) of one size with a label.
     """
-    path = cached(name)
+    damage, path = None, cached(name)
     if path:
-        return data_folder.read((path,))
-    if not installed():
-        return None
+        try:
+            return data_folder.read((path,))
+        except (OSError, ValueError) as error:
+            damage = error
+    raw = _fetch(name) if installed() else None
+    if raw is None and damage:
+        state = "knows no such set" if installed() else "is not installed"
+        raise FileNotFoundError(f"what was kept of {name!r} is damaged, and tensorflow-datasets {state}: {damage}")
+    return raw
+
+
+def _fetch(name):
+    """Reads a data set by tensorflow-datasets and puts it into the cache folder; None if there is no such set."""
     import tensorflow_datasets as tfds  # takes seconds, and few need it
 
+    folder = _prepared_folder()
+    if folder is None:
+        raise FileNotFoundError(
+            f"the home folder of this user is unknown, so tensorflow-datasets has no place to prepare {name!r}: set "
+            "TFDS_DATA_DIR to a folder."
+        )
     try:
-        builder = tfds.builder(name, data_dir=_prepared_folder())
+        builder = tfds.builder(name, data_dir=folder)
     except (ValueError, AssertionError):  # no such set, configuration or version
         return None
     prepared = builder.is_prepared()
     if name in NAMES and not prepared and not _importable("tensorflow"):
-        raise FileNotFoundError(f"to prepare {name!r}, tensorflow-datasets needs TensorFlow, which is not installed.")
+        raise FileNotFoundError(
+            f"to prepare {name!r}, tensorflow-datasets needs TensorFlow, which is not there: pip install tensorflow."
+        )
     try:
         if not prepared:
             # ArrayRecord is not there on every system; the default format takes TensorFlow to read.
@@ -130,20 +152,11 @@ def _arrays(name, info, examples):
 
 
 def _keep(stem, raw):
-    """Writes the data to the cache folder under its final name only when complete, so that no one reads half a file."""
-    folder = _cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-        try:
-            if isinstance(raw, str):
-                file.write(raw.encode())
-            else:
-                np.savez(file, **raw._asdict())
-            file.close()
-            os.replace(file.name, folder / f"{stem}.{'txt' if isinstance(raw, str) else 'npz'}")
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    """Puts the data into the cache folder, where that can be written to."""
+    if isinstance(raw, str):
+        cache_folder.put(_cache_folder() / f"{stem}.txt", lambda file: file.write(raw.encode("utf-8")))
+    else:
+        cache_folder.put(_cache_folder() / f"{stem}.npz", lambda file: np.savez(file, **raw._asdict()))
 
 
 def _importable(module):
@@ -156,8 +169,12 @@ def _slug(name):
 
 
 def _cache_folder():
-    return cache_folder() / "data"
+    return cache_folder.cache_folder() / "data"
 
 
 def _prepared_folder():
-    return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
+    """Where tensorflow-datasets keeps what it prepares, or None if the home folder of the user is unknown."""
+    try:
+        return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
+    except RuntimeError:
+        return None

@@ -1,11 +1,13 @@
 """`load`: which source, the same read-only arrays for equal calls, scaling that sees the training part only, errors."""
 
+import os
 import re
 
 import numpy as np
 import pytest
 
 from meta_train import data
+from meta_train import data_missing
 from meta_train import data_tfds
 
 # name -> shape of an example, training examples, held-out ones, classes or None for targets to predict
@@ -32,9 +34,9 @@ def no_other_data(monkeypatch, tmp_path_factory):
 def _write_table(path, y, test_rows=1):
     """A table of one column 0, 1, 2, … with a mask that holds out its last rows."""
     path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(f"{row},{target}\n" for row, target in enumerate(y)))
+    path.write_text("".join(f"{row},{target}\n" for row, target in enumerate(y)), encoding="utf-8")
     mask = [int(row >= len(y) - test_rows) for row in range(len(y))]
-    path.with_suffix(".test_mask.csv").write_text("".join(f"{held_out}\n" for held_out in mask))
+    path.with_suffix(".test_mask.csv").write_text("".join(f"{held_out}\n" for held_out in mask), encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -145,26 +147,32 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path, monkeypatch):
     assert data.load("iris").train_x.shape == (120, 4)  # needs no folder
 
 
-def test_missing_data_are_answered_with_the_three_ways(tmp_path):
-    with pytest.raises(FileNotFoundError, match="the data set 'mnist' is not at hand") as raised:
+def test_missing_data_are_answered_with_the_ways_to_get_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^the data set 'mnist' is not at hand\.\n") as raised:
         data.load("mnist", data_dir=tmp_path)
-    for way in (
-        "scikit-learn (breast_cancer, diabetes, digits,",
-        f"mnist/ or mnist.npz, .csv, .csv.gz, .data.csv, .data.csv.gz, .txt in {tmp_path} and its subfolders",
-        "--data-dir, data_dir= or LEARNED_OPTIM_DATA",
-        "pip install 'learned_optim[tfds]' brings and which is not installed",
-    ):
-        assert way in str(raised.value)
-    with pytest.raises(FileNotFoundError, match=r"yacht/ or yacht.npz, .* in a folder, but none is given"):
+    assert data_missing.ways("mnist", tmp_path) in str(raised.value)
+    with pytest.raises(FileNotFoundError, match=r"^the data set 'yacht' is not at hand\.\n") as raised:
         data.load("yacht")
+    assert data_missing.ways("yacht", None) in str(raised.value)
+
+
+def test_a_home_folder_that_is_unknown_is_no_trouble(monkeypatch):
+    for variable in ("HOME", "XDG_CACHE_HOME", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user whom the system does not know
+    with pytest.raises(FileNotFoundError, match="'mnist' is not at hand"):
+        data.load("mnist")
+    assert data.available("mnist") is None
+    with pytest.raises(FileNotFoundError, match="data_dir must name a folder that exists, got '~/data'"):
+        data.load("mnist", data_dir="~/data")
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match=r"no data set 'digit'. Did you mean 'digits'\? Data come from"):
+    with pytest.raises(ValueError, match=r"no data set 'digit'. Did you mean 'digits'\?\n- Put files into"):
         data.load("digit")
     with pytest.raises(ValueError, match=r"no data set 'fashion-mnist'. Did you mean 'fashion_mnist'\?"):
         data.load("fashion-mnist")
-    with pytest.raises(ValueError, match=r"no data set 'xyz'. Data come from"):
+    with pytest.raises(ValueError, match=r"no data set 'xyz'.\n- Put files into"):
         data.load("xyz")
 
 
@@ -185,11 +193,18 @@ def test_size_and_grey_are_for_pictures():
     ("arrays", "message"),
     [
         ({"x": np.zeros((1, 2)), "y": np.zeros(1, int)}, "needs examples to train on and held-out ones, got 0 and 1"),
-        ({"x": np.zeros((5, 2)), "y": np.arange(5) - 1}, r"labels must be 0, 1, …, got -1…3"),
-        ({"x": np.zeros((5, 2)), "y": np.arange(5) + 2**31}, "labels must be 0, 1, …, got 2147483648…"),
+        ({"x": np.zeros((5, 2)), "y": np.arange(5)}, "wrong.npz: the labels look like ids, for 5 examples have 5"),
+        ({"x": np.zeros((5, 2)), "y": np.arange(5) // 2 + 2**31}, r"labels must be below 1,000,000, got 2147483648…"),
+        ({"x": np.zeros((5, 2)), "y": np.array([0, 1, 1, 0, 2 * 10**9])}, "got 0…2000000000, which look like ids"),
         ({"x": np.full((5, 2), np.nan), "y": np.arange(5)}, "expected finite numbers, got NaN or infinity"),
+        ({"x": np.full((5, 2), 1e200) * np.arange(5)[:, None], "y": np.zeros(5)}, "numbers whose squares .* too large"),
+        ({"x": np.zeros((5, 4, 8, 8), "u1"), "y": np.zeros(5)}, r"wrong.npz: channels must be the last axis"),
         ({"x": np.zeros((5, 2)), "y": np.full(5, np.inf)}, "expected finite numbers, got NaN or infinity"),
         ({"x": np.zeros((5, 2, 2), int), "y": np.arange(5)}, "pictures must be uint8 or floats in 0…1, got int64"),
+        (
+            {"train_x": np.zeros((2, 1)), "train_y": [0, 1], "test_x": np.zeros((1, 1)), "test_y": [0.5]},
+            "targets of both parts must be labels, or numbers to predict, got int64 and float64",
+        ),
     ],
 )
 def test_arrays_that_are_no_data_set(tmp_path, arrays, message):
@@ -204,7 +219,50 @@ def test_a_text_must_have_a_tenth_to_hold_out(tmp_path):
         data.load("short", data_dir=tmp_path)
 
 
+@pytest.mark.parametrize("labels", [[1, 2, 3], [-1, 1], [7, 20, 4]])
+def test_labels_mean_the_same_in_every_format(tmp_path, labels):
+    y = np.array(labels * 4)
+    x = np.random.default_rng(0).normal(size=(len(y), 2))
+    np.savez(tmp_path / "archive.npz", x=x, y=y)
+    np.savez(tmp_path / "column.npz", x=x, y=y[:, None])
+    for name, spell in (("plain", "{}"), ("signed", "{:+}"), ("named", "class {}")):  # the last are texts
+        rows = [f"{a!r},{b!r},{spell.format(label)}" for (a, b), label in zip(x.tolist(), y, strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows), encoding="utf-8")
+    expected = data.load("archive", data_dir=tmp_path)
+    assert set(expected.train_y) == set(range(len(labels)))
+    assert data.num_classes(expected) == len(labels)
+    for name in ("column", "plain", "signed"):
+        for part, wanted in zip(data.load(name, data_dir=tmp_path), expected, strict=True):
+            assert part.dtype == wanted.dtype
+            np.testing.assert_allclose(part, wanted, rtol=1e-6, atol=1e-6)
+    assert data.num_classes(data.load("named", data_dir=tmp_path)) == len(labels)
+
+
+def test_minus_one_and_one_are_classes_as_floats_too(tmp_path):
+    np.savez(tmp_path / "signs.npz", x=np.arange(8.0)[:, None], y=np.array([1.0, -1.0] * 4))
+    dataset = data.load("signs", data_dir=tmp_path)
+    assert data.num_classes(dataset) == 2
+    np.savez(tmp_path / "halves.npz", x=np.arange(8.0)[:, None], y=np.array([1.0, 0.5] * 4))
+    assert data.load("halves", data_dir=tmp_path).train_y.dtype == np.float32
+
+
+def test_pictures_with_channels_first_are_turned(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (10, 6, 5, 3)).astype(np.uint8)
+    y = np.arange(10) % 2
+    np.savez(tmp_path / "last.npz", x=pictures, y=y)
+    np.savez(tmp_path / "first.npz", x=pictures.transpose(0, 3, 1, 2), y=y)
+    for turned, expected in zip(*(data.load(name, data_dir=tmp_path) for name in ("first", "last")), strict=True):
+        np.testing.assert_array_equal(turned, expected)
+
+
+def test_labels_of_a_data_set_made_by_hand_are_checked():
+    x, y = np.zeros((3, 1), np.float32), np.array([0, 1, 1], np.int32)
+    for wrong, message in ((y - 1, "got -1…1"), (y * 2_000_000_000, "got 0…2000000000")):
+        with pytest.raises(ValueError, match=f"the classes' numbers 0, 1, … below 1,000,000, {message}"):
+            data.num_classes(data.Dataset(x, wrong, x, y))
+
+
 def test_errors_of_files_name_the_file(tmp_path):
-    (tmp_path / "broken.csv").write_text("1,2\n3\n")
+    (tmp_path / "broken.csv").write_text("1,2\n3\n", encoding="utf-8")
     with pytest.raises(ValueError, match=f"{re.escape(str(tmp_path))}.broken.csv: line 2 has 1 columns"):
         data.load("broken", data_dir=tmp_path)

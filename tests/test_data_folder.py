@@ -96,6 +96,23 @@ def test_a_mask_of_another_length_is_refused(tmp_path):
         _read(tmp_path, "boats")
 
 
+def test_a_mask_beside_data_csv(tmp_path):
+    """As in a clone of https://github.com/treforevans/uci_datasets."""
+    _put(tmp_path, "uci_datasets/boats/data.csv.gz", TABLE)
+    _put(tmp_path, "uci_datasets/boats/test_mask.csv.gz", MASK)
+    parts = _read(tmp_path, "boats")
+    np.testing.assert_array_equal(parts.train_y, [0.5, 2.5, 3.5])
+    np.testing.assert_array_equal(parts.test_y, [1.5])
+
+
+def test_a_table_and_its_mask_as_pandas_writes_them(tmp_path):
+    _put(tmp_path, "boats.csv", "0,1,2\n" + TABLE)
+    _put(tmp_path, "boats.test_mask.csv", "0,1,2\n0,1,0\n1,0,0\n0,0,0\n0,0,1\n")
+    parts = _read(tmp_path, "boats")
+    np.testing.assert_array_equal(parts.train_y, [0.5, 2.5, 3.5])
+    np.testing.assert_array_equal(parts.test_y, [1.5])
+
+
 def test_what_is_nearer_and_named_goes_first(tmp_path):
     _put(tmp_path, "b/poems.txt", "second subfolder")
     _put(tmp_path, "a/poems.txt", "first subfolder")
@@ -112,7 +129,7 @@ def test_nothing_is_found_where_there_is_nothing(tmp_path):
     _put(tmp_path, "a/b/c.txt", "too deep")
     _put(tmp_path, "outside.txt", "not in the folder")
     (tmp_path / "data").mkdir()
-    for name in ("poems", "c", "other", "", ".", ".."):
+    for name in ("poems", "c", "other", "", ".", "..", "x" * 300, "x\0y"):  # some cannot be names of files
         assert data_folder.find(tmp_path, name) == ()
     assert data_folder.find(tmp_path / "data", "../outside") == ()
 
