@@ -6,11 +6,17 @@ import sys
 
 import jax
 
+from learned_optim import nearest
 from learned_optim import released
+from learned_optim import terminal
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command. Returns the exit status: 0, or 2 for bad arguments."""
+    """Runs one command. Returns the exit status: 0, 1 if nobody reads the output to its end, or 2 for bad arguments."""
+    return terminal.run(lambda: _run(argv))
+
+
+def _run(argv):
     parser = argparse.ArgumentParser(
         prog="learned-optim",
         description="Look at the optimizers that come with learned_optim.",
@@ -24,10 +30,13 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.command == "list":
         print(_table())
         return 0
-    try:
-        print(released.card(arguments.name))
-    except ValueError as error:
-        parser.error(str(error))
+    names = ("default", *released.list_pretrained())
+    if arguments.name not in names:
+        parser.error(
+            f"there is no released optimizer {arguments.name!r}. {nearest.hint(arguments.name, names)}"
+            f"Choose from {', '.join(names)}."
+        )
+    print(released.card(arguments.name))
     return 0
 
 
