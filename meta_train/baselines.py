@@ -8,11 +8,14 @@ D-Adaptation: Defazio and Mishchenko 2023, https://arxiv.org/abs/2301.07733
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
+
+from learned_optim import nearest
 
 # Three a decade. It goes beyond 1, because small convex tasks want such rates.
 LEARNING_RATES = tuple(float(f"{10 ** (k / 3):.2g}") for k in range(-15, 4))
@@ -67,3 +70,15 @@ BASELINES = {
     "d-adaptation": Baseline("D-Adaptation", lambda rate, num_steps: optax.contrib.dadapt_adamw(), tuned=False),
 }
 """The baselines by name, each at the defaults of optax but for what its name says."""
+
+
+def check(names: Iterable[str]) -> None:
+    """Raises a ValueError that says what there is, unless all names are keys of `BASELINES`.
+
+    Example:
+      >>> check(["adam", "prodigy"])
+    """
+    for name in names:
+        if name not in BASELINES:
+            hint = nearest.hint(name, BASELINES)
+            raise ValueError(f"there is no baseline {name!r}. {hint}Choose from {', '.join(BASELINES)}.")

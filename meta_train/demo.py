@@ -11,6 +11,7 @@ from meta_train import evaluate
 from meta_train import recipes
 from meta_train import report
 from meta_train import tasks
+from meta_train.counted import counted
 
 NUM_STEPS, NUM_SEEDS, TASK = 500, 5, "digits-mlp"
 
@@ -24,7 +25,7 @@ def run(folder: pathlib.Path) -> None:
     _say(
         "1. The released optimizer, as a drop-in optax transformation",
         f"   tx = optax.chain(optax.clip_by_global_norm(1.0), learned_optimizer()), training {TASK}: an MLP on\n"
-        f"   scikit-learn's digits. {NUM_STEPS} steps, {NUM_SEEDS} seeds, nothing tuned.",
+        f"   scikit-learn's digits. {counted(NUM_STEPS, 'step')}, {counted(NUM_SEEDS, 'seed')}, nothing tuned.",
     )
     released = optax.chain(optax.clip_by_global_norm(1.0), learned_optim.learned_optimizer(num_steps=NUM_STEPS))
     first = [
@@ -34,11 +35,12 @@ def run(folder: pathlib.Path) -> None:
     print(report.table(first))
 
     recipe = recipes.get("demo")
+    weights = counted(sum(leaf.size for leaf in jax.tree.leaves(recipe.theta)), "weight")
     run_dir, path = folder / "run", folder / "my-optimizer.safetensors"
     _say(
         "2. Meta-train an optimizer of your own",
-        f"   The recipe meta_train/recipes/demo.py: a network of {_size(recipe.theta)} weights, shared by all\n"
-        f"   parameters of the task, trained by persistent evolution strategies for {recipe.num_steps} outer steps.",
+        f"   The recipe meta_train/recipes/demo.py: a network of {weights}, shared by all parameters of the task,\n"
+        f"   trained by persistent evolution strategies for {counted(recipe.num_steps, 'outer step')}.",
     )
     if path.exists():  # the last demo came to its end
         shutil.rmtree(run_dir, ignore_errors=True)
@@ -64,6 +66,3 @@ def run(folder: pathlib.Path) -> None:
 def _say(title, text):
     print(f"\n{title}\n{text}\n", flush=True)
 
-
-def _size(theta):
-    return sum(leaf.size for leaf in jax.tree.leaves(theta))

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import sys
 from typing import Any
 
-import tqdm
-
 from meta_train import parallel
+from meta_train import progress
 from meta_train import protocol
 from meta_train import report
+from meta_train.counted import counted
 from meta_train.protocol import Contender
 from meta_train.protocol import Judgement
 from meta_train.tasks.base import Task
@@ -31,19 +31,20 @@ def judge_suite(
       Whatever judging a task raises, at once; see `parallel.over_devices`.
     """
     judged = {}
-    with tqdm.tqdm(total=len(chosen), unit="task", dynamic_ncols=True) as bar:
+    with progress.bar(len(chosen), unit="task") as bar:
 
         def work(task, stop_here):
-            def progress(line):
+            def tell(line):
                 stop_here()
                 bar.set_description(line)
 
-            return protocol.judge(task, contenders, horizons=horizons, num_seeds=num_seeds, progress=progress, **rest)
+            return protocol.judge(task, contenders, horizons=horizons, num_seeds=num_seeds, progress=tell, **rest)
 
         for task, found in parallel.over_devices(work, chosen):
             judged[task.name] = found
             for steps, at in found.items():
                 table = report.table([*at.contenders, *at.baselines])
-                bar.write(f"\n{task.name}, {steps} steps, {num_seeds} seeds\n{table}", file=sys.stdout)
+                title = f"{task.name}, {counted(steps, 'step')}, {counted(num_seeds, 'seed')}"
+                bar.write(f"\n{title}\n{table}", file=sys.stdout)
             bar.update()
     return {steps: {task.name: judged[task.name][steps] for task in chosen} for steps in sorted(set(horizons))}

@@ -11,6 +11,7 @@ import numpy as np
 
 from meta_train import report
 from meta_train import verdict
+from meta_train.counted import counted
 from meta_train.protocol import Judgement
 from meta_train.verdict import Verdict
 
@@ -49,8 +50,8 @@ def write(out: pathlib.Path, title: str, judgements: Mapping[int, Mapping[str, J
         sections.append(section(steps, found, of_tasks, curves, profile))
         record[str(steps)] = {"verdict": verdict.as_json(found), "tasks": report.as_json(results)}
         made += [curves, profile]
-    out.with_suffix(".html").write_text(page(title, sections))
-    out.write_text(json.dumps({"title": title, "horizons": record}, indent=2) + "\n")
+    out.with_suffix(".html").write_text(page(title, sections), "utf-8", "xmlcharrefreplace")
+    out.write_text(json.dumps({"title": title, "horizons": record}, indent=2) + "\n", encoding="utf-8")
     return made
 
 
@@ -79,7 +80,7 @@ def section(
       curves, profile: PNG files, which the page contains.
     """
     parts = [
-        f"<h2>{num_steps:,} steps</h2>",
+        f"<h2>{counted(num_steps, 'step')}</h2>",
         f"<pre>{html.escape(verdict.as_text(found, len(judgements)))}</pre>",
         _picture(profile, "performance profile"),
         *(_task(name, judged) for name, judged in judgements.items()),

@@ -32,6 +32,8 @@ from meta_train import scores
 from meta_train import tuning
 from meta_train.baselines import BASELINES
 from meta_train.baselines import Baseline
+from meta_train.baselines import check as check_baselines
+from meta_train.counted import counted
 from meta_train.evaluate import Curves
 from meta_train.evaluate import Result
 from meta_train.lanes import Starter
@@ -98,9 +100,7 @@ def judge(
     """
     if not horizons or min(*horizons, num_seeds) < 1:
         raise ValueError(f"horizons and num_seeds must be at least 1, got {tuple(horizons)} and {num_seeds}.")
-    unknown = [name for name in baselines if name not in BASELINES]
-    if unknown:
-        raise ValueError(f"there is no baseline {unknown[0]!r}. Choose from {', '.join(BASELINES)}.")
+    check_baselines(baselines)
     data_digest = None if cache is None else kept.digest(task.data)
     task = task._replace(data=jax.device_put(task.data))
     bench = _Bench(task, lanes.starter(task), tuple(sorted(set(horizons))), num_seeds, cache, data_digest, progress)
@@ -214,7 +214,7 @@ def _tuned(bench, baseline, program):
 
 def _run(bench, baseline, program, rate, marks):
     def run():
-        bench.progress(f"{bench.task.name}: {baseline.name}, {marks[-1]} steps")
+        bench.progress(f"{bench.task.name}: {baseline.name}, {counted(marks[-1], 'step')}")
         curves = evaluate.measure(
             program, marks=marks, num_steps=marks[-1], num_seeds=bench.num_seeds, learning_rate=rate or 0.0
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from meta_train import scores
+from meta_train.counted import counted
 from meta_train.evaluate import Result
 
 _SAFEGUARDS = ["outer/shortened", "outer/skipped", "outer/rollbacks"]  # counts of a run, see `safeguards`
@@ -101,7 +102,7 @@ def plot_profile(results: Mapping[str, Sequence[Result]], path: str | os.PathLik
     for result, shares in zip(next(iter(results.values())), scores.profile(losses, factors), strict=True):
         panel.plot(factors, shares, label=result.plain_name)
     panel.set(xscale="log", ylim=(-0.02, 1.02), xlabel="final training loss, in units of the best optimizer's")
-    panel.set_ylabel(f"share of {len(results)} tasks within that factor")
+    panel.set_ylabel(f"share of {counted(len(results), 'task')} within that factor")
     panel.grid(alpha=0.3)
     panel.legend(fontsize=8)
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)

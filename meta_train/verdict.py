@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from meta_train import scores
+from meta_train.counted import counted
 from meta_train.protocol import PACEMAKERS
 from meta_train.protocol import Judgement
 
@@ -73,7 +74,7 @@ def verdict(judgements: Mapping[str, Judgement], contender: int = 0) -> Verdict:
 def as_text(found: Verdict, num_tasks: int) -> str:
     """The verdict as lines of text."""
     width = max((len(rival.baseline) for rival in found.against), default=0)
-    lines = [f"{found.optimizer} on {num_tasks} tasks"]
+    lines = [f"{found.optimizer} on {counted(num_tasks, 'task')}"]
     for rival in found.against:
         lines.append(
             f"  {rival.baseline.ljust(width)}  at or below its training loss on {len(rival.won):2}, "

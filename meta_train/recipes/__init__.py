@@ -3,9 +3,10 @@
 A recipe file defines `recipe(num_steps=…, seed=…) -> Recipe`. `python -m meta_train train NAME_OR_FILE` runs it.
 """
 
-import difflib
+import ast
 import importlib
 import importlib.util
+import inspect
 import os
 import pathlib
 import pkgutil
@@ -17,6 +18,8 @@ import numpy as np
 import optax
 
 from learned_optim import LearnedOptimizer
+from learned_optim import nearest
+from meta_train.counted import counted
 from meta_train.estimators.base import Estimator
 from meta_train.train import FitResult
 from meta_train.train import fit
@@ -55,7 +58,35 @@ def names() -> tuple[str, ...]:
       >>> "demo" in names()
       True
     """
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    return tuple(descriptions())
+
+
+def descriptions() -> dict[str, str]:
+    """For each recipe that comes with the package a line of text, from its file, which is not run.
+
+    Example:
+      >>> descriptions()["demo"]
+      'A small per-parameter MLP optimizer for one task, in about a minute; 600 outer steps.'
+    """
+    paths = {module.name: pathlib.Path(__path__[0]) / f"{module.name}.py" for module in pkgutil.iter_modules(__path__)}
+    found = {name: _describe(path) for name, path in sorted(paths.items())}
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def check(name_or_file: str) -> None:
+    """Raises a ValueError that says what there is, unless there is a recipe of that name, or such a file."""
+    if name_or_file in names():
+        return
+    path = pathlib.Path(name_or_file)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise ValueError(f"there is no recipe file {name_or_file}.")
+        return
+    file = f"{name_or_file}.py"
+    hint = f"Did you mean {file!r}? " if pathlib.Path(file).is_file() else nearest.hint(name_or_file, names())
+    raise ValueError(
+        f"there is no recipe {name_or_file!r}. {hint}Choose from {', '.join(names())}, or give a file ending .py."
+    )
 
 
 def get(name_or_file: str, *, num_steps: int | None = None, seed: int | None = None) -> Recipe:
@@ -67,17 +98,27 @@ def get(name_or_file: str, *, num_steps: int | None = None, seed: int | None = N
       seed: None takes the recipe's.
 
     Raises:
-      ValueError: if there is no such recipe, or the file defines no function `recipe`.
+      ValueError: if there is no such recipe, the file defines no function `recipe`, or that one returns something else.
+      Whatever the file raises.
 
     Example:
       >>> get("demo", num_steps=10).num_steps
       10
     """
+    check(name_or_file)
     module = _load(name_or_file)
+    given = {key: value for key, value in (("num_steps", num_steps), ("seed", seed)) if value is not None}
+    rule = f"{name_or_file} must define a function recipe(num_steps=…, seed=…) that returns a Recipe"
     if not callable(getattr(module, "recipe", None)):
-        raise ValueError(f"{name_or_file} must define a function recipe(num_steps=…, seed=…) that returns a Recipe.")
-    given = {"num_steps": num_steps, "seed": seed}
-    return module.recipe(**{key: value for key, value in given.items() if value is not None})
+        raise ValueError(f"{rule}, and defines none.")
+    try:
+        inspect.signature(module.recipe).bind(**given)
+    except TypeError as error:
+        raise ValueError(f"{rule}, but it cannot be called with {', '.join(given) or 'nothing'}: {error}.") from error
+    made = module.recipe(**given)
+    if not isinstance(made, Recipe):
+        raise ValueError(f"{rule}, and it returned {type(made).__name__}.")
+    return made
 
 
 def run(recipe: Recipe, *, run_dir: str | os.PathLike, resume: bool = False, tensorboard: bool = False) -> FitResult:
@@ -104,18 +145,25 @@ def run(recipe: Recipe, *, run_dir: str | os.PathLike, resume: bool = False, ten
 
 
 def _load(name_or_file):
-    if name_or_file.endswith(".py"):
-        path = pathlib.Path(name_or_file)
-        if not path.is_file():
-            raise ValueError(f"there is no recipe file {name_or_file}.")
-        spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    if name_or_file not in names():
-        near = difflib.get_close_matches(name_or_file, names(), n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"there is no recipe {name_or_file!r}. {hint}Choose from {', '.join(names())}, or give a file ending .py."
-        )
-    return importlib.import_module(f"{__name__}.{name_or_file}")
+    if name_or_file in names():
+        return importlib.import_module(f"{__name__}.{name_or_file}")
+    spec = importlib.util.spec_from_file_location(f"recipe_{pathlib.Path(name_or_file).stem}", name_or_file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _describe(path):
+    """The first sentence of a file and the outer steps that it makes by default; None if it defines no recipe."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "recipe"]
+    if not functions:
+        return None
+    first = (ast.get_docstring(tree) or "").partition("\n\n")[0].partition("\n")[0]
+    text = first.rpartition("`: ")[2].rstrip(".")  # without the name, which stands before it
+    arguments = functions[-1].args
+    values = arguments.defaults
+    defaults = dict(zip([each.arg for each in arguments.args][-len(values) :], values, strict=True)) if values else {}
+    if isinstance(defaults.get("num_steps"), ast.Constant):
+        text += f"; {counted(defaults['num_steps'].value, 'outer step')}"
+    return f"{text[:1].upper()}{text[1:]}."

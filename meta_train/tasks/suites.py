@@ -6,7 +6,6 @@ alone.
 """
 
 from collections.abc import Callable
-import difflib
 from typing import Any
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import haiku as hk
 import jax
 
 import learned_optim
+from learned_optim import nearest
 from meta_train import data
 from meta_train.tasks.attention import layer_norm
 from meta_train.tasks.autoencoder import autoencoder
@@ -207,7 +207,7 @@ def suite(name: str, *, embedded: bool = False) -> tuple[str, ...]:
       True
     """
     if name not in SUITES:
-        raise ValueError(f"there is no suite {name!r}. Choose from {', '.join(SUITES)}.")
+        raise ValueError(f"there is no suite {name!r}. {nearest.hint(name, SUITES)}Choose from {', '.join(SUITES)}.")
     names = (task for task, entry in TASKS.items() if entry.suite == name)
     return tuple(task for task in names if not embedded or is_embedded(task))
 
@@ -219,8 +219,18 @@ def is_embedded(name: str) -> bool:
       >>> is_embedded("cifar-conv")
       False
     """
-    source = _entry(name).source
-    return source is None or source.name in data.embedded()
+    needed = source(name)
+    return needed is None or needed.name in data.embedded()
+
+
+def source(name: str) -> Source | None:
+    """The data set of a task, or None if each episode draws its own data.
+
+    Example:
+      >>> source("cifar-conv").name
+      'cifar10'
+    """
+    return _entry(name).source
 
 
 def _wide(entry):
@@ -231,7 +241,5 @@ def _wide(entry):
 
 def _entry(name):
     if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"there is no task {name!r}. {hint}Choose from {', '.join(TASKS)}.")
+        raise ValueError(f"there is no task {name!r}. {nearest.hint(name, TASKS)}Choose from {', '.join(TASKS)}.")
     return TASKS[name]

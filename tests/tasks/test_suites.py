@@ -195,5 +195,5 @@ def test_unknown_names():
         tasks.get("digit-mlp")
     with pytest.raises(ValueError, match=r"no task 'digit-mlp'"):
         tasks.is_embedded("digit-mlp")
-    with pytest.raises(ValueError, match=r"no suite 'train'. Choose from meta-train, validation, test"):
+    with pytest.raises(ValueError, match=r"no suite 'train'. Did you mean 'meta-train'\? Choose from meta-train, val"):
         tasks.suite("train")

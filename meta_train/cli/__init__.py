@@ -1,0 +1,55 @@
+"""The command line, a command a file: `python -m meta_train {demo,train,evaluate,compare,tasks,plot}`."""
+
+import sys
+import traceback
+
+import typer
+
+import meta_train
+from meta_train import engine
+from meta_train import parallel
+from meta_train.cli.compare import compare
+from meta_train.cli.demo import demo
+from meta_train.cli.evaluate import evaluate
+from meta_train.cli.list_tasks import list_tasks
+from meta_train.cli.plot import plot
+from meta_train.cli.train import train
+from meta_train.cli.train import train_help
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would take what stands in square brackets, such as defaults, for markup
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Meta-train learned optimizers, and see how good they are.\n\n"
+        "Start with 'demo'. Then 'train' a recipe, 'evaluate' what came out, and 'compare' it with others."
+    ),
+)
+app.command()(demo)
+app.command(help=train_help())(train)
+app.command()(evaluate)
+app.command()(compare)
+app.command("tasks")(list_tasks)
+app.command()(plot)
+
+
+def run(argv: list[str]) -> int | None:
+    """Runs one command on all cores. Returns the exit status; what is wrong is printed to standard error."""
+    meta_train.use_all_cores()
+    engine.cache_compilations()
+    try:
+        return app(args=argv, prog_name="meta-train", obj=argv)
+    except SystemExit as end:
+        return end.code
+    except BrokenPipeError:  # nobody reads any more
+        raise
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        print(f"meta-train: {error}", file=sys.stderr)
+        return 2
+    except Exception:
+        if not parallel.busy():
+            raise
+        traceback.print_exc()  # here, for the process ends before Python would show it: see `parallel.leave`
+        return 1

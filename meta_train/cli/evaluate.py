@@ -1,0 +1,115 @@
+"""`meta-train evaluate`."""
+
+import pathlib
+import sys
+from typing import Annotated
+
+import typer
+
+from learned_optim import nearest
+from meta_train import baselines
+from meta_train import named_optimizer
+from meta_train import page
+from meta_train import tasks
+from meta_train import verdict
+from meta_train.baselines import BASELINES
+from meta_train.cache_folder import cache_folder
+from meta_train.cli import options
+from meta_train.cli import outputs
+from meta_train.counted import counted
+from meta_train.judge_suite import judge_suite
+from meta_train.tasks import at_hand
+
+
+def evaluate(
+    optimizer: options.Optimizer,
+    suite: Annotated[str, typer.Option(help="meta-train, validation or test.")] = "test",
+    task: Annotated[list[str] | None, typer.Option(help="Only this task of the suite. May be repeated.")] = None,
+    steps: Annotated[
+        list[int] | None, typer.Option(min=1, help="Training steps of each run. May be repeated.  [default: 1000]")
+    ] = None,
+    seeds: options.Seeds = 5,
+    without_num_steps: Annotated[
+        bool, typer.Option("--without-num-steps", help="Do not tell the optimizer how many steps there will be.")
+    ] = False,
+    embedded: Annotated[bool, typer.Option("--embedded", help="Only tasks whose data pip has installed.")] = False,
+    baseline: Annotated[
+        list[str] | None, typer.Option(help=f"May be repeated: {', '.join(BASELINES)}.  [default: all]")
+    ] = None,
+    out: Annotated[pathlib.Path | None, typer.Option(help="JSON file; plots and an HTML page go beside it.")] = None,
+    data_dir: options.DataDir = None,
+):
+    """Judge an optimizer on a suite of tasks, beside baselines.
+
+    Some of the baselines are tuned for each task, the others are tuning-free. Tasks whose data are not at hand are left out, and named. Several horizons, as in --steps 200 --steps 2000, cost
+    little more than the longest. Tasks are judged side by side, one on each core or accelerator. What baselines gave is
+    kept, and an evaluation that was stopped goes on where it was when it is started again.
+
+    Example: python -m meta_train evaluate default --embedded --steps 500 --out evaluation.json
+    """
+    options.use_data_dir(data_dir)
+    rivals = tuple(baseline or BASELINES)
+    baselines.check(rivals)
+    names = _names(suite, embedded, task)
+    horizons = sorted(set(steps or [1000]))
+    contenders = named_optimizer.contender(optimizer, horizons, told=not without_num_steps)
+    if out is not None:
+        outputs.check_file(out, (".json",))
+    found = _load(names, must=bool(task))
+    try:
+        judgements = judge_suite(
+            found.tasks,
+            contenders,
+            horizons=horizons,
+            num_seeds=seeds,
+            baselines=rivals,
+            cache=cache_folder() / "evaluations",
+        )
+    except KeyboardInterrupt:
+        print("Stopped. What baselines gave is kept: the same command goes on from there.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    for count, judged in judgements.items():
+        print(f"\n{counted(count, 'step')}: {verdict.as_text(verdict.verdict(judged), len(judged))}")
+    if found.left_out:
+        print(f"\nLeft out for lack of data: {', '.join(found.left_out)}")
+    if out is not None:
+        which = _which(suite, embedded, len(found.tasks), len(tasks.suite(suite)))
+        counts = " and ".join(counted(count, "step") for count in horizons)
+        title = f"{next(iter(contenders))}: {which}, {counts}, {counted(seeds, 'seed')}"
+        print(f"Wrote {', '.join(map(str, page.write(out, title, judgements)))}")
+
+
+def _names(suite, embedded, chosen):
+    """The tasks that were asked for, in the order of the suite."""
+    names = tasks.suite(suite, embedded=embedded)
+    for name in chosen or ():
+        if name not in names:
+            raise ValueError(
+                f"--task must be of the suite {suite!r}{' and embedded' if embedded else ''}, got {name!r}. "
+                f"{_elsewhere(name, suite) or nearest.hint(name, names)}Choose from {', '.join(names)}."
+            )
+    return [name for name in names if not chosen or name in chosen]
+
+
+def _elsewhere(name, suite):
+    of = tasks.TASKS[name].suite if name in tasks.TASKS else suite
+    if of != suite:
+        return f"It is in another one: give --suite {of}. "
+    return "Its data need files: leave --embedded out. " if name in tasks.TASKS else ""
+
+
+def _load(names, *, must):
+    """The tasks, those whose data are missing left out unless they must be there."""
+    found = at_hand.load(names)
+    told = at_hand.explain(found)
+    if not found.tasks or (must and told):
+        raise ValueError(told)
+    if told:
+        print(f"{told}\n", file=sys.stderr)
+    return found
+
+
+def _which(suite, embedded, number, total):
+    return f"suite {suite}{', embedded data' if embedded else ''}" + (
+        f", {number} of {counted(total, 'task')}" if number < total else ""
+    )

@@ -1,0 +1,25 @@
+"""`meta-train tasks`."""
+
+from typing import Annotated
+
+import typer
+
+from meta_train import progress
+from meta_train import tasks
+from meta_train.cli import options
+from meta_train.tasks import listing
+
+
+def list_tasks(
+    suite: Annotated[str | None, typer.Option(help="meta-train, validation or test.  [default: all]")] = None,
+    data_dir: options.DataDir = None,
+):
+    """List the named tasks.
+
+    For each its suite, family, data and whether they are at hand, parameters, cost of a step, and normaliser.
+
+    Example: python -m meta_train tasks --suite validation
+    """
+    options.use_data_dir(data_dir)
+    names = tuple(tasks.TASKS) if suite is None else tasks.suite(suite)
+    print(listing.table([listing.describe(name) for name in progress.over(names, unit="task", delay=2, leave=False)]))

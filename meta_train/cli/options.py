@@ -1,0 +1,32 @@
+"""Arguments and options that several commands have."""
+
+import os
+import pathlib
+from typing import Annotated
+
+import typer
+
+from meta_train import data
+
+OPTIMIZER_HELP = "a released name ('learned-optim list'), a .safetensors file, or the folder of a run"
+
+Optimizer = Annotated[str, typer.Argument(metavar="OPTIMIZER", help=f"{OPTIMIZER_HELP.capitalize()}.")]
+Optimizers = Annotated[list[str], typer.Argument(metavar="OPTIMIZER…", help=f"Each {OPTIMIZER_HELP}.")]
+Steps = Annotated[int, typer.Option(min=1, help="Training steps of each run.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Independent runs of each optimizer.")]
+DataDir = Annotated[
+    pathlib.Path | None,
+    typer.Option(help=f"Folder with data sets in standard files.  [default: ${data.DATA_DIR_VARIABLE}]"),
+]
+
+
+def use_data_dir(folder: pathlib.Path | None) -> None:
+    """Lets this process, and those that it starts, find data sets in a folder; None leaves all as it is.
+
+    Raises:
+      ValueError: if it is no folder.
+    """
+    if folder is not None:
+        if not folder.is_dir():
+            raise ValueError(f"--data-dir must be a folder, got {folder}.")
+        os.environ[data.DATA_DIR_VARIABLE] = str(folder.absolute())

@@ -1,0 +1,30 @@
+"""`meta-train plot`."""
+
+import json
+import pathlib
+from typing import Annotated
+
+import typer
+
+from meta_train import report
+from meta_train.cli import outputs
+
+
+def plot(
+    run: Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    out: Annotated[pathlib.Path | None, typer.Option(help="PNG file.  [default: RUN/curves.png]")] = None,
+):
+    """Draw the curves of a meta-training run, finished or not.
+
+    Losses, gradient norm, dropped particles.
+
+    Example: python -m meta_train plot runs/mine
+    """
+    path = run / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    if not rows:
+        raise ValueError(f"{run} holds no run with metrics: give the folder that 'train --out' wrote to.")
+    out = out or run / "curves.png"
+    outputs.check_file(out, outputs.PICTURES)
+    report.plot_run(rows, out)
+    print(f"Wrote {out}")

@@ -1,0 +1,106 @@
+"""`meta-train train`."""
+
+import inspect
+import pathlib
+import sys
+import textwrap
+from typing import Annotated
+
+import typer
+
+import learned_optim
+from meta_train import distributed
+from meta_train import named_outer
+from meta_train import recipes
+from meta_train import user_code
+from meta_train.cli import options
+from meta_train.cli import outputs
+from meta_train.counted import counted
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, or a Python file with one.")],
+    out: Annotated[pathlib.Path | None, typer.Option(help="Folder of the run.  [default: runs/RECIPE]")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Outer steps.  [default: the recipe's]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed.  [default: the recipe's]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    outer: Annotated[
+        str | None, typer.Option(help=f"Outer optimizer: {named_outer.FORMS}.  [default: the recipe's]")
+    ] = None,
+    step_scale: Annotated[
+        float | None, typer.Option(help="With --outer: a factor on the steps of a learned outer optimizer.")
+    ] = None,
+    max_step: Annotated[float | None, typer.Option(help="With --outer: largest norm of a step of theta.")] = None,
+    trust_ratio: Annotated[
+        float | None, typer.Option(help="With --outer: largest step of a tensor of theta, as a share of its norm.")
+    ] = None,
+    max_rise: Annotated[
+        float | None, typer.Option(help="With --outer: go back to the best theta if the meta-loss rises by more.")
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too.")] = False,
+    num_processes: Annotated[int, typer.Option(min=1, help="Processes that share the run.")] = 1,
+    coordinator: Annotated[str | None, typer.Option(help="HOST:PORT of process 0.")] = None,
+    process_id: Annotated[int | None, typer.Option(min=0, help="Which of the processes this is.")] = None,
+    data_dir: options.DataDir = None,
+):
+    """Meta-train a recipe. Writes theta.safetensors, metrics.jsonl and checkpoints to the folder.
+
+    Stop it with Ctrl-C whenever you like, and go on with --resume.
+
+    With --outer another outer optimizer than the recipe's moves theta: AdamW, a learned optimizer, theta itself (live),
+    or a population of random initialisations that train each other. See docs/self-training.md.
+
+    With --num-processes alone, that many processes are started on this machine. On several machines start one on each,
+    with the same --coordinator and its own --process-id, and a folder that all of them see.
+
+    Example: python -m meta_train train demo --out runs/mine
+    """
+    options.use_data_dir(data_dir)
+    bounds = {"step_scale": step_scale, "max_step": max_step, "trust_ratio": trust_ratio, "max_rise": max_rise}
+    _check_pairs(coordinator, process_id, outer, bounds)
+    recipes.check(recipe)
+    out = out or pathlib.Path("runs") / pathlib.Path(recipe).stem
+    outputs.check_folder(out)
+    if process_id is not None:
+        distributed.initialize(coordinator, num_processes, process_id)
+    elif num_processes > 1:
+        raise typer.Exit(distributed.launch(context.obj, num_processes))
+    with user_code.told(recipe):
+        chosen = recipes.get(recipe, num_steps=steps, seed=seed)
+    if outer is not None:
+        made = named_outer.build(outer, chosen.optimizer, chosen.num_steps, **bounds)
+        chosen = chosen._replace(outer_optimizer=made, share=1.0)  # the share was chosen for the recipe's own
+    try:
+        with user_code.told(recipe):
+            result = recipes.run(chosen, run_dir=out, resume=resume, tensorboard=tensorboard)
+    except KeyboardInterrupt:
+        print(f"Stopped, and saved. Go on with the same command and --resume; the run is in {out}.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if not distributed.is_main():
+        return
+    learned_optim.save(out / "theta.safetensors", chosen.optimizer, result.theta)
+    tail = result.metrics[-max(1, len(result.metrics) // 20) :]
+    mean = sum(row["loss"] for row in tail) / len(tail)
+    print(f"Mean meta-loss of the last {counted(len(tail), 'outer step')}: {mean:.3f}")
+    print(f"Wrote {out / 'theta.safetensors'}. Next: python -m meta_train evaluate {out / 'theta.safetensors'}")
+
+
+def train_help() -> str:
+    """The help of the command: its docstring, and the recipes that there are."""
+    lines = [
+        textwrap.fill(f"{name}: {text}", 76, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+        for name, text in recipes.descriptions().items()
+    ]
+    title = "Recipes, with the outer steps that they make unless --steps says otherwise; all have seed 0:"
+    # \b: the lines stay as they are.
+    return f"{inspect.cleandoc(train.__doc__)}\n\n{title}\n\n\b\n" + "\n".join(lines)
+
+
+def _check_pairs(coordinator, process_id, outer, bounds):
+    if (coordinator is None) != (process_id is None):
+        raise ValueError("--coordinator and --process-id go together: give both, or neither to stay on this machine.")
+    if outer is None and any(bound is not None for bound in bounds.values()):
+        raise ValueError(
+            "--step-scale, --max-step, --trust-ratio and --max-rise are for what --outer names: give --outer as well."
+        )

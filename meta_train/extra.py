@@ -1,0 +1,57 @@
+"""The extra `meta`: packages that meta_train needs and `pip install .` leaves out. This file imports none of them."""
+
+from collections.abc import Callable
+import importlib.util
+from typing import Any
+from typing import NoReturn
+
+# Modules and the packages that have them, as in setup.cfg.
+PACKAGES = {
+    "matplotlib": "matplotlib",
+    "orbax.checkpoint": "orbax-checkpoint",
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "tqdm": "tqdm",
+    "typer": "typer",
+}
+
+
+def missing() -> list[str]:
+    """Names of the packages of the extra that are not installed. None of them is imported."""
+    return [package for module, package in PACKAGES.items() if not _found(module)]
+
+
+def advice(packages: list[str]) -> str:
+    """What to do about packages that are missing."""
+    return (
+        f"meta_train needs packages that are not installed: {', '.join(packages)}. They are the extra 'meta' of "
+        "learned_optim. Install it from a checkout of the repository: pip install '.[meta]'"
+    )
+
+
+def stand_in(error: ModuleNotFoundError) -> Callable[[str], Any]:
+    """Makes the `__getattr__` of a module that could not import its parts: it says what to install.
+
+    Args:
+      error: why they could not be imported.
+
+    Raises:
+      ModuleNotFoundError: that error, if it is about another module than those of the extra.
+    """
+    roots = {module.partition(".")[0] for module in PACKAGES}
+    if (error.name or "").partition(".")[0] not in roots:
+        raise error
+
+    def __getattr__(name: str) -> NoReturn:
+        if name.startswith("__"):  # Python looks for such names by itself
+            raise AttributeError(name)
+        raise ModuleNotFoundError(advice(missing()), name=error.name) from error
+
+    return __getattr__
+
+
+def _found(module):
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
