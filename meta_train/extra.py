@@ -23,9 +23,10 @@ def missing() -> list[str]:
 
 def advice(packages: list[str]) -> str:
     """What to do about packages that are missing."""
+    # Not by the name of this library: a package index may not have it.
     return (
-        f"meta_train needs packages that are not installed: {', '.join(packages)}. They are the extra 'meta' of "
-        "learned_optim. Install it from a checkout of the repository: pip install '.[meta]'"
+        f"meta_train needs packages that are not installed: {', '.join(packages)}. In a checkout of learned_optim: "
+        f"pip install '.[meta]'; or anywhere: pip install {' '.join(packages)}"
     )
 
 

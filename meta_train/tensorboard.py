@@ -15,7 +15,7 @@ def require() -> None:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "tensorboard=True (--tensorboard) needs tensorboardX, which is not installed: "
-            "pip install 'learned_optim[tensorboard]', or leave it out; metrics.jsonl holds the same numbers.",
+            "pip install tensorboardX, or leave it out; metrics.jsonl holds the same numbers.",
             name=error.name,
         ) from error
 

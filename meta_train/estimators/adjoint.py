@@ -78,8 +78,8 @@ def adjoint(
         raise ValueError(f"max_steps must be at least 1, got {max_steps}.")
     if importlib.util.find_spec("diffrax") is None:
         raise ModuleNotFoundError(
-            "adjoint needs the package diffrax: pip install 'learned_optim[apps]', or use an estimator that unrolls "
-            "the steps, such as truncated_backprop."
+            "adjoint needs the package diffrax: pip install diffrax, or use an estimator that unrolls the "
+            "steps, such as truncated_backprop."
         )
     import diffrax  # here, so that all else works without it
 

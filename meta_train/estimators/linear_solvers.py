@@ -41,8 +41,7 @@ def conjugate_gradient(*, max_steps: int = 20, tolerance: float = 1e-6, damping:
         raise ValueError(f"tolerance and damping must not be negative, got {tolerance} and {damping}.")
     if importlib.util.find_spec("lineax") is None:
         raise ModuleNotFoundError(
-            "conjugate_gradient needs the package lineax: pip install 'learned_optim[apps]', or choose neumann or "
-            "identity."
+            "conjugate_gradient needs the package lineax: pip install lineax, or choose neumann or identity."
         )
 
     def solve(product, b):

@@ -63,7 +63,7 @@ def cma_es(*, num_candidates: int, std: float, max_generations: int = 1000, diag
       Hansen 2016, https://arxiv.org/abs/1604.00772
     """
     if importlib.util.find_spec("cma") is None:
-        raise ModuleNotFoundError("cma_es needs the package cma: pip install 'learned_optim[apps]', or use elite_es.")
+        raise ModuleNotFoundError("cma_es needs the package cma: pip install cma, or use elite_es.")
     if num_candidates < 3:
         raise ValueError(f"num_candidates must be at least 3, got {num_candidates}.")
     if not std > 0:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from meta_train import data
+from meta_train import data_missing
 from meta_train import data_tfds
 from meta_train.counted import counted
 from meta_train.tasks import suites
@@ -62,6 +63,5 @@ def explain(found: AtHand) -> str:
     ]
     downloads = [name for name in wanted if name in data_tfds.NAMES]
     if downloads and not data_tfds.installed():
-        some = ", ".join(downloads)
-        lines.append(f"Or let tensorflow-datasets bring {some}: pip install '.[tfds]' from a checkout installs it.")
+        lines.append(f"Or let tensorflow-datasets bring {', '.join(downloads)}: {data_missing.INSTALL_TFDS}.")
     return "\n".join([*lines, *found.reasons])
