@@ -62,7 +62,7 @@ def run(folder: pathlib.Path, num_steps: int, checkpoint_seconds: float) -> None
 def start(folder: pathlib.Path, num_steps: int, checkpoint_seconds: float) -> subprocess.Popen:
     """Starts `run` in a process of its own. What it prints goes to a file beside the folder."""
     command = [sys.executable, __file__, "--run", str(folder), str(num_steps)]
-    with folder.with_suffix(".log").open("w") as log:
+    with folder.with_suffix(".log").open("w", encoding="utf-8") as log:
         return subprocess.Popen(
             [*command, "--checkpoint-seconds", str(checkpoint_seconds)], stdout=log, stderr=subprocess.STDOUT
         )
@@ -72,7 +72,8 @@ def finish(folder: pathlib.Path, num_steps: int, checkpoint_seconds: float) -> N
     """Makes a run to its end."""
     process = start(folder, num_steps, checkpoint_seconds)
     if process.wait():
-        raise RuntimeError(f"a run ended with status {process.returncode}:\n{folder.with_suffix('.log').read_text()}")
+        log = folder.with_suffix(".log").read_text(encoding="utf-8")
+        raise RuntimeError(f"a run ended with status {process.returncode}:\n{log}")
 
 
 def logged(folder: pathlib.Path) -> int:
@@ -107,7 +108,7 @@ def kill(folder: pathlib.Path, checkpoint_seconds: float, delay: float) -> dict:
     finally:
         process.kill()
     if process.wait() != -signal.SIGKILL:
-        text = folder.with_suffix(".log").read_text()
+        text = folder.with_suffix(".log").read_text(encoding="utf-8")
         raise RuntimeError(f"the run ended with status {process.returncode} before it could be killed:\n{text}")
     row = {"delay": round(delay, 3), "logged": logged(folder), "saved": saved(folder)}
     return {**row, "repeated": row["logged"] - row["saved"]}
@@ -115,7 +116,7 @@ def kill(folder: pathlib.Path, checkpoint_seconds: float, delay: float) -> dict:
 
 def without_time(folder: pathlib.Path) -> list[dict]:
     """The metrics of a run, without the seconds that they took."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 

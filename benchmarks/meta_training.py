@@ -166,7 +166,8 @@ def about() -> dict:
         ["git", "describe", "--always", "--dirty"],
         cwd=pathlib.Path(__file__).parent,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     return {
@@ -179,12 +180,13 @@ def about() -> dict:
 def write(record: dict, path: pathlib.Path) -> None:
     """Writes a record as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"Wrote {path}")
 
 
 def _processor():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []:
+    text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8") if sys.platform == "linux" else ""
+    for line in text.splitlines():
         if line.startswith("model name"):
             return line.split(":")[1].strip()
     return platform.processor()

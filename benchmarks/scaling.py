@@ -187,7 +187,7 @@ def _start_worker(sizes, way):
     if way["cores_a_device"] == 1:  # several devices, also if one is used: then none of them takes all cores
         environment["JAX_NUM_CPU_DEVICES"] = str(max(2, _cores(), way["devices"]))
     command = [sys.executable, __file__, "--worker", json.dumps(work)]
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 def _ask(group):
@@ -230,7 +230,8 @@ def measure_processes(sizes: Sizes, rounds: int, bar: tqdm.tqdm) -> list[dict]:
         recipe = pathlib.Path(folder) / "recipe.py"
         recipe.write_text(
             f"import functools\nimport runpy\n\nmake = runpy.run_path({__file__!r})['make_recipe']\n"
-            f"recipe = functools.partial(make, num_steps={sizes.train_steps}, **{_base(sizes)!r})\n"
+            f"recipe = functools.partial(make, num_steps={sizes.train_steps}, **{_base(sizes)!r})\n",
+            encoding="utf-8",
         )
         rows = in_turn([lambda way=way: _train(recipe, way) for way in ways], rounds, bar)
     return [{**way, **row} for way, row in zip(ways, rows, strict=True)]
@@ -249,12 +250,14 @@ def _train(recipe, way):
             env=environment,
             preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
         if result.returncode:
             raise RuntimeError(f"{' '.join(command)} failed with status {result.returncode}:\n{result.stderr}")
-        rows = [json.loads(line) for line in (pathlib.Path(folder) / "metrics.jsonl").read_text().splitlines()]
+        metrics = (pathlib.Path(folder) / "metrics.jsonl").read_text(encoding="utf-8")
+        rows = [json.loads(line) for line in metrics.splitlines()]
     first = 10  # outer steps of the first dispatch, at whose end compilation is over
     elapsed = rows[-1]["seconds"] - rows[first - 1]["seconds"]
     return sum(row["inner_steps"] for row in rows[first:]) / max(elapsed, 0.001)

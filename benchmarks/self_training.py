@@ -276,7 +276,7 @@ def main() -> None:
 
     settings = {"sizes": sizes._asdict(), "members": MEMBERS, "frozen": FROZEN}
     partial = arguments.out.with_suffix(".partial.json")
-    kept = json.loads(partial.read_text()) if partial.is_file() else {}
+    kept = json.loads(partial.read_text(encoding="utf-8")) if partial.is_file() else {}
     rows = kept.get("rows", {}) if kept.get("settings") == settings else {}
 
     def do(run):
@@ -284,7 +284,7 @@ def main() -> None:
             rows[run.key] = carry_out(run, sizes, devices)
             partial.parent.mkdir(parents=True, exist_ok=True)
             temporary = partial.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"settings": settings, "rows": rows}))
+            temporary.write_text(json.dumps({"settings": settings, "rows": rows}), encoding="utf-8")
             os.replace(temporary, partial)
         bar.update()
         return rows[run.key]

@@ -174,7 +174,7 @@ def main() -> None:
                     )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     record = {**about(), "matmul_gigaflops": round(peak / 1e9, 1), "results": rows}
-    arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+    arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     plot(rows, arguments.out.with_suffix(".png"))
     print(f"\nWrote {arguments.out} and {arguments.out.with_suffix('.png').name}")
 
