@@ -26,7 +26,7 @@ class Dataset(NamedTuple):
     """A data set of examples. The arrays cannot be written to: equal calls of `load` share them."""
 
     train_x: np.ndarray  # pictures float32[num_train, height, width, channels] in 0…1, or float32[num_train, columns]
-    train_y: np.ndarray  # labels int32[num_train], 0 … num_classes - 1, or standardised targets float32[num_train]
+    train_y: np.ndarray  # labels int32[num_train], 0 … num_classes - 1, or standardized targets float32[num_train]
     test_x: np.ndarray  # held out; likewise, with num_test
     test_y: np.ndarray
 
@@ -44,7 +44,7 @@ def load(
 ) -> Dataset | Text:
     """Loads a data set by name.
 
-    Columns of tables and targets to predict are standardised by mean and standard deviation of the training part; a
+    Columns of tables and targets to predict are standardized by mean and standard deviation of the training part; a
     column that is constant there becomes 0. Equal calls return the very same arrays.
 
     Args:
@@ -183,18 +183,18 @@ def _prepare(where, raw, size, grey):
     elif size is not None or grey:
         raise ValueError(f"size and grey are for pictures; {where} is a table.")
     else:
-        train_x, test_x = _standardise(where, raw.train_x, raw.test_x)
+        train_x, test_x = _standardize(where, raw.train_x, raw.test_x)
     if (raw.train_y.dtype.kind == "f") != (raw.test_y.dtype.kind == "f"):
         raise ValueError(
             f"{where}: the targets of both parts must be labels, or numbers to predict, got {raw.train_y.dtype} and "
             f"{raw.test_y.dtype}."
         )
-    prepare = data_labels.number if data_labels.are_labels(raw.train_y, raw.test_y) else _standardise
+    prepare = data_labels.number if data_labels.are_labels(raw.train_y, raw.test_y) else _standardize
     train_y, test_y = prepare(where, raw.train_y, raw.test_y)
     return Dataset(train_x, train_y, test_x, test_y)
 
 
-def _standardise(where, train, test):
+def _standardize(where, train, test):
     """Both parts as float32, with the training part's mean and standard deviation taken out; 0 if it is constant."""
     train, test = train.astype(np.float64), test.astype(np.float64)
     if not (np.isfinite(train).all() and np.isfinite(test).all()):

@@ -49,7 +49,7 @@ def _photos():
 
 
 def _shuffled(groups):
-    """The groups' examples in an order drawn with a fixed seed, labelled by their group."""
+    """The groups' examples in an order drawn with a fixed seed, labeled by their group."""
     labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     order = np.random.default_rng(0).permutation(len(labels))
     return np.concatenate(groups)[order], labels[order]

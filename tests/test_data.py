@@ -56,7 +56,7 @@ def test_shapes_dtypes_and_classes(name):
 
 
 @pytest.mark.parametrize("name", ["breast_cancer", "diabetes", "iris", "wine"])
-def test_tables_are_standardised_by_the_training_part(name):
+def test_tables_are_standardized_by_the_training_part(name):
     dataset = data.load(name)
     pairs = [(dataset.train_x, dataset.test_x)] + [(dataset.train_y, dataset.test_y)] * (name == "diabetes")
     for train, test in pairs:
@@ -184,8 +184,8 @@ def test_size_and_grey_are_for_pictures():
     with pytest.raises(ValueError, match="size must be an int in 1…8 for pictures of 8×8, got 9"):
         data.load("digits", size=9)
     grey = data.load("photos", size=4, grey=True).train_x
-    colour = data.load("photos").train_x
-    expected = colour.reshape(-1, 4, 2, 4, 2, 3).mean(axis=(2, 4)) @ np.array([0.299, 0.587, 0.114], np.float32)
+    color = data.load("photos").train_x
+    expected = color.reshape(-1, 4, 2, 4, 2, 3).mean(axis=(2, 4)) @ np.array([0.299, 0.587, 0.114], np.float32)
     np.testing.assert_allclose(grey[..., 0], expected, rtol=0, atol=1e-6)
 
 

@@ -40,12 +40,12 @@ def test_without_size_pictures_are_only_scaled():
 
 
 def test_grey_is_the_luma():
-    colours = np.eye(3, dtype=np.uint8).reshape(1, 1, 3, 3) * 255
-    grey = data_pictures.prepare(colours, grey=True)
+    colors = np.eye(3, dtype=np.uint8).reshape(1, 1, 3, 3) * 255
+    grey = data_pictures.prepare(colors, grey=True)
     np.testing.assert_allclose(grey[0, 0, :, 0], [0.299, 0.587, 0.114], rtol=1e-6)
     white = data_pictures.prepare(np.full((1, 2, 2, 3), 255, np.uint8), grey=True, size=1)
     np.testing.assert_allclose(white, np.ones((1, 1, 1, 1)), rtol=1e-6)
-    np.testing.assert_array_equal(data_pictures.prepare(colours[..., :1], grey=True), colours[..., :1] / 255)
+    np.testing.assert_array_equal(data_pictures.prepare(colors[..., :1], grey=True), colors[..., :1] / 255)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 6, 4), (2, 1, 5, 5), (2, 3, 4, 4), (2, 3, 2, 2), (2, 1, 8, 6)])

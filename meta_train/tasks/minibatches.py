@@ -30,7 +30,7 @@ def minibatch_task(
     variation: Variation = FIXED,
     random_target: Callable[[jax.Array, Any], Any] | None = None,
 ) -> Task:
-    """Builds the task of minimising a mean over examples, one minibatch a step, drawn with replacement.
+    """Builds the task of minimizing a mean over examples, one minibatch a step, drawn with replacement.
 
     Args:
       name: the task's name.
