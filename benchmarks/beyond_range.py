@@ -11,12 +11,11 @@ import argparse
 import pathlib
 import runpy
 
-import tqdm
-
 import meta_train
 from meta_train import data
 from meta_train import engine
 from meta_train import named_optimizer
+from meta_train import progress
 from meta_train import protocol
 from meta_train import tasks
 from meta_train.cache_folder import cache_folder
@@ -116,7 +115,8 @@ def main():
     meta_train.use_all_cores()
     engine.cache_compilations()
     steps = 20 if arguments.quick else None
-    rows = [measure(arguments.name, case, steps, arguments.quick) for case in tqdm.tqdm(arguments.case, unit="case")]
+    cases = progress.over(arguments.case, unit="case")
+    rows = [measure(arguments.name, case, steps, arguments.quick) for case in cases]
     record = {"optimizer": arguments.name, "seeds": SEEDS, **_STANDARD["about"](), "results": rows}
     _STANDARD["write"](record, arguments.out)
     plot(rows, arguments.out.with_suffix(".png"))

@@ -12,12 +12,12 @@ import runpy
 
 import jax
 import optax
-import tqdm
 
 import learned_optim
 import meta_train
 from meta_train import engine
 from meta_train import evaluate
+from meta_train import progress
 from meta_train import tasks
 
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
@@ -55,7 +55,7 @@ def main() -> None:
     engine.cache_compilations()
     steps, seeds = (200, 2) if arguments.quick else (1000, 5)
     task, rows = tasks.get("digits-wide"), {}
-    for title, tx in tqdm.tqdm(combinations(arguments.name, steps).items(), unit="run"):
+    for title, tx in progress.over(combinations(arguments.name, steps).items(), unit="run"):
         result = evaluate.run(task, tx, num_steps=steps, num_seeds=seeds)
         rows[title] = {
             "training_loss": float(result.final_losses.mean()),

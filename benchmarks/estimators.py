@@ -27,13 +27,13 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 import learned_optim
 import meta_train
 from meta_train import engine
 from meta_train import estimators
 from meta_train import problems
+from meta_train import progress
 from meta_train import tasks
 from meta_train import truncation
 
@@ -202,7 +202,7 @@ def _variance(samples):
     return float(np.sum(np.var(samples.gradients, axis=0, ddof=1)))
 
 
-def measure(name: str, case: Case, names: Sequence[str], sizes: Sizes, bar: tqdm.tqdm) -> dict:
+def measure(name: str, case: Case, names: Sequence[str], sizes: Sizes, bar: progress.Bar) -> dict:
     """The reference and the rows of a case."""
     bar.set_description(f"{name}, reference")
     reference = collect(case.reference, case, sizes.runs, sizes.reference_samples, seed=1)
@@ -270,7 +270,7 @@ def main() -> None:
     engine.cache_compilations()
     sizes = QUICK if arguments.quick else Sizes()
     records = []
-    with tqdm.tqdm(total=len(arguments.case) * (1 + len(arguments.estimator)), dynamic_ncols=True) as bar:
+    with progress.bar(len(arguments.case) * (1 + len(arguments.estimator)), unit="sample") as bar:
         for name in arguments.case:
             case = make_case(name, sizes, arguments.theta)
             records.append(measure(name, case, arguments.estimator, sizes, bar))

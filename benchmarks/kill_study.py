@@ -24,13 +24,13 @@ import time
 
 import jax
 import optax
-import tqdm
 
 import learned_optim
 import meta_train
 from meta_train import engine
 from meta_train import estimators
 from meta_train import problems
+from meta_train import progress
 from meta_train import tasks
 from meta_train import truncation
 
@@ -133,7 +133,7 @@ def study(kills: int, seed: int, longest: float, checkpoint_seconds: float, fold
     alone, killed = folder / "alone", folder / "killed"
     draw = random.Random(seed)
     delays = [draw.uniform(0, longest) for _ in range(kills)]
-    rows = [kill(killed, checkpoint_seconds, delay) for delay in tqdm.tqdm(delays, unit="kill", dynamic_ncols=True)]
+    rows = [kill(killed, checkpoint_seconds, delay) for delay in progress.over(delays, unit="kill")]
     num_steps = logged(killed) + 100
     finish(killed, num_steps, checkpoint_seconds)
     finish(alone, num_steps, checkpoint_seconds)

@@ -24,13 +24,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tqdm
 
 import learned_optim
 import meta_train
 from meta_train import data
 from meta_train import engine
 from meta_train import estimators
+from meta_train import progress
 from meta_train import tasks
 from meta_train import truncation
 
@@ -304,17 +304,19 @@ def main() -> None:
     engine.cache_compilations()
     records = {}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name in tqdm.tqdm(chosen, unit="figure"):
-        records[name], draw = FIGURES[name](arguments.quick)
-        figure = Figure(figsize=(6.5, 4.4), layout="constrained")
-        FigureCanvasAgg(figure)
-        panel = figure.subplots()
-        draw(panel)
-        panel.grid(alpha=0.3)
-        panel.legend(fontsize=8)
-        figure.suptitle(f"claim: {records[name]['claim']}", fontsize=8)
-        figure.savefig(arguments.out / f"{name}.png", dpi=120)
-        tqdm.tqdm.write(f"{name}: {_short(records[name])}")
+    with progress.bar(len(chosen), unit="figure") as bar:
+        for name in chosen:
+            records[name], draw = FIGURES[name](arguments.quick)
+            figure = Figure(figsize=(6.5, 4.4), layout="constrained")
+            FigureCanvasAgg(figure)
+            panel = figure.subplots()
+            draw(panel)
+            panel.grid(alpha=0.3)
+            panel.legend(fontsize=8)
+            figure.suptitle(f"claim: {records[name]['claim']}", fontsize=8)
+            figure.savefig(arguments.out / f"{name}.png", dpi=120)
+            bar.write(f"{name}: {_short(records[name])}")
+            bar.update()
     _STANDARD["write"]({**_STANDARD["about"](), "figures": records}, arguments.out / "figures.json")
 
 

@@ -35,7 +35,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import optax
-import tqdm
 
 import learned_optim
 import meta_train
@@ -43,9 +42,11 @@ from meta_train import data
 from meta_train import engine
 from meta_train import estimators
 from meta_train import problems
+from meta_train import progress
 from meta_train import recipes
 from meta_train import tasks
 from meta_train import truncation
+from meta_train.counted import counted
 
 FACTORS = ("devices", "processes", "particles", "window", "parameters", "memory_over_horizon")
 _MOST = 100  # outer steps in a dispatch
@@ -135,7 +136,7 @@ def _count(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def in_turn(timers: Sequence[Callable[[], float]], rounds: int, bar: tqdm.tqdm) -> list[dict]:
+def in_turn(timers: Sequence[Callable[[], float]], rounds: int, bar: progress.Bar) -> list[dict]:
     """Calls all timers in every round, backwards in every other one.
 
     Returns:
@@ -159,7 +160,7 @@ def in_turn(timers: Sequence[Callable[[], float]], rounds: int, bar: tqdm.tqdm) 
     ]
 
 
-def measure_devices(sizes: Sizes, counts: Sequence[int], rounds: int, bar: tqdm.tqdm) -> list[dict]:
+def measure_devices(sizes: Sizes, counts: Sequence[int], rounds: int, bar: progress.Bar) -> list[dict]:
     """Devices of one core by their number, plain JAX's one device, and copies of one device; in own processes."""
     ways = [
         *[{"devices": n, "cores_a_device": 1, "copies": 1} for n in counts],
@@ -169,7 +170,7 @@ def measure_devices(sizes: Sizes, counts: Sequence[int], rounds: int, bar: tqdm.
     groups = []
     try:
         for way in ways:
-            bar.set_description(f"compiling for {way['devices']} devices")
+            bar.set_description(f"compiling for {counted(way['devices'], 'device')}")
             groups.append([_start_worker(sizes, way) for _ in range(way["copies"])])
             _ask(groups[-1])  # that they have compiled
         bar.set_description("devices")
@@ -216,7 +217,7 @@ def work(*, devices, seconds, **base):
         print(time_dispatch(), flush=True)
 
 
-def measure_processes(sizes: Sizes, rounds: int, bar: tqdm.tqdm) -> list[dict]:
+def measure_processes(sizes: Sizes, rounds: int, bar: progress.Bar) -> list[dict]:
     """Runs of the command line in one process and in two, with one device or one core for each of them."""
     ways = [
         {"processes": 1, "devices_a_process": 1, "cores": 1},
@@ -263,7 +264,7 @@ def _train(recipe, way):
     return sum(row["inner_steps"] for row in rows[first:]) / max(elapsed, 0.001)
 
 
-def measure_factor(cases: Sequence[dict], sizes: Sizes, rounds: int, bar: tqdm.tqdm) -> list[dict]:
+def measure_factor(cases: Sequence[dict], sizes: Sizes, rounds: int, bar: progress.Bar) -> list[dict]:
     """Rates and memory of estimators that differ from the base in what each case says."""
     prepared = []
     for i, case in enumerate(cases):
@@ -279,7 +280,7 @@ def _vary(factor, name, values, sizes, rounds, bar):
     return [{factor: value, **row} for value, row in zip(values, rows, strict=True)]
 
 
-def measure_parameters(sizes: Sizes, rounds: int, bar: tqdm.tqdm) -> list[dict]:
+def measure_parameters(sizes: Sizes, rounds: int, bar: progress.Bar) -> list[dict]:
     """Networks of growing width on digits, one pair a device and windows of 10: inner steps and parameter updates."""
     built = [tasks.mlp(f"width {width}", data.load("digits"), hidden_sizes=(width,)) for width in sizes.widths]
     cases = [{"task": task, "pairs": jax.device_count(), "window": 10} for task in built]
@@ -291,7 +292,7 @@ def measure_parameters(sizes: Sizes, rounds: int, bar: tqdm.tqdm) -> list[dict]:
     ]
 
 
-def memory_over_horizons(sizes: Sizes, bar: tqdm.tqdm) -> list[dict]:
+def memory_over_horizons(sizes: Sizes, bar: progress.Bar) -> list[dict]:
     """State and temporaries at several horizons; they must be equal."""
     rows = []
     for horizon in sizes.horizons:
@@ -435,7 +436,7 @@ def main() -> None:
         "memory_over_horizon": lambda bar: memory_over_horizons(sizes, bar),
     }
     record = {factor: [] for factor in FACTORS}
-    with tqdm.tqdm(dynamic_ncols=True) as bar:
+    with progress.bar(None, unit="run") as bar:
         for factor, measure in measures.items():
             if factor == "particles":  # those before it run in processes of their own, which need the cores
                 meta_train.use_all_cores()

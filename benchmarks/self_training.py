@@ -31,13 +31,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tqdm
 
 import learned_optim
 import meta_train
 from meta_train import engine
 from meta_train import estimators
 from meta_train import problems
+from meta_train import progress
 from meta_train import safeguards
 from meta_train import self_training
 from meta_train import tasks
@@ -291,7 +291,7 @@ def main() -> None:
 
     seeds, done, summaries = range(arguments.seeds), [], []
     count = sum(map(len, numbers.values())) * len(tuning) + 8 * arguments.seeds
-    bar = tqdm.tqdm(total=len(arguments.case) * count, unit="run")
+    bar = progress.bar(len(arguments.case) * count, unit="run")
     with bar:
         for case in arguments.case:
             rows_of_case, best = [], {}

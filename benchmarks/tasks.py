@@ -17,10 +17,10 @@ import time
 import jax
 import numpy as np
 import optax
-import tqdm
 
 import meta_train
 from meta_train import data
+from meta_train import progress
 from meta_train import tasks
 
 PARTICLES, STEPS = 16, 50
@@ -94,14 +94,16 @@ def main() -> None:
     seconds(standard)
     print(f"{'task':28} {'compile':>9} {'a step':>11} {'/ digits-mlp':>13} {'temporaries':>12} {'loss':>13}")
     rows = []
-    for name in tqdm.tqdm(names, unit="task", dynamic_ncols=True):
-        row = measure(name, standard, arguments.repeats)
-        rows.append(row)
-        tqdm.tqdm.write(
-            f"{name:28} {row['compile_seconds']:7.1f} s {row['milliseconds_a_step']:8.3f} ms "
-            f"{row['times_digits_mlp']:13.2f} {row['temporary_bytes_a_particle'] / 1e6:9.2f} MB "
-            f"{row['normalized_loss_first']:6.2f} {row['normalized_loss_last']:6.2f}"
-        )
+    with progress.bar(len(names), unit="task") as bar:
+        for name in names:
+            row = measure(name, standard, arguments.repeats)
+            rows.append(row)
+            bar.write(
+                f"{name:28} {row['compile_seconds']:7.1f} s {row['milliseconds_a_step']:8.3f} ms "
+                f"{row['times_digits_mlp']:13.2f} {row['temporary_bytes_a_particle'] / 1e6:9.2f} MB "
+                f"{row['normalized_loss_first']:6.2f} {row['normalized_loss_last']:6.2f}"
+            )
+            bar.update()
     record = {**_STANDARD["about"](), "particles": PARTICLES, "steps": STEPS, "results": rows}
     _STANDARD["write"](record, arguments.out)
 

@@ -1,8 +1,8 @@
 """Progress bars: drawn by tqdm on a terminal, and a line now and then in a file or a pipe."""
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterator
-from collections.abc import Sequence
 import sys
 import time
 from typing import Any
@@ -37,12 +37,12 @@ class Bar(Protocol):
 
 
 def bar(
-    total: int, *, unit: str, initial: int = 0, disable: bool = False, delay: float = 0.0, leave: bool = True
+    total: int | None, *, unit: str, initial: int = 0, disable: bool = False, delay: float = 0.0, leave: bool = True
 ) -> Bar:
     """Makes a progress bar on standard error.
 
     Args:
-      total: pieces of work in all.
+      total: pieces of work in all; None if that is not known.
       unit: what a piece is called.
       initial: pieces that are done already.
       disable: shows nothing.
@@ -63,7 +63,7 @@ def bar(
     return _Lines(total, unit, initial, delay)
 
 
-def over(items: Sequence[Any], *, unit: str, delay: float = 0.0, leave: bool = True) -> Iterator[Any]:
+def over(items: Collection[Any], *, unit: str, delay: float = 0.0, leave: bool = True) -> Iterator[Any]:
     """Yields the items, with a progress bar.
 
     Example:
@@ -80,7 +80,7 @@ class _Lines:
     """A bar for files and pipes: a line each tenth of the work, or after half a minute without one."""
 
     def __init__(
-        self, total: int, unit: str, initial: int, delay: float, clock: Callable[[], float] = time.monotonic
+        self, total: int | None, unit: str, initial: int, delay: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._total, self._unit, self._done, self._clock = total, unit, initial, clock
         self._began = clock()
@@ -112,7 +112,7 @@ class _Lines:
         pass
 
     def _reached(self):
-        return 10 * self._done // max(1, self._total)
+        return 10 * self._done // self._total if self._total else 0
 
     def _perhaps_print(self):
         now = self._clock()
@@ -120,6 +120,9 @@ class _Lines:
             return
         self._tenths, self._next_time = self._reached(), now + LINE_SECONDS
         minutes, seconds = divmod(int(now - self._began), 60)
-        parts = [f"{self._done:,} of {counted(self._total, self._unit)} in {minutes}:{seconds:02}"]
+        done = counted(self._done, self._unit)
+        if self._total is not None:
+            done = f"{self._done:,} of {counted(self._total, self._unit)}"
+        parts = [f"{done} in {minutes}:{seconds:02}"]
         parts += [text for text in (self._postfix, self._description) if text]
         print(", ".join(parts), file=sys.stderr, flush=True)
