@@ -43,11 +43,13 @@ def _flush():
 
 
 def _drop_output():
-    """Lets what is still to be printed go nowhere, so that no flush fails again."""
+    """Lets what is still to be printed go nowhere, so that no flush fails again, not even Python's last one."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.__stdout__, sys.__stderr__):
+    os.dup2(nowhere, sys.stdout.fileno())
+    for stream in (sys.stderr, sys.__stdout__, sys.__stderr__):
         try:
-            stream.flush()
+            if stream is not None:
+                stream.flush()
         except BrokenPipeError:
             os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
