@@ -5,6 +5,7 @@ from learned_optim.base import LearnedOptimizer
 from learned_optim.checkpoint import load
 from learned_optim.checkpoint import save
 from learned_optim.optimizers import *  # noqa: F403 (the architectures: their list is kept in one place)
+from learned_optim.optimizers import register_architecture
 from learned_optim.released import card
 from learned_optim.released import learned_optimizer
 from learned_optim.released import list_pretrained
@@ -20,5 +21,6 @@ __all__ = [
     "list_pretrained",
     "load",
     "load_pretrained",
+    "register_architecture",
     "save",
 ]

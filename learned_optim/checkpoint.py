@@ -18,10 +18,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from learned_optim import checks
 from learned_optim import optimizers
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Theta
-from learned_optim.base import check_theta
 
 FORMAT = 1
 _METADATA_KEY = "learned_optim"
@@ -36,7 +36,8 @@ def save(path: str | os.PathLike, optimizer: LearnedOptimizer, theta: Theta) -> 
       theta: its meta-parameters, a pytree of float32 arrays.
 
     Raises:
-      ValueError: if theta does not fit the optimizer, or is not float32.
+      ValueError: if theta does not fit the optimizer, or is not float32, or if `load` could not build the optimizer:
+        an architecture of your own needs `learned_optim.register_architecture` before.
 
     Example:
       >>> import jax, learned_optim, os, tempfile
@@ -45,7 +46,8 @@ def save(path: str | os.PathLike, optimizer: LearnedOptimizer, theta: Theta) -> 
       >>> learned_optim.save(path, optimizer, optimizer.init(jax.random.key(0)))
       >>> optimizer, theta = learned_optim.load(path)
     """
-    check_theta(theta, optimizer.init, optimizer.spec["kind"])
+    checks.theta(theta, optimizer.init, optimizer.spec["kind"])
+    _check_loadable(optimizer)
     tensors = {_name(keys): np.asarray(leaf) for keys, leaf in jax.tree.leaves_with_path(theta)}
     for name, tensor in tensors.items():
         if tensor.dtype != np.float32:
@@ -69,7 +71,7 @@ def load(path: str | os.PathLike) -> tuple[LearnedOptimizer, Theta]:
       path: the safetensors file.
 
     Returns:
-      `(optimizer, theta)`; `optimizer.transform(theta)` is an optax transformation.
+      `(optimizer, theta)` with theta as NumPy arrays; `optimizer.transform(theta)` is an optax transformation.
 
     Raises:
       FileNotFoundError: if there is no such file.
@@ -81,19 +83,34 @@ def load(path: str | os.PathLike) -> tuple[LearnedOptimizer, Theta]:
         optimizer = optimizers.build(header["spec"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    skeleton = jax.eval_shape(optimizer.init, jax.random.key(0))
+    skeleton = checks.abstract_theta(optimizer.init)
     names = [_name(keys) for keys, _ in jax.tree.leaves_with_path(skeleton)]
     if sorted(names) != sorted(tensors):
         raise ValueError(
             f"{path}: an optimizer of kind {optimizer.spec['kind']!r} has the tensors {sorted(names)}, "
             f"the file holds {sorted(tensors)}. It was not written by learned_optim.save: make it again."
         )
-    theta = jax.tree.unflatten(jax.tree.structure(skeleton), [jax.numpy.asarray(tensors[name]) for name in names])
+    theta = jax.tree.unflatten(jax.tree.structure(skeleton), [tensors[name] for name in names])
     try:
-        check_theta(theta, optimizer.init, optimizer.spec["kind"])
+        checks.theta(theta, optimizer.init, optimizer.spec["kind"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return optimizer, theta
+
+
+def _check_loadable(optimizer):
+    """Raises ValueError unless the spec, as JSON, builds an optimizer with the same theta."""
+    kind = optimizer.spec["kind"]
+    try:
+        spec = json.loads(json.dumps(optimizer.spec))
+        found = checks.abstract_theta(optimizers.build(spec).init)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a {kind!r} optimizer is not saved, for it could not be loaded: {error}") from error
+    if found != checks.abstract_theta(optimizer.init):
+        raise ValueError(
+            f"a {kind!r} optimizer is not saved, for its spec {spec} builds one with another theta. "
+            "The spec must hold every argument of the constructor that changes theta."
+        )
 
 
 def _read(path):

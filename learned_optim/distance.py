@@ -35,8 +35,8 @@ def first(params: Sequence[jax.Array], log_share: jax.Array) -> dict[str, jax.Ar
 
     D is exp(log_share) times the mean over all coordinates of the size of their tensor (`adam_features.size`).
     """
-    weights = [(param.size, adam_features.size(param.astype(jnp.float32))) for param in params]
-    mean_size = sum(n * s for n, s in weights) / max(1, sum(n for n, _ in weights))
+    weights = [(float(param.size), adam_features.size(param.astype(jnp.float32))) for param in params]
+    mean_size = sum(n * s for n, s in weights) / max(1.0, sum(n for n, _ in weights))
     distance = jnp.minimum(jnp.exp(log_share) * mean_size, FARTHEST)
     return {"distance": distance, "first": distance, "gain": jnp.zeros((), jnp.float32)}
 
@@ -65,8 +65,8 @@ def measure(
     gained = sum(jnp.sum(grad * (x0 - x)) for grad, x, (_, x0) in zip(limited, params, slots, strict=True))
     gain = DECAY * shared["gain"] + weight * gained
     total = sum(jnp.sum(jnp.abs(z)) for z in sums)
-    measurable = (total > _TINY) & jnp.isfinite(gain / total)
-    estimate = jnp.where(measurable, gain, 0.0) / jnp.where(measurable, total, 1.0)
+    estimate = gain / jnp.where(total > _TINY, total, 1.0)
+    estimate = jnp.where((total > _TINY) & jnp.isfinite(estimate), estimate, 0.0)
     distance = jnp.maximum(distance, jnp.minimum(estimate, FARTHEST))
     ratio = 0.5 * jnp.log(jnp.maximum(estimate / distance, math.exp(-6.0))) + 1.0
     return sums, ratio, {**shared, "distance": distance, "gain": gain}

@@ -44,19 +44,20 @@ class Decays(NamedTuple):
 
 
 def row(param: jax.Array) -> jax.Array:
-    """A slot for r, the mean over the largest dimension. Tensors that are not factored keep all elements."""
+    """A tensor slot for r, the mean over the largest dimension. Tensors that are not factored keep all elements."""
     dims = features.factored_dims(param.shape)
-    return zeros(param) if dims is None else _reduced(param, dims[1:])
+    return _reduced(param, () if dims is None else dims[1:])
 
 
 def column(param: jax.Array) -> jax.Array:
-    """A slot for c, the mean over the second largest dimension. Tensors that are not factored leave it at zero."""
+    """A tensor slot for c, the mean over the second largest dimension; one number, 0, where nothing is factored."""
     dims = features.factored_dims(param.shape)
     return _reduced(param, range(param.ndim) if dims is None else dims[:1])
 
 
 DECAYS = Decays()
-SLOTS = (momentum,) * 3 + (zeros,) + (row,) * 3 + (column,) * 3
+SLOTS = (momentum,) * 3 + (zeros,)
+TENSOR_SLOTS = (row,) * 3 + (column,) * 3
 
 
 def decay_offsets() -> dict[str, jax.Array]:
@@ -98,7 +99,7 @@ def observe(
     Args:
       grad: the gradient.
       param: the parameter.
-      slots: arrays as `SLOTS` makes them.
+      slots: arrays as `SLOTS` and `TENSOR_SLOTS` make them.
       decays: of the moving averages.
       extended: as in `inputs`.
       epsilon: added to v where its inverse square root is taken.
@@ -233,7 +234,7 @@ def relative_step(
       theta: its weights.
       grad: the gradient.
       param: the parameter.
-      slots: `SLOTS`.
+      slots: those of `SLOTS` and `TENSOR_SLOTS`.
       multiplier: factor on the steps.
       magnitude_multiplier: scale of the log step size output.
       widest: width of the network's widest layer.
@@ -260,7 +261,8 @@ def init_extended(network: Any, key: jax.Array) -> Any:
 
 
 def _reduced(param, axes):
-    return jnp.sum(zeros(param), axis=tuple(axes), keepdims=True)
+    shape = [1 if axis in tuple(axes) else size for axis, size in enumerate(param.shape)]
+    return jnp.zeros(shape, jnp.float32)
 
 
 def _mean(squares):

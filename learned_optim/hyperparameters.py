@@ -11,6 +11,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from learned_optim import checks
 from learned_optim import features
 from learned_optim.base import momentum
 from learned_optim.base import zeros
@@ -24,16 +25,18 @@ _MIN_MOMENT = 1e-36  # keeps the derivative of √v finite, and the quotient whe
 
 def positive(name: str, value: float) -> float:
     """Returns the value of the constructor argument `name` as a float, or raises ValueError if it is no such number."""
-    if not 0.0 < value < math.inf:
+    value = checks.real_number(name, value)
+    if value <= 0.0:
         raise ValueError(f"{name} must be a positive finite number, for its logarithm is learned, got {value!r}.")
-    return float(value)
+    return value
 
 
 def decay(name: str, value: float) -> float:
     """Returns a decay as a float, or raises ValueError if it is not in [0, 1)."""
+    value = checks.real_number(name, value)
     if not 0.0 <= value < 1.0:
         raise ValueError(f"{name} must be at least 0 and below 1, for log(1 - {name}) is learned, got {value!r}.")
-    return float(value)
+    return value
 
 
 def logs(values: Mapping[str, float]) -> dict[str, jax.Array]:

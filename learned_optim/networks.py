@@ -7,7 +7,6 @@ one, whose layers are matrix products, goes over the tensor in blocks that fit t
 
 from collections.abc import Callable
 from collections.abc import Sequence
-import operator
 from typing import Any
 
 import haiku as hk
@@ -45,20 +44,6 @@ def per_parameter_mlp(hidden_sizes: Sequence[int], num_outputs: int) -> hk.Trans
         return list(hidden)
 
     return hk.without_apply_rng(hk.transform(network))
-
-
-def check_sizes(hidden_sizes: Sequence[int]) -> tuple[int, ...]:
-    """Returns the sizes of hidden layers as a tuple of ints, or raises ValueError if they are not."""
-    try:
-        sizes = tuple(operator.index(size) for size in hidden_sizes)
-    except TypeError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
-        raise ValueError(
-            "hidden_sizes must be a non-empty sequence of whole numbers from 1 on, such as (32, 32), "
-            f"got {hidden_sizes!r}."
-        )
-    return sizes
 
 
 def unrolled_linear(w: jax.Array, b: jax.Array, inputs: Sequence[jax.Array]) -> list[jax.Array]:

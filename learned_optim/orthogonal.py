@@ -31,7 +31,7 @@ def newton_schulz(gram: jax.Array, num_iterations: int) -> jax.Array:
       num_iterations: at least 1.
     """
     a, b, c = COEFFICIENTS
-    identity = jnp.eye(gram.shape[-1], dtype=jnp.float32)
+    identity = jnp.broadcast_to(jnp.eye(gram.shape[-1], dtype=jnp.float32), gram.shape)
     total = None
     for number in range(num_iterations):
         factor = a * identity + b * gram + c * (gram @ gram)

@@ -12,10 +12,11 @@ from typing import Any
 import warnings
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 
 from learned_optim import checkpoint
+from learned_optim import checks
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Theta
 
@@ -28,37 +29,39 @@ _warned: set[str] = set()  # names whose horizon warning was given
 def learned_optimizer(
     name: str = "default",
     *,
-    num_steps: int | None = None,
+    num_steps: int | jax.Array | None = None,
     step_scale: float | Callable[[jax.Array], jax.Array] | None = None,
     weight_decay: float | None = None,
     mask: Any | Callable[[Any], Any] | None = None,
-    moment_dtype: Any = jnp.float32,
+    moment_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Returns a released learned optimizer as an optax transformation. There is no learning rate to tune.
 
     The updates are final: sign and step size are included. `update` needs params; the loss may be passed as `value=`.
+    Nothing is computed here, so a module may build an optimizer when it is imported. `num_steps`, `step_scale` and
+    `weight_decay` may be traced, as `optax.inject_hyperparams` does it.
 
     Args:
       name: a name from `list_pretrained()`, or "default".
       num_steps: the number of updates you plan to make, if you know it. Architectures without progress features
         ignore it (the card says which). Beyond the range that the optimizer was meta-trained for, a warning is given,
-        once per name.
+        once per name. A traced number below 1 counts as None.
       step_scale: a factor on the updates, a float or an optax schedule `(count) -> factor`. Seldom needed: for a step
         size of your own choice, or to fine-tune with smaller steps.
       weight_decay: decoupled weight decay as in AdamW: `weight_decay * step_scale * param` is taken off at every step.
         There is no learning rate in it, so values are small, such as 1e-4.
       mask: which parameters decay, a tree of bools or a function of params, as in `optax.adamw`.
-      moment_dtype: dtype in which averages of gradients are stored, such as jnp.bfloat16 to save memory. Second moments
-        and the state of recurrent networks stay float32, for they would not move in bfloat16; momenta of decay above
-        .99 lose precision there.
+      moment_dtype: dtype in which averages of gradients are stored: jnp.float32, which None means too, or jnp.bfloat16
+        to save memory. Second moments and the state of recurrent networks stay float32, for they would not move in
+        bfloat16; momenta of decay above .99 lose precision there.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`.
 
     Raises:
-      ValueError: if there is no released optimizer of that name, num_steps is not a positive number, or there is a mask
-        without weight_decay.
-      TypeError: if moment_dtype is not a real floating-point dtype.
+      ValueError: if there is no released optimizer of that name, num_steps is below 1, or there is a mask without
+        weight_decay.
+      TypeError: if num_steps is not a whole number, or moment_dtype neither float32 nor bfloat16.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -71,9 +74,8 @@ def learned_optimizer(
       >>> params = optax.apply_updates(params, updates)
     """
     name = _resolve(name)
-    if num_steps is not None:
-        if num_steps < 1:
-            raise ValueError(f"num_steps must be the planned number of updates, at least 1, got {num_steps}.")
+    num_steps = checks.num_steps(num_steps)
+    if isinstance(num_steps, int):
         low, high = _trained_horizon(name)
         if not low <= num_steps <= high and name not in _warned:
             _warned.add(name)
@@ -96,6 +98,8 @@ def learned_optimizer(
 def load_pretrained(name: str = "default") -> tuple[LearnedOptimizer, Theta]:
     """Returns `(optimizer, theta)` of a released optimizer, for example to train it further.
 
+    Theta is a pytree of NumPy arrays that belong to the caller.
+
     Raises:
       ValueError: if there is no released optimizer of that name.
 
@@ -105,7 +109,7 @@ def load_pretrained(name: str = "default") -> tuple[LearnedOptimizer, Theta]:
       'prodigy_muon'
     """
     optimizer, theta = _load(_resolve(name))
-    return optimizer, jax.tree.map(lambda leaf: leaf, theta)  # new dicts, so that the cached ones stay as they are
+    return optimizer, jax.tree.map(np.array, theta)  # copies: the cached ones stay as they are
 
 
 def list_pretrained() -> tuple[str, ...]:

@@ -34,6 +34,7 @@ class LossAverages(NamedTuple):
     count: jax.Array  # float32[], losses seen so far
     mean: jax.Array  # float32[10], bias-corrected means
     lowest: jax.Array  # float32[10], their lowest values
+    latest: jax.Array  # float32[], the last loss that was finite
 
 
 class LSTMState(NamedTuple):
@@ -45,8 +46,8 @@ class LSTMState(NamedTuple):
 
 def init_loss_averages() -> LossAverages:
     """The averages before the first loss."""
-    lowest = jnp.full((NUM_LOSS_AVERAGES,), MAX_LOSS, jnp.float32)
-    return LossAverages(jnp.zeros((), jnp.float32), jnp.zeros((NUM_LOSS_AVERAGES,), jnp.float32), lowest)
+    zero, lowest = jnp.zeros((), jnp.float32), jnp.full((NUM_LOSS_AVERAGES,), MAX_LOSS, jnp.float32)
+    return LossAverages(zero, jnp.zeros((NUM_LOSS_AVERAGES,), jnp.float32), lowest, zero)
 
 
 def init_unknown() -> dict[str, jax.Array]:
@@ -85,7 +86,8 @@ def schedule(
     Progress is `tanh(10 * (step / horizon - mark))` for the nine marks. The time constants of the averages of the loss
     run geometrically from 10 steps to the horizon. A loss feature compares a bias-corrected average, a, with the next
     slower one, b: `clip((a - low) / (b - low) - 1, -1, 1)`, where low is the lowest a so far; it is 0 for the first two
-    losses. A loss counts as twice the largest average at most.
+    losses. A loss counts as twice the largest average at most. One that is not finite counts as the last one that was,
+    and as not given if there was none.
 
     Args:
       step: updates made so far, a float32 scalar.
@@ -104,17 +106,24 @@ def schedule(
     progress = jnp.where(known, progress, unknown["progress"])
     if loss is None:
         return jnp.concatenate([progress, unknown["loss"]]), averages
+    loss, given = last_finite(loss, averages.latest, averages.count)
     features, new_averages = _loss_features(loss, averages, num_steps)
-    features = jnp.where(known, features, unknown["loss"])
-    averages = LossAverages(*(jnp.where(known, new, old) for new, old in zip(new_averages, averages, strict=True)))
+    features = jnp.where(known & given, features, unknown["loss"])
+    averages = jax.tree.map(lambda new, old: jnp.where(known & given, new, old), new_averages, averages)
     return jnp.concatenate([progress, features]), averages
+
+
+def last_finite(loss: jax.Array, latest: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The loss, or the last one that was finite, of which there were `count`; and whether there is either."""
+    finite = jnp.isfinite(loss)
+    return jnp.where(finite, loss, latest), finite | (count > 0.0)
 
 
 def _loss_features(loss, averages, num_steps):
     exponents = np.linspace(0.0, 1.0, NUM_LOSS_AVERAGES, dtype=np.float32)
     rates = 0.1 * (num_steps / 10.0) ** -exponents  # one over the time constants
     weight = lambda count: -jnp.expm1(-count * rates)  # of `count` losses in an average: 1 - decay ** count
-    loss = jnp.clip(loss, -MAX_LOSS, MAX_LOSS)
+    latest = loss = jnp.clip(loss, -MAX_LOSS, MAX_LOSS)
     loss = jnp.where(averages.count > 0.0, jnp.minimum(loss, 2.0 * jnp.abs(jnp.max(averages.mean))), loss)
     count = averages.count + 1.0
     # Not the average and then its correction: their rounding errors would be as large as the differences below.
@@ -122,4 +131,4 @@ def _loss_features(loss, averages, num_steps):
     lowest = jnp.minimum(averages.lowest, mean)
     short, long, low = mean[:-1], mean[1:], lowest[:-1]
     features = jnp.clip((short - low) / jnp.maximum(long - low, 1e-8) - 1.0, -1.0, 1.0)
-    return jnp.where(count > 2.0, features, 0.0), LossAverages(count, mean, lowest)
+    return jnp.where(count > 2.0, features, 0.0), LossAverages(count, mean, lowest, latest)

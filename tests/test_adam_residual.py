@@ -215,12 +215,12 @@ def test_defaults_and_the_variant_without_a_network():
 @pytest.mark.parametrize("num_steps", [0, -3, np.int32(0)])
 def test_a_horizon_below_one_is_an_error(num_steps):
     optimizer = learned_optim.adam_residual()
-    with pytest.raises(ValueError, match=f"num_steps must be the planned number of updates.*got {int(num_steps)}"):
+    with pytest.raises(ValueError, match=f"num_steps must be at least 1, got {int(num_steps)}"):
         optimizer.transform(_float32(_theta()), num_steps=num_steps)
 
 
 def test_bad_sizes_are_an_error():
-    with pytest.raises(ValueError, match=r"hidden_size must be at least 0 .*got -1"):
+    with pytest.raises(ValueError, match="hidden_size must be at least 0, got -1"):
         learned_optim.adam_residual(-1)
     with pytest.raises(TypeError):
         learned_optim.adam_residual(4.0)

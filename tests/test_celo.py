@@ -198,8 +198,8 @@ def test_defaults_are_the_paper_s():
     [
         ({"hidden_sizes": ()}, ValueError, "hidden_sizes must be a non-empty sequence"),
         ({"lstm_size": 0}, ValueError, "lstm_size must be at least 1, got 0"),
-        ({"lstm_size": 2.5}, TypeError, "float"),
-        ({"scheduler": "no"}, TypeError, "scheduler must be True, or False for stage 1 .*got 'no'"),
+        ({"lstm_size": 2.5}, TypeError, "lstm_size must be a whole number, at least 1, got 2.5"),
+        ({"scheduler": "no"}, TypeError, "scheduler must be True or False, got 'no'"),
     ],
 )
 def test_bad_arguments_are_an_error(options, error, match):

@@ -20,7 +20,9 @@ import safetensors
 import safetensors.numpy
 
 import learned_optim
+from learned_optim import base
 from learned_optim import checkpoint
+from learned_optim import optimizers
 
 OPTIMIZERS = {
     "mlp": learned_optim.mlp((2,), step_multiplier=0.25),
@@ -75,7 +77,7 @@ def test_round_trip(saved, path):
     assert optimizer.spec == saved.optimizer.spec
     assert _bits(theta) == _bits(saved.theta)
     assert jax.tree.structure(theta) == jax.tree.structure(saved.theta)
-    assert all(isinstance(leaf, jax.Array) and leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(theta))
+    assert all(isinstance(leaf, np.ndarray) and leaf.dtype == np.float32 for leaf in jax.tree.leaves(theta))
 
 
 def test_round_trip_keeps_every_bit_pattern(path):
@@ -231,7 +233,7 @@ def _save_with_spec(path, **changes):
     ("changes", "message"),
     [
         ({"kind": ["mlp"]}, "a spec must be a dict with a string 'kind'"),
-        ({"kind": "newton"}, r"spec\['kind'\] must be one of \['adam_residual', .*'mlp'.*got 'newton'.*upgrade"),
+        ({"kind": "newton"}, r"there is no architecture 'newton'. Known: adam_residual, .*mlp.*upgrade"),
         ({"feature_version": 99}, r"spec\['feature_version'\] of 'mlp' must be \d+, got 99: install the version"),
         ({"feature_version": None}, r"spec\['feature_version'\] of 'mlp' must be \d+, got None"),
         ({"depth": 3}, "the spec does not fit the architecture 'mlp'.*depth"),
@@ -240,7 +242,8 @@ def _save_with_spec(path, **changes):
         ({"hidden_sizes": [3]}, r"\['linear'\]\['b'\] should have shape \(3,\), got \(2,\)"),
     ],
 )
-def test_a_spec_that_does_not_fit_is_an_error(path, changes, message):
+def test_a_spec_that_does_not_fit_is_an_error(path, changes, message, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_check_loadable", lambda optimizer: None)  # as another version might write it
     _save_with_spec(path, **changes)
     with pytest.raises(ValueError, match=rf"a\.safetensors: .*{message}"):
         learned_optim.load(path)
@@ -286,3 +289,81 @@ def test_nothing_unpickles(path, tmp_path):
     assert not (tmp_path / "attacked").exists()
     pickle.loads(payload)
     assert (tmp_path / "attacked").exists()  # the payload works: it was not run above
+
+
+def _halving(size: int = 3, kind: str = "halving"):
+    """An architecture of a user's own: a factor for each of `size` phases of ten steps."""
+
+    def rule(theta, horizon):
+        del horizon
+        factor = lambda step: theta["factors"][jnp.clip(step.astype(jnp.int32) // 10, 0, size - 1)]
+        return base.per_tensor([], lambda grad, param, slots, step: (-factor(step) * grad, slots))
+
+    init = lambda key: {"factors": jax.random.uniform(key, (size,))}
+    return base.define({"kind": kind, "feature_version": 1, "size": size}, init, rule)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """The architectures that users registered, at first none."""
+    monkeypatch.setattr(optimizers, "_registered", {})
+
+
+def test_an_architecture_of_ones_own_is_saved_once_it_is_registered(tmp_path, registered):
+    """Before, `save` refuses and says how: what it wrote could not be loaded."""
+    optimizer, path = _halving(4), tmp_path / "mine.safetensors"
+    theta = optimizer.init(jax.random.key(0))
+    with pytest.raises(ValueError, match=r"could not be loaded.*register_architecture\('halving', constructor\)"):
+        learned_optim.save(path, optimizer, theta)
+    assert not path.exists()
+    learned_optim.register_architecture("halving", _halving)
+    learned_optim.save(path, optimizer, theta)
+    loaded, loaded_theta = learned_optim.load(path)
+    assert loaded.spec == optimizer.spec
+    np.testing.assert_array_equal(loaded_theta["factors"], theta["factors"])
+    optimizers._registered.clear()
+    with pytest.raises(ValueError, match=r"mine.safetensors: there is no architecture 'halving'.*If it is your own"):
+        learned_optim.load(path)
+
+
+@pytest.mark.parametrize("constructor", [lambda **spec: _halving(5), lambda size: learned_optim.mlp()])
+def test_an_optimizer_whose_spec_builds_another_is_not_saved(tmp_path, registered, constructor):
+    learned_optim.register_architecture("halving", constructor)
+    optimizer = _halving(4)
+    with pytest.raises(ValueError, match=r"'halving' optimizer is not saved, for its spec .* with another theta"):
+        learned_optim.save(tmp_path / "mine.safetensors", optimizer, optimizer.init(jax.random.key(0)))
+
+
+def test_what_cannot_be_registered(registered):
+    with pytest.raises(ValueError, match="'mlp' is an architecture of learned_optim itself: choose another kind"):
+        learned_optim.register_architecture("mlp", _halving)
+    for wrong in ((3, _halving), ("halving", _halving())):
+        with pytest.raises(TypeError, match="takes a name and a constructor"):
+            learned_optim.register_architecture(*wrong)
+
+
+def test_installed_packages_offer_architectures_by_an_entry_point(tmp_path, registered, monkeypatch):
+    package = tmp_path / "somebody-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: somebody\nVersion: 1.0\n", encoding="utf-8")
+    points = "[learned_optim.architectures]\noffered = somebody_offers:offered\nbroken = somebody_offers:missing\n"
+    (package / "entry_points.txt").write_text(points, encoding="utf-8")
+    (tmp_path / "somebody_offers.py").write_text(
+        "import learned_optim\n"
+        "from learned_optim.base import define\n"
+        "from learned_optim.base import per_tensor\n"
+        "def offered(rate=1.0):\n"
+        "    rule = lambda theta, horizon: per_tensor([], lambda g, p, slots, t: (-rate * theta['a'] * g, slots))\n"
+        "    spec = {'kind': 'offered', 'feature_version': 1, 'rate': rate}\n"
+        "    return define(spec, lambda key: {'a': 1.0 + 0.0 * key_free()}, rule)\n"
+        "def key_free():\n"
+        "    import jax.numpy as jnp\n"
+        "    return jnp.ones(())\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    made = optimizers.build({"kind": "offered", "feature_version": 1, "rate": 0.5})
+    learned_optim.save(tmp_path / "a.safetensors", made, made.init(jax.random.key(0)))
+    assert learned_optim.load(tmp_path / "a.safetensors")[0].spec["rate"] == 0.5
+    with pytest.raises(ValueError, match=r"'broken' comes from the entry point 'somebody_offers:missing'.*Attribute"):
+        optimizers.build({"kind": "broken", "feature_version": 1})

@@ -155,5 +155,5 @@ def test_state_holds_hidden_and_cell_of_each_layer_for_each_coordinate():
 
 @pytest.mark.parametrize(("hidden_size", "num_layers"), [(0, 2), (20, 0), (-1, 1), (1, -1)])
 def test_bad_sizes_are_an_error(hidden_size, num_layers):
-    with pytest.raises(ValueError, match=rf"must be at least 1, got {hidden_size} and {num_layers}"):
+    with pytest.raises(ValueError, match=rf"must be at least 1, got {min(hidden_size, num_layers)}"):
         learned_optim.coordinatewise_lstm(hidden_size, num_layers)

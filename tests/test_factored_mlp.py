@@ -112,11 +112,12 @@ def test_offsets_of_zero_are_the_initial_decays_and_large_ones_are_clipped():
     params = {"w": jnp.ones((2, 2))}
     first_state = lambda theta: _run(learned_optim.factored_mlp((4,)).transform(theta), params, [params])[1]
     theta = _float32(_theta((4,), decay_offset=0.0))
-    moments = [float(slot["w"].ravel()[0]) for slot in first_state(theta).slots]
+    first_of = lambda state: [float(v.ravel()[0]) for v in (*(slot["w"] for slot in state.slots), *state.tensor_slots)]
+    moments = first_of(first_state(theta))
     np.testing.assert_allclose(moments, [0.1, 0.01, 0.001, 0.001] + [0.1, 0.01, 0.001] * 2, rtol=1e-4)
     for offset, expected in ((1.0, 1.0), (-20.0, 0.0)):
         theta["decays"] = jax.tree.map(lambda leaf, offset=offset: jnp.full_like(leaf, offset), theta["decays"])
-        assert {float(slot["w"].ravel()[0]) for slot in first_state(theta).slots} == {expected}
+        assert set(first_of(first_state(theta))) == {expected}
 
 
 def test_multipliers_scale_direction_and_log_step():

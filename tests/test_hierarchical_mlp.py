@@ -230,7 +230,7 @@ def test_defaults_are_the_paper_s():
     [
         ({"hidden_sizes": ()}, ValueError, "hidden_sizes must be a non-empty sequence"),
         ({"lstm_size": 0}, ValueError, "lstm_size must be at least 1, got 0"),
-        ({"lstm_size": 2.5}, TypeError, "float"),
+        ({"lstm_size": 2.5}, TypeError, "lstm_size must be a whole number, at least 1, got 2.5"),
     ],
 )
 def test_bad_arguments_are_an_error(options, error, match):

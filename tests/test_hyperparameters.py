@@ -23,14 +23,14 @@ def test_mixing_stays_between_its_bounds():
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 def test_numbers_without_a_logarithm_are_an_error(value):
-    with pytest.raises(ValueError, match=f"rate must be a positive finite number.*got {value}"):
+    with pytest.raises(ValueError, match=f"rate must be a (positive )?finite number.*got {value}"):
         hyperparameters.positive("rate", value)
     assert hyperparameters.positive("rate", 2) == 2.0
 
 
 @pytest.mark.parametrize("value", [1.0, -0.1, 2.0, math.nan])
 def test_decays_out_of_range_are_an_error(value):
-    with pytest.raises(ValueError, match=f"b1 must be at least 0 and below 1.*got {value}"):
+    with pytest.raises(ValueError, match=f"b1 must be (at least 0 and below 1|a finite number).*got {value}"):
         hyperparameters.decay("b1", value)
     assert hyperparameters.decay("b1", 0) == 0.0
 

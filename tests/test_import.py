@@ -35,3 +35,24 @@ def test_meta_train_loads_the_extra_apps_only_where_they_are_used(tmp_path):
     loaded = _packages_after("import meta_train", tmp_path)
     assert "meta_train" in loaded
     assert loaded & {"cma", "diffrax", "lineax"} == set()
+
+
+def test_building_optimizers_tasks_and_estimators_starts_no_backend(tmp_path):
+    """A module may build them when it is imported, before `jax.distributed.initialize` or a choice of devices."""
+    code = """
+import jax, optax
+import learned_optim, meta_train
+from learned_optim import learned_optimizer, optimizers
+from meta_train import estimators, objectives, problems, search, tasks, truncation
+for name in learned_optim.list_pretrained():
+    optax.chain(optax.clip_by_global_norm(1.0), learned_optimizer(name, weight_decay=0.1, step_scale=0.5))
+made = {kind: constructor() for kind, constructor in optimizers.KINDS.items()}
+names = [name for suite in ("meta-train", "validation", "test") for name in tasks.suite(suite, embedded=True)]
+for name in names:
+    problem = problems.optimizer_weights(made["mlp"], tasks.get(name))
+    estimators.pes(problem, num_particles=2, unroll_length=2, horizon=truncation.log_uniform(2, 4))
+    search.episodes(problem, num_particles=2, horizon=truncation.constant(2))
+jax.config.update("jax_num_cpu_devices", 3)
+assert jax.device_count() == 3
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

@@ -121,7 +121,7 @@ def test_theta_and_spec():
 
 
 def test_bad_arguments_are_an_error():
-    with pytest.raises(ValueError, match=r"num_knots must be at least 2, .* got 1"):
+    with pytest.raises(ValueError, match="num_knots must be at least 2, got 1"):
         learned_optim.learned_schedule(1)
     with pytest.raises(TypeError):
         learned_optim.learned_schedule(4.0)

@@ -258,7 +258,7 @@ def test_a_nan_gradient_gives_nan_updates_for_its_tensor(tx):
 
 def test_map_params_finds_the_slots(tx):
     state = tx.init(PARAMS)
-    fits = lambda leaf, param: all(have in (1, want) for have, want in zip(leaf.shape, param.shape, strict=False))
+    fits = lambda leaf, param: leaf.shape[: param.ndim] == param.shape
     mapped = optax.tree.map_params(tx, fits, state, PARAMS, transform_non_params=lambda leaf: "other")
     found = jax.tree.leaves(mapped)
     assert len(found) == len(jax.tree.leaves(state))
@@ -293,7 +293,7 @@ def test_a_horizon_may_be_given_or_not_and_passed(optimizer, theta, num_steps):
 
 @pytest.mark.parametrize("num_steps", [0, -3, np.int32(0)])
 def test_a_horizon_below_one_is_an_error(optimizer, theta, num_steps):
-    with pytest.raises(ValueError, match=f"num_steps must be the planned number of updates.*got {int(num_steps)}"):
+    with pytest.raises(ValueError, match=f"num_steps must be at least 1, got {int(num_steps)}. It is"):
         optimizer.transform(theta, num_steps=num_steps)
 
 
@@ -324,12 +324,6 @@ def test_momenta_may_be_bfloat16(optimizer, theta, tx):
     assert _dtypes(state.slots) <= {"bfloat16", "float32"}
     assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, full)
     _close(updates, expected, rtol=0.1)
-
-
-@pytest.mark.parametrize("dtype", [jnp.int32, jnp.complex64, bool])
-def test_a_moment_dtype_that_is_not_a_real_float_is_an_error(optimizer, theta, dtype):
-    with pytest.raises(TypeError, match="moment_dtype must be a real floating-point dtype"):
-        optimizer.transform(theta, moment_dtype=dtype)
 
 
 def test_sharded_parameters_keep_their_sharding(tx):
@@ -411,7 +405,7 @@ def test_gradients_of_another_shape_are_an_error(tx, shape):
 
 @pytest.mark.parametrize("dtype", ["int32", "bool", "complex64"])
 def test_parameters_that_are_not_real_floats_are_an_error(tx, dtype):
-    with pytest.raises(TypeError, match=rf"params\['index'\] has dtype {dtype}.*optax.masked"):
+    with pytest.raises(TypeError, match=rf"params\['index'\] has dtype {dtype}.*Put None in its place"):
         tx.init({**PARAMS, "index": jnp.zeros(3, dtype)})
 
 

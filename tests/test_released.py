@@ -144,7 +144,7 @@ def test_an_unknown_name_is_an_error_that_suggests_a_near_one(function):
 
 @pytest.mark.parametrize("num_steps", [0, -1])
 def test_num_steps_below_one_is_an_error(num_steps):
-    with pytest.raises(ValueError, match=f"planned number of updates, at least 1, got {num_steps}"):
+    with pytest.raises(ValueError, match=f"num_steps must be at least 1, got {num_steps}. It is the planned number"):
         learned_optim.learned_optimizer(num_steps=num_steps)
 
 
@@ -159,6 +159,69 @@ def test_options_reach_the_transformation():
     np.testing.assert_allclose(updates["b"], 0.5 * expected["b"], rtol=1e-2)
     np.testing.assert_allclose(updates["w"], 0.5 * (expected["w"] - 0.1 * params["w"]), rtol=1e-2)
     assert "bfloat16" in {leaf.dtype.name for leaf in jax.tree.leaves(state)}
+
+
+PARAMS = {"b": jnp.ones(3), "w": jnp.full((2, 3), 2.0)}
+
+
+def test_theta_of_load_pretrained_belongs_to_the_caller():
+    """It may be changed in place and donated; the next one is whole."""
+    _, theta = learned_optim.load_pretrained()
+    assert {type(leaf) for leaf in jax.tree.leaves(theta)} == {np.ndarray}
+    expected = jax.tree.map(np.copy, theta)
+    jax.jit(lambda theta: jax.tree.map(jnp.negative, theta), donate_argnums=0)(jax.tree.map(jnp.asarray, theta))
+    for leaf in jax.tree.leaves(theta):
+        leaf[...] = np.nan
+    jax.tree.map(np.testing.assert_array_equal, learned_optim.load_pretrained()[1], expected)
+    state = learned_optim.learned_optimizer().init(PARAMS)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state))
+
+
+def test_the_first_use_may_be_inside_a_trace(monkeypatch):
+    """As in programs that make the optimizer in two jitted functions; nothing of the first trace is kept."""
+    released._load.cache_clear()
+    tx = lambda: learned_optim.learned_optimizer(num_steps=100)
+    state = jax.eval_shape(lambda params: tx().init(params), PARAMS)
+    state = jax.jit(lambda params: tx().init(params))(PARAMS)
+    updates, _ = jax.jit(lambda grads, state, params: tx().update(grads, state, params))(PARAMS, state, PARAMS)
+    expected, _ = jax.jit(tx().update)(PARAMS, state, PARAMS)
+    jax.tree.map(np.testing.assert_array_equal, updates, expected)
+
+
+def test_num_steps_may_be_traced(unwarned):
+    """In the range or not, for its value is not known; below 1 it counts as None."""
+    update = jax.jit(
+        lambda num_steps, state: learned_optim.learned_optimizer(num_steps=num_steps).update(PARAMS, state, PARAMS)[0]
+    )
+    for num_steps in (None, 500):
+        tx = learned_optim.learned_optimizer(num_steps=num_steps)
+        state = tx.init(PARAMS)
+        expected = tx.update(PARAMS, state, PARAMS)[0]
+        made = update(jnp.asarray(num_steps or 0), state)
+        jax.tree.map(lambda have, want: np.testing.assert_allclose(have, want, rtol=1e-5), made, expected)
+
+
+@pytest.mark.optax_promotion
+def test_hyperparameters_may_be_injected():
+    """`optax.inject_hyperparams` finds no schedule among the defaults, and what it injects can be changed."""
+    with warnings.catch_warnings(action="error"):
+        bare = optax.inject_hyperparams(learned_optim.learned_optimizer)()
+        assert bare.init(PARAMS).hyperparams == {}
+    schedule = lambda count: jnp.where(count == 0, 0.5, 0.25)
+    tx = optax.inject_hyperparams(learned_optim.learned_optimizer)(
+        num_steps=1000, step_scale=schedule, weight_decay=1e-3
+    )
+    state = tx.init(PARAMS)
+    assert set(state.hyperparams) == {"num_steps", "step_scale", "weight_decay"}
+    plain = learned_optim.learned_optimizer(num_steps=1000, step_scale=0.5, weight_decay=1e-3)
+    updates, state = jax.jit(tx.update)(PARAMS, state, PARAMS)
+    expected, _ = jax.jit(plain.update)(PARAMS, plain.init(PARAMS), PARAMS)
+    jax.tree.map(lambda have, want: np.testing.assert_allclose(have, want, rtol=1e-6), updates, expected)
+    state.hyperparams["num_steps"] = jnp.asarray(100)
+    updates, _ = jax.jit(tx.update)(PARAMS, state, PARAMS)
+    plain = learned_optim.learned_optimizer(num_steps=100, step_scale=0.25, weight_decay=1e-3)
+    expected, _ = jax.jit(plain.update)(PARAMS, state.inner_state, PARAMS)
+    jax.tree.map(lambda have, want: np.testing.assert_allclose(have, want, rtol=1e-6), updates, expected)
 
 
 @every_name

@@ -34,7 +34,7 @@ def test_a_falling_loss_is_minus_one_and_a_risen_one_is_above():
     assert np.all(rows[-1, 9:] > -1.0)
 
 
-@pytest.mark.parametrize("loss", [0.0, 2.5, -3.0, 1e38, -1e38, np.inf, 1e-30])
+@pytest.mark.parametrize("loss", [0.0, 2.5, -3.0, 1e38, -1e38, 1e-30])
 def test_a_constant_loss_says_minus_one_whatever_it_is(loss):
     """Not a quotient of rounding errors."""
     rows, averages = _features([loss] * 20, 100)

@@ -8,12 +8,12 @@ Sohl-Dickstein 2022 (https://arxiv.org/abs/2209.11208).
 """
 
 import math
-import operator
 
 import jax
 import jax.numpy as jnp
 
 from learned_optim import adam_features
+from learned_optim import checks
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import define
 from learned_optim.base import momentum
@@ -67,9 +67,7 @@ def adam_residual(hidden_size: int = 8) -> LearnedOptimizer:
       >>> print(f"{updates['w'][0, 0]:.4f} {updates['b'][0]:.4f}")
       -0.0200 -0.0020
     """
-    hidden_size = operator.index(hidden_size)
-    if hidden_size < 0:
-        raise ValueError(f"hidden_size must be at least 0 (no per-parameter network), got {hidden_size}.")
+    hidden_size = checks.whole_number("hidden_size", hidden_size, 0, "0 leaves the per-parameter network out.")
 
     def init(key):
         direction_key, step_key = jax.random.split(key)

@@ -14,11 +14,11 @@ Features and epsilons are those of the authors' released code. Deviations:
 """
 
 from collections.abc import Sequence
-import operator
 
 import jax
 import jax.numpy as jnp
 
+from learned_optim import checks
 from learned_optim import factored_features
 from learned_optim import networks
 from learned_optim import tensor_features
@@ -62,7 +62,7 @@ def celo(
       A `LearnedOptimizer` with theta {"rule": …, "scheduler": …}. Pass `num_steps`, and the loss as `value=` at every
       step: without the loss a learned constant stands in for each of its features, without `num_steps`, on which the
       time scales of the loss features depend too, for all of them. State: four float32 copies of the parameters, three
-      rows and three columns of each tensor (of a vector, three more copies and three numbers), 2 * lstm_size + 21
+      rows and three columns of each tensor (of a vector, three more copies and three numbers), 2 * lstm_size + 22
       numbers and a step counter.
 
     Raises:
@@ -86,11 +86,11 @@ def celo(
       Moudgil et al. 2025, https://arxiv.org/abs/2501.12670
       Metz et al. 2022 (VeLO), https://arxiv.org/abs/2211.09760
     """
-    hidden_sizes, lstm_size = networks.check_sizes(hidden_sizes), operator.index(lstm_size)
-    if lstm_size < 1:
-        raise ValueError(f"lstm_size must be at least 1, got {lstm_size}. To leave the LSTM out pass scheduler=False.")
-    if not isinstance(scheduler, bool):
-        raise TypeError(f"scheduler must be True, or False for stage 1 of meta-training, got {scheduler!r}.")
+    hidden_sizes = checks.sizes(hidden_sizes)
+    lstm_size = checks.whole_number("lstm_size", lstm_size, 1, "To leave the LSTM out pass scheduler=False.")
+    scheduler = checks.flag("scheduler", scheduler)
+    step_multiplier = checks.real_number("step_multiplier", step_multiplier)
+    magnitude_multiplier = checks.real_number("magnitude_multiplier", magnitude_multiplier)
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2)
     lstm = networks.tensor_lstm(lstm_size, (1,), mixing=True)
 
@@ -128,7 +128,7 @@ def celo(
             state = tensor_features.first_lstm_state(theta["scheduler"]["first_state"], num_rows=1)
             return {"lstm": state, "loss": tensor_features.init_loss_averages()}
 
-        return Rule(factored_features.SLOTS, update_all, shared)
+        return Rule(factored_features.SLOTS, update_all, shared, factored_features.TENSOR_SLOTS)
 
     spec = {
         "kind": "celo",

@@ -17,6 +17,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from learned_optim import checks
 from learned_optim import factored_features
 from learned_optim import features
 from learned_optim import networks
@@ -73,9 +74,11 @@ def celo2(
     References:
       Moudgil et al. 2026, https://arxiv.org/abs/2602.19142
     """
-    hidden_sizes = networks.check_sizes(hidden_sizes)
-    if newton_schulz_steps < 0:
-        raise ValueError(f"newton_schulz_steps must be at least 0 (no orthogonalisation), got {newton_schulz_steps}.")
+    hidden_sizes = checks.sizes(hidden_sizes)
+    step_size = checks.real_number("step_size", step_size)
+    if vector_step_multiplier is not None:
+        vector_step_multiplier = checks.real_number("vector_step_multiplier", vector_step_multiplier)
+    newton_schulz_steps = checks.whole_number("newton_schulz_steps", newton_schulz_steps, 0, "0 leaves them out.")
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=1)
 
     def init(key):
@@ -102,7 +105,7 @@ def celo2(
                 direction = _orthogonalize(direction, newton_schulz_steps)
             return -step_size * direction * jax.lax.rsqrt(1e-12 + features.mean_square(direction)), slots
 
-        return per_tensor(factored_features.SLOTS, update)
+        return per_tensor(factored_features.SLOTS, update, factored_features.TENSOR_SLOTS)
 
     spec = {
         "kind": "celo2",

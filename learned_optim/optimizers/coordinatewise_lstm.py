@@ -9,11 +9,11 @@ paper has two in its CIFAR-10 experiment, one for convolutional and one for full
 their place in the model. Here the rank decides, so the bias of a convolution goes with the rest.
 """
 
-import operator
 
 import jax
 import jax.numpy as jnp
 
+from learned_optim import checks
 from learned_optim import features
 from learned_optim import networks
 from learned_optim.base import LearnedOptimizer
@@ -65,9 +65,11 @@ def coordinatewise_lstm(
     References:
       Andrychowicz et al. 2016, https://arxiv.org/abs/1606.04474
     """
-    hidden_size, num_layers = operator.index(hidden_size), operator.index(num_layers)
-    if hidden_size < 1 or num_layers < 1:
-        raise ValueError(f"hidden_size and num_layers must be at least 1, got {hidden_size} and {num_layers}.")
+    hidden_size = checks.whole_number("hidden_size", hidden_size, 1)
+    num_layers = checks.whole_number("num_layers", num_layers, 1)
+    output_scale = checks.real_number("output_scale", output_scale)
+    preprocess_p = checks.real_number("preprocess_p", preprocess_p)
+    separate_kernels = checks.flag("separate_kernels", separate_kernels)
     network = networks.coordinatewise_lstm(hidden_size, num_layers)
     num_slots = 2 * num_layers  # hidden and cell of each layer
 

@@ -29,6 +29,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from learned_optim import checks
 from learned_optim import factored_features
 from learned_optim import features
 from learned_optim import networks
@@ -88,7 +89,10 @@ def factored_mlp(
       Shazeer and Stern 2018 (Adafactor), https://arxiv.org/abs/1804.04235
       Thérien et al. 2024 (the option mup), https://arxiv.org/abs/2406.00153
     """
-    hidden_sizes = networks.check_sizes(hidden_sizes)
+    hidden_sizes = checks.sizes(hidden_sizes)
+    step_multiplier = checks.real_number("step_multiplier", step_multiplier)
+    magnitude_multiplier = checks.real_number("magnitude_multiplier", magnitude_multiplier)
+    mup = checks.flag("mup", mup)
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2)
 
     def init(key):
@@ -114,7 +118,7 @@ def factored_mlp(
 
             return networks.in_blocks(step_of, observed, max(hidden_sizes)), slots
 
-        return per_tensor(factored_features.SLOTS, update)
+        return per_tensor(factored_features.SLOTS, update, factored_features.TENSOR_SLOTS)
 
     spec = {
         "kind": "factored_mlp",

@@ -7,7 +7,8 @@ Features and epsilons are those of the authors' released code. Deviations:
 - The loss on validation data is no input: an optax transformation does not get it. Without the training loss, 0 stands
   in for its feature; the released code needs it.
 - The variance of the loss is taken about its bias-corrected mean. In the released code the mean is not corrected, so
-  the first losses count as far away from it. The loss counts as ±1e15 at most, and v at most as 1e30.
+  the first losses count as far away from it. The loss counts as ±1e15 at most, and v at most as 1e30; a loss that is
+  not finite counts as the last one that was.
 - The sign of the mean of v, which is always 1, is no input of the LSTM: with the above 16 features in place of 18.
 - Dimensions beyond the fourth multiply the fourth in the LSTM's features of the shape; the released code drops them.
 - NaN counts as 0 where tensors learn of each other, so that it does not reach other tensors.
@@ -18,13 +19,13 @@ Features and epsilons are those of the authors' released code. Deviations:
 from collections.abc import Sequence
 import functools
 import math
-import operator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learned_optim import checks
 from learned_optim import features
 from learned_optim import networks
 from learned_optim import tensor_features
@@ -56,6 +57,7 @@ class _Shared(NamedTuple):
     loss_count: jax.Array  # float32[], losses seen so far
     loss_mean: jax.Array  # float32[], bias-corrected moving average
     loss_variance: jax.Array  # float32[], bias-corrected moving average
+    latest_loss: jax.Array  # float32[], the last one that was finite
 
 
 def hierarchical_mlp(
@@ -88,7 +90,7 @@ def hierarchical_mlp(
 
     Returns:
       A `LearnedOptimizer`. Pass the loss as `value=` at every step. `num_steps` is accepted and not used: no feature
-      depends on the horizon. State: ten float32 copies of the parameters, 2 * lstm_size + 16 numbers of each tensor, 22
+      depends on the horizon. State: ten float32 copies of the parameters, 2 * lstm_size + 16 numbers of each tensor, 23
       numbers and a step counter.
 
     Raises:
@@ -106,9 +108,10 @@ def hierarchical_mlp(
     References:
       Metz et al. 2020, https://arxiv.org/abs/2009.11243
     """
-    hidden_sizes, lstm_size = networks.check_sizes(hidden_sizes), operator.index(lstm_size)
-    if lstm_size < 1:
-        raise ValueError(f"lstm_size must be at least 1, got {lstm_size}.")
+    hidden_sizes = checks.sizes(hidden_sizes)
+    lstm_size = checks.whole_number("lstm_size", lstm_size, 1)
+    step_multiplier = checks.real_number("step_multiplier", step_multiplier)
+    magnitude_multiplier = checks.real_number("magnitude_multiplier", magnitude_multiplier)
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2 + MLP_TO_LSTM)
     lstm = networks.tensor_lstm(lstm_size, (LSTM_TO_MLP, LSTM_TO_LSTM), mixing=False)
 
@@ -166,6 +169,7 @@ def hierarchical_mlp(
                 loss_count=zero,
                 loss_mean=zero,
                 loss_variance=zero,
+                latest_loss=zero,
             )
 
         return Rule([momentum] * len(DECAYS) + [zeros] * len(DECAYS), update, shared)
@@ -200,16 +204,19 @@ def _clip(grads, shared, step):
 
 
 def _loss_feature(loss, shared):
-    """The loss in standard deviations from its moving average, and the new averages."""
+    """The loss in standard deviations from its moving average, and the new averages. 0 without a finite loss so far."""
     if loss is None:
         return jnp.zeros((), jnp.float32), shared
+    loss, given = tensor_features.last_finite(loss, shared.latest_loss, shared.loss_count)
     loss = jnp.clip(loss, -MAX_LOSS, MAX_LOSS)
     count = shared.loss_count + 1.0
     rate = jnp.where(count > 1.0, (1.0 - LOSS_DECAY) / _weight(LOSS_DECAY, count), 1.0)
     mean = shared.loss_mean + rate * (loss - shared.loss_mean)
     variance = shared.loss_variance + rate * (jnp.square(loss - mean) - shared.loss_variance)
     feature = jnp.clip((loss - mean) * jax.lax.rsqrt(variance + 1e-8), -5.0, 5.0)
-    return feature, shared._replace(loss_count=count, loss_mean=mean, loss_variance=variance)
+    new = {"loss_count": count, "loss_mean": mean, "loss_variance": variance, "latest_loss": loss}
+    kept = {name: jnp.where(given, value, getattr(shared, name)) for name, value in new.items()}
+    return jnp.where(given, feature, 0.0), shared._replace(**kept)
 
 
 def _accumulate(grad, slots):

@@ -11,11 +11,11 @@ Deviations:
 - The bounds of `learned_adam`.
 """
 
-import operator
 
 import jax.numpy as jnp
 import numpy as np
 
+from learned_optim import checks
 from learned_optim import hyperparameters
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import define
@@ -72,9 +72,7 @@ def learned_schedule(
       Kingma and Ba 2015, https://arxiv.org/abs/1412.6980
       Metz et al. 2022, https://arxiv.org/abs/2203.11860
     """
-    num_knots = operator.index(num_knots)
-    if num_knots < 2:
-        raise ValueError(f"num_knots must be at least 2, the beginning and the end of a run, got {num_knots}.")
+    num_knots = checks.whole_number("num_knots", num_knots, 2, "They are the beginning, the end, and between.")
     initial_learning_rate = hyperparameters.positive("initial_learning_rate", initial_learning_rate)
     initial_b1 = hyperparameters.decay("initial_b1", initial_b1)
     initial_b2 = hyperparameters.decay("initial_b2", initial_b2)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from learned_optim import checks
 from learned_optim import features
 from learned_optim import networks
 from learned_optim.base import LearnedOptimizer
@@ -61,7 +62,9 @@ def mlp(
     References:
       Metz et al. 2022, https://arxiv.org/abs/2203.11860
     """
-    hidden_sizes = networks.check_sizes(hidden_sizes)
+    hidden_sizes = checks.sizes(hidden_sizes)
+    step_multiplier = checks.real_number("step_multiplier", step_multiplier)
+    magnitude_multiplier = checks.real_number("magnitude_multiplier", magnitude_multiplier)
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2)
 
     def init(key):

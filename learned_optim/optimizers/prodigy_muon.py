@@ -19,6 +19,7 @@ from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Rule
 from learned_optim.base import define
 from learned_optim.base import momentum
+from learned_optim.base import number
 from learned_optim.base import zeros
 from learned_optim.orthogonal import orthogonalize
 
@@ -117,21 +118,22 @@ def prodigy_muon() -> LearnedOptimizer:
             of_run = (slow, jnp.exp(-step / 20.0), length, 0.5 * jnp.log(decay), known)
             weights = theta["direction"]["constant"] + slow * theta["direction"]["slope"]
             lookahead = jax.nn.sigmoid(theta["direction"]["lookahead"])
-            sums, ratio, shared = distance.measure(grads, params, [slot[-2:] for slot in slots], shared)
+            sums, ratio, shared = distance.measure(grads, params, [slot[2:4] for slot in slots], shared)
             updates, new_slots = [], []
-            for grad, param, (*averages, _, first), total in zip(grads, params, slots, sums, strict=True):
-                directions, observed, averages = _directions(grad, tuple(averages), lookahead, step)
+            for grad, param, (m, v, _, first, agreement), total in zip(grads, params, slots, sums, strict=True):
+                directions, observed, averages = _directions(grad, (m, v, agreement), lookahead, step)
                 relative = distance.relative_size(param, shared["distance"])
                 c = jnp.stack([*of_run, *observed, relative, ratio, *_shape_features(param)])
                 log_step = adam_features.log_step(theta["step"], c, param.ndim < 2)
                 direction = sum(weight * each for weight, each in zip(weights, directions, strict=True))
                 step_size = jnp.exp(log_step) * decay * shared["distance"]
                 updates.append(-step_size * jnp.clip(direction, -8.0, 8.0))
-                new_slots.append((*averages, total, first))
+                m, v, agreement = averages
+                new_slots.append((m, v, total, first, agreement))
             return updates, new_slots, shared
 
         first_distance = lambda params: distance.first(params, theta["distance"]["log_first"])
-        return Rule([momentum, zeros, _number, zeros, distance.copy], update_all, first_distance)
+        return Rule([momentum, zeros, zeros, distance.copy], update_all, first_distance, [number])
 
     return define({"kind": "prodigy_muon", "feature_version": FEATURE_VERSION}, init, rule)
 
@@ -159,12 +161,6 @@ def _directions(grad, averages, lookahead, step):
         orthogonal = orthogonal * (size * jax.lax.rsqrt(features.mean_square(orthogonal) + 1e-12))
     certain = 0.5 * jnp.log(jnp.clip(agreement / jnp.square(root), 1e-3, 4.0)) + 1.5
     return (orthogonal, nesterov, plain), (jnp.log(size + 1e-3) + 1.0, certain), (m, v, agreement)
-
-
-def _number(param):
-    """A slot: a number that belongs to the tensor."""
-    del param
-    return jnp.zeros((), jnp.float32)
 
 
 def _shape_features(param):

@@ -6,12 +6,12 @@ the number of steps and on the tensor, and the direction. All but the distance i
 """
 
 import math
-import operator
 
 import jax
 import jax.numpy as jnp
 
 from learned_optim import adam_features
+from learned_optim import checks
 from learned_optim import distance
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Rule
@@ -72,12 +72,9 @@ def prodigy_residual(hidden_size: int = 8, step_hidden_size: int = 16, mix: bool
       >>> print(f"{updates['w'][0, 0]:.5f} {updates['b'][0]:.5f}")  # .005 of the mean size, .775
       -0.00387 -0.00387
     """
-    hidden_size, step_hidden_size = operator.index(hidden_size), operator.index(step_hidden_size)
-    for name, size in (("hidden_size", hidden_size), ("step_hidden_size", step_hidden_size)):
-        if size < 0:
-            raise ValueError(f"{name} must be at least 0 (no network), got {size}.")
-    if not isinstance(mix, bool):
-        raise TypeError(f"mix must be True or False, got {mix!r}.")
+    hidden_size = checks.whole_number("hidden_size", hidden_size, 0, "0 leaves the per-parameter network out.")
+    step_hidden_size = checks.whole_number("step_hidden_size", step_hidden_size, 0, "0 leaves the network out.")
+    mix = checks.flag("mix", mix)
 
     def init(key):
         direction_key, step_key = jax.random.split(key)

@@ -11,11 +11,11 @@ released code. Deviations:
 """
 
 import math
-import operator
 
 import jax
 import jax.numpy as jnp
 
+from learned_optim import checks
 from learned_optim import features
 from learned_optim import networks
 from learned_optim.base import LearnedOptimizer
@@ -68,9 +68,11 @@ def rnnprop(
     References:
       Lv et al. 2017, https://arxiv.org/abs/1703.03578
     """
-    hidden_size, num_layers = operator.index(hidden_size), operator.index(num_layers)
-    if hidden_size < 1 or num_layers < 1:
-        raise ValueError(f"hidden_size and num_layers must be at least 1, got {hidden_size} and {num_layers}.")
+    hidden_size = checks.whole_number("hidden_size", hidden_size, 1)
+    num_layers = checks.whole_number("num_layers", num_layers, 1)
+    output_scale = checks.real_number("output_scale", output_scale)
+    b1 = checks.real_number("b1", b1)
+    b2 = checks.real_number("b2", b2)
     if not (0.0 <= b1 < 1.0 and 0.0 <= b2 < 1.0):
         raise ValueError(f"b1 and b2 must be at least 0 and below 1, such as 0.95, got {b1} and {b2}.")
     network = networks.coordinatewise_lstm(hidden_size, num_layers)
@@ -98,8 +100,8 @@ def rnnprop(
             state = [slot.reshape(-1, hidden_size) for slot in slots[2:]]
 
             def advance(arrays):
-                hidden = jax.nn.elu(jnp.concatenate(arrays[0], axis=1) @ theta["inputs"]["w"] + theta["inputs"]["b"])
-                return network.apply(weights, hidden, tuple(arrays[1]))
+                hidden = jnp.concatenate(arrays[0], axis=1) @ theta["inputs"]["w"] + theta["inputs"]["b"][None]
+                return network.apply(weights, jax.nn.elu(hidden), tuple(arrays[1]))
 
             output, rows = networks.in_blocks(advance, (inputs, state), 4 * hidden_size)
             states = tuple(row.reshape(*grad.shape, hidden_size) for row in rows)

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from learned_optim import checks
 from learned_optim import factored_features
 from learned_optim import features
 from learned_optim import networks
@@ -75,7 +76,11 @@ def star(
       Harrison et al. 2022, https://arxiv.org/abs/2209.11208
       Metz et al. 2022 (the features), https://arxiv.org/abs/2203.11860
     """
-    hidden_sizes = networks.check_sizes(hidden_sizes)
+    hidden_sizes = checks.sizes(hidden_sizes)
+    nominal_step = checks.real_number("nominal_step", nominal_step)
+    step_multiplier = checks.real_number("step_multiplier", step_multiplier)
+    magnitude_multiplier = checks.real_number("magnitude_multiplier", magnitude_multiplier)
+    weight_decay = checks.real_number("weight_decay", weight_decay)
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=3)
 
     def init(key):
@@ -103,7 +108,7 @@ def star(
 
             return networks.in_blocks(step_of, observed, max(hidden_sizes)), slots
 
-        return per_tensor(factored_features.SLOTS, update)
+        return per_tensor(factored_features.SLOTS, update, factored_features.TENSOR_SLOTS)
 
     spec = {
         "kind": "star",

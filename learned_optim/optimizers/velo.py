@@ -18,12 +18,12 @@ Features, epsilons and the step are those of the authors' released code. Deviati
 """
 
 from collections.abc import Sequence
-import operator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learned_optim import checks
 from learned_optim import factored_features
 from learned_optim import features
 from learned_optim import networks
@@ -73,7 +73,7 @@ def velo(
       A `LearnedOptimizer`. Pass `num_steps`, and the loss as `value=` at every step: without the loss a learned
       constant stands in for each of its features, without `num_steps`, on which the time scales of the loss features
       depend too, for all 18. State: four float32 copies of the parameters, three rows and three columns of each tensor
-      (of a vector, three more copies and three numbers), 2 * lstm_size numbers of each tensor, 21 numbers and a step
+      (of a vector, three more copies and three numbers), 2 * lstm_size numbers of each tensor, 22 numbers and a step
       counter.
 
     Raises:
@@ -92,10 +92,11 @@ def velo(
     References:
       Metz et al. 2022, https://arxiv.org/abs/2211.09760
     """
-    hidden_sizes = networks.check_sizes(hidden_sizes)
-    lstm_size, num_networks = operator.index(lstm_size), operator.index(num_networks)
-    if lstm_size < 1 or num_networks < 1:
-        raise ValueError(f"lstm_size and num_networks must be at least 1, got {lstm_size} and {num_networks}.")
+    hidden_sizes = checks.sizes(hidden_sizes)
+    lstm_size = checks.whole_number("lstm_size", lstm_size, 1)
+    num_networks = checks.whole_number("num_networks", num_networks, 1)
+    step_multiplier = checks.real_number("step_multiplier", step_multiplier)
+    magnitude_multiplier = checks.real_number("magnitude_multiplier", magnitude_multiplier)
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2)
     lstm = networks.tensor_lstm(lstm_size, (num_networks, 1), mixing=True)
 
@@ -138,7 +139,7 @@ def velo(
             state = tensor_features.first_lstm_state(theta["first_state"], len(params))
             return {"lstm": state, "loss": tensor_features.init_loss_averages()}
 
-        return Rule(factored_features.SLOTS, update_all, shared)
+        return Rule(factored_features.SLOTS, update_all, shared, factored_features.TENSOR_SLOTS)
 
     spec = {
         "kind": "velo",

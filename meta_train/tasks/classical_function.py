@@ -23,46 +23,51 @@ from meta_train.tasks.variation import Variation
 class Function(NamedTuple):
     """A function to minimise, and the box that starting points are drawn from."""
 
-    value: Callable[[jax.Array], jax.Array]  # (x float32[size]) -> float32[], at least 0
+    value: Callable[..., jax.Array]  # (x float32[..., size], xp=jnp) -> float32[...], at least 0; xp is jnp or np
     low: float
     high: float
     only_size: int | None = None  # None: any from 2 on
 
 
-def _rosenbrock(x):
-    return jnp.mean(100.0 * jnp.square(x[1:] - jnp.square(x[:-1])) + jnp.square(1.0 - x[:-1]))
+def _rosenbrock(x, xp=jnp):
+    before, after = x[..., :-1], x[..., 1:]
+    return xp.mean(100.0 * xp.square(after - xp.square(before)) + xp.square(1.0 - before), axis=-1)
 
 
-def _rastrigin(x):
-    return jnp.mean(10.0 + jnp.square(x) - 10.0 * jnp.cos(2 * np.pi * x))
+def _rastrigin(x, xp=jnp):
+    return xp.mean(10.0 + xp.square(x) - 10.0 * xp.cos(2 * np.pi * x), axis=-1)
 
 
-def _ackley(x):
-    radius = jnp.sqrt(jnp.mean(jnp.square(x)) + 1e-12)  # the square root has no derivative at 0
-    return 20.0 - 20.0 * jnp.exp(-0.2 * radius) + np.e - jnp.exp(jnp.mean(jnp.cos(2 * np.pi * x)))
+def _ackley(x, xp=jnp):
+    radius = xp.sqrt(xp.mean(xp.square(x), axis=-1) + 1e-12)  # the square root has no derivative at 0
+    return 20.0 - 20.0 * xp.exp(-0.2 * radius) + np.e - xp.exp(xp.mean(xp.cos(2 * np.pi * x), axis=-1))
 
 
-def _levy(x):
+def _levy(x, xp=jnp):
     w = 1.0 + (x - 1.0) / 4.0
-    middle = jnp.square(w[:-1] - 1.0) * (1.0 + 10.0 * jnp.square(jnp.sin(np.pi * w[:-1] + 1.0)))
-    last = jnp.square(w[-1] - 1.0) * (1.0 + jnp.square(jnp.sin(2 * np.pi * w[-1])))
-    return (jnp.square(jnp.sin(np.pi * w[0])) + jnp.sum(middle) + last) / len(x)
+    first, before, end = w[..., 0], w[..., :-1], w[..., -1]
+    middle = xp.square(before - 1.0) * (1.0 + 10.0 * xp.square(xp.sin(np.pi * before + 1.0)))
+    last = xp.square(end - 1.0) * (1.0 + xp.square(xp.sin(2 * np.pi * end)))
+    return (xp.square(xp.sin(np.pi * first)) + xp.sum(middle, axis=-1) + last) / x.shape[-1]
 
 
-def _styblinski_tang(x):
-    return jnp.mean(x**4 - 16.0 * jnp.square(x) + 5.0 * x) / 2.0 + 39.16616570377142
+def _styblinski_tang(x, xp=jnp):
+    return xp.mean(x**4 - 16.0 * xp.square(x) + 5.0 * x, axis=-1) / 2.0 + 39.16616570377142
 
 
-def _himmelblau(x):
-    return jnp.square(x[0] ** 2 + x[1] - 11.0) + jnp.square(x[0] + x[1] ** 2 - 7.0)
+def _himmelblau(x, xp=jnp):
+    a, b = x[..., 0], x[..., 1]
+    return xp.square(a**2 + b - 11.0) + xp.square(a + b**2 - 7.0)
 
 
-def _beale(x):
-    return sum(jnp.square(c - x[0] * (1.0 - x[1] ** k)) for k, c in ((1, 1.5), (2, 2.25), (3, 2.625)))
+def _beale(x, xp=jnp):
+    a, b = x[..., 0], x[..., 1]
+    return sum(xp.square(c - a * (1.0 - b**k)) for k, c in ((1, 1.5), (2, 2.25), (3, 2.625)))
 
 
-def _booth(x):
-    return jnp.square(x[0] + 2.0 * x[1] - 7.0) + jnp.square(2.0 * x[0] + x[1] - 5.0)
+def _booth(x, xp=jnp):
+    a, b = x[..., 0], x[..., 1]
+    return xp.square(a + 2.0 * b - 7.0) + xp.square(2.0 * a + b - 5.0)
 
 
 ROSENBROCK = Function(_rosenbrock, -2.0, 2.0)
@@ -99,7 +104,7 @@ def classical_function(name: str, function: Function, *, size: int = 2, variatio
         raise ValueError(f"size must be {function.only_size or 'at least 2'} for this function, got {size}.")
     varied.check(variation, has_data=False, has_targets=False)
     points = np.random.default_rng(0).uniform(function.low, function.high, (4096, size)).astype(np.float32)
-    scale = float(jnp.mean(jax.vmap(function.value)(points)))
+    scale = float(np.mean(function.value(points, np)))  # in NumPy: building a task starts no JAX backend
 
     def init(key, config):
         del config

@@ -106,7 +106,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 def _prediction(name, dataset, network, *, losses, metrics, **rest):
     model = hk.without_apply_rng(hk.transform(network))
-    example = jnp.zeros((1, *dataset.train_x.shape[1:]), jnp.float32)
+    example = np.zeros((1, *dataset.train_x.shape[1:]), np.float32)
     return minibatch_task(
         name,
         dataset,

@@ -1,0 +1,162 @@
+"""Checks of what a user passes: each error states the rule, what came, and how to mend it."""
+
+from collections.abc import Callable
+import functools
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MOMENT_DTYPES = (jnp.float32, jnp.bfloat16)
+
+
+def whole_number(name: str, value: Any, minimum: int, note: str = "") -> int:
+    """Returns a whole number as a Python int.
+
+    Args:
+      name: of the argument, for the error.
+      value: an int, or a NumPy integer.
+      minimum: the smallest value that is allowed.
+      note: added to the error, such as what to pass instead.
+
+    Raises:
+      TypeError: if it is not a whole number.
+      ValueError: if it is too small.
+
+    Example:
+      >>> import numpy as np
+      >>> whole_number("lstm_size", np.int64(8), 1)
+      8
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"{name} must be a whole number, at least {minimum}, got {value!r}.{note and ' ' + note}")
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {number}.{note and ' ' + note}")
+    return number
+
+
+def real_number(name: str, value: Any) -> float:
+    """Returns a finite number as a Python float, or raises ValueError or TypeError."""
+    try:
+        number = float("nan") if isinstance(value, (str, bytes)) else float(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a number, got {value!r}.") from None
+    if not abs(number) < float("inf"):
+        raise ValueError(f"{name} must be a finite number, got {value!r}.")
+    return number
+
+
+def sizes(hidden_sizes: Any) -> tuple[int, ...]:
+    """Returns the sizes of hidden layers as a tuple of ints, or raises ValueError if they are not."""
+    try:
+        found = tuple(whole_number("a size", size, 1) for size in hidden_sizes)
+    except (TypeError, ValueError):
+        found = ()
+    if not found:
+        raise ValueError(
+            "hidden_sizes must be a non-empty sequence of whole numbers from 1 on, such as (32, 32), "
+            f"got {hidden_sizes!r}."
+        )
+    return found
+
+
+def flag(name: str, value: Any) -> bool:
+    """Returns a switch as a Python bool, or raises TypeError if it is neither True nor False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}.")
+    return bool(value)
+
+
+def num_steps(value: Any) -> Any:
+    """Returns the planned number of updates: a Python int, None, or a JAX scalar as it is.
+
+    A JAX scalar may be traced, so its value is not checked: below 1 it counts as None, as in meta-training.
+    """
+    if value is None or isinstance(value, jax.Array):
+        if value is not None and (value.shape != () or jnp.issubdtype(value.dtype, jnp.complexfloating)):
+            raise TypeError(f"num_steps must be a scalar, got an array of {value.dtype} with shape {value.shape}.")
+        return value
+    note = "It is the planned number of updates: round it, or pass None if you do not know it."
+    return whole_number("num_steps", value, 1, note)
+
+
+def moment_dtype(value: Any) -> jnp.dtype:
+    """Returns the dtype in which averages of gradients are stored; None means float32."""
+    try:
+        dtype = jnp.dtype(jnp.float32 if value is None else value)
+    except TypeError:
+        dtype = None
+    if dtype not in map(jnp.dtype, MOMENT_DTYPES):
+        raise TypeError(
+            f"moment_dtype must be jnp.float32, jnp.bfloat16 or None (float32), got {value!r}. "
+            "float16 is too narrow for gradients, and the arithmetic is in float32."
+        )
+    return dtype
+
+
+def theta(value: Any, init: Callable[[jax.Array], Any], kind: str) -> None:
+    """Raises ValueError unless theta has the structure and shapes that `init` of the architecture `kind` gives."""
+    expected = abstract_theta(init)
+    if jax.tree.structure(expected) != jax.tree.structure(value):
+        raise ValueError(
+            f"theta must come from the init of this {kind!r} optimizer: expected the structure "
+            f"{jax.tree.structure(expected)}, got {jax.tree.structure(value)}. "
+            "Build the optimizer with the sizes that theta was made with, or load both with learned_optim.load."
+        )
+    for (path, want), have in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(value), strict=True):
+        if jnp.shape(have) != want.shape:
+            raise ValueError(
+                f"theta must come from the init of this {kind!r} optimizer: {jax.tree_util.keystr(path)} should have "
+                f"shape {want.shape}, got {jnp.shape(have)}. Build the optimizer with the sizes that theta was made "
+                "with, or load both with learned_optim.load."
+            )
+
+
+@functools.lru_cache(maxsize=64)
+def abstract_theta(init: Callable[[jax.Array], Any]) -> Any:
+    """The structure, shapes and dtypes of theta. Nothing is computed, so no JAX backend starts."""
+    return jax.eval_shape(lambda: init(jax.random.key(0)))
+
+
+def params(tree: Any) -> None:
+    """Raises TypeError, with the leaf's name, unless all parameters are real floating-point arrays."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        try:
+            dtype = jnp.result_type(leaf)
+        except TypeError:
+            dtype = None
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            what = f"is {leaf!r}" if dtype is None else f"has dtype {dtype}"
+            raise TypeError(
+                f"a learned optimizer updates real floating-point parameters: params{jax.tree_util.keystr(path)} "
+                f"{what}. Put None in its place, and keep it apart: with equinox by "
+                "eqx.partition(model, eqx.is_inexact_array), elsewhere by jax.tree.map. Differentiate with respect "
+                "to the tree that has None, and pass that one to init and update."
+            )
+
+
+def gradients(grads: Any, params: Any) -> None:
+    """Raises ValueError unless there are parameters, and gradients of their structure and shapes."""
+    if params is None:
+        raise ValueError(
+            "a learned optimizer needs the parameters to compute an update, got params=None: "
+            "call tx.update(grads, state, params)."
+        )
+    if jax.tree.structure(grads) != jax.tree.structure(params):
+        raise ValueError(
+            "gradients and params must have the same structure, got "
+            f"{jax.tree.structure(grads)} and {jax.tree.structure(params)}: "
+            "differentiate with respect to the params that you pass to update."
+        )
+    for (path, grad), param in zip(jax.tree.leaves_with_path(grads), jax.tree.leaves(params), strict=True):
+        if jnp.shape(grad) != jnp.shape(param):
+            raise ValueError(
+                f"a gradient must have the shape of its parameter: at {jax.tree_util.keystr(path)} the gradient has "
+                f"shape {jnp.shape(grad)}, the parameter {jnp.shape(param)}. Average per-example gradients first."
+            )
