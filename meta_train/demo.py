@@ -65,4 +65,3 @@ def run(folder: pathlib.Path) -> None:
 
 def _say(title, text):
     print(f"\n{title}\n{text}\n", flush=True)
-

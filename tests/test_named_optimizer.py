@@ -44,6 +44,35 @@ def test_a_released_one_warns_of_horizons_that_it_was_not_trained_for(monkeypatc
         named_optimizer.load("default", [500, 100000])
 
 
-def test_there_is_none_of_that_name():
-    with pytest.raises(ValueError, match="no released optimizer 'defualt'"):
-        named_optimizer.load("defualt", [])
+@pytest.mark.parametrize("ending", ["mine.safetensors", "a run", "mine"])
+def test_a_file_or_the_folder_of_a_run(path, tmp_path, ending):
+    (tmp_path / "a run").mkdir()
+    for copy in ("a run/theta.safetensors", "mine"):
+        (tmp_path / copy).write_bytes((tmp_path / "mine.safetensors").read_bytes())
+    expected = _second_update(named_optimizer.load(path, [10])(10))
+    assert jnp.array_equal(_second_update(named_optimizer.load(str(tmp_path / ending), [10])(10)), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("defualt", "no released optimizer 'defualt'. Did you mean 'default'? Give a released name, a "),
+        ("mlp-digit-v1", "Did you mean 'mlp-digits-v1'? Give"),
+        ("", "no released optimizer ''. Give a released name, a .safetensors file, or the folder of a run"),
+        ("nope.safetensors", "there is no file or folder nope.safetensors. Give"),
+        ("runs/mien", "there is no file or folder runs/mien. Did you mean 'runs/mine'? Give"),
+        ("runs/mine/theta.safetensor", "Did you mean 'runs/mine/theta.safetensors'? Give"),
+        ("runs/unfinished", "holds a run without theta.safetensors, for it has not come to its end: go on with it"),
+        ("demo", "the folder demo has no theta.safetensors. Did you mean demo/my-optimizer.safetensors?"),
+        ("runs", "the folder runs has no theta.safetensors. Give"),
+    ],
+)
+def test_there_is_none_of_that_name(name, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in ("runs/mine/theta.safetensors", "runs/unfinished/run.json", "demo/my-optimizer.safetensors"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_bytes(b"")
+    with pytest.raises(ValueError) as error:
+        named_optimizer.load(name, [])
+    assert message in str(error.value)
+    assert "learned_optim." not in str(error.value)

@@ -35,8 +35,7 @@ def test_slow_work_gets_a_line_each_half_minute(capsys):
     for clock.now in range(0, 100):
         bar.set_description(f"second {clock.now}")
     assert _lines(capsys) == [
-        f"0 of 1 task in {minutes}, second {seconds}"
-        for minutes, seconds in (("0:30", 30), ("1:00", 60), ("1:30", 90))
+        f"0 of 1 task in {minutes}, second {seconds}" for minutes, seconds in (("0:30", 30), ("1:00", 60), ("1:30", 90))
     ]
 
 

@@ -1,5 +1,8 @@
 """Recipes: found by name or file, and trained on meta-training tasks only."""
 
+import importlib
+import inspect
+
 import jax
 import numpy as np
 import pytest
@@ -13,7 +16,19 @@ def test_a_recipe_trains_on_meta_training_tasks_only(name):
     recipe = recipes.get(name, num_steps=3)
     assert {estimator.name for estimator in recipe.estimators} <= set(tasks.suite("meta-train"))
     assert recipe.num_steps == 3
+    assert recipe.seed == 0  # as `train --help` says
     assert jax.tree.structure(recipe.theta) == jax.tree.structure(recipe.optimizer.init(jax.random.key(0)))
+
+
+def test_each_recipe_has_a_line_with_its_outer_steps():
+    lines = recipes.descriptions()
+    assert tuple(lines) == recipes.names()
+    assert lines["prodigy_residual_schedule_v1"] == (
+        "Prodigy with a learned schedule and mix, 26 weights, on ten families; 400 outer steps."
+    )
+    for name, line in lines.items():
+        defaults = inspect.signature(importlib.import_module(f"meta_train.recipes.{name}").recipe).parameters
+        assert line.endswith(f"; {defaults['num_steps'].default:,} outer steps."), name
 
 
 def test_the_seed_draws_theta():
@@ -37,9 +52,14 @@ def test_a_recipe_from_a_file(tmp_path):
     )
     assert recipes.get(str(path)).num_steps == 7
     assert recipes.get(str(path), num_steps=9).num_steps == 9
-    path.write_text("answer = 42\n")
-    with pytest.raises(ValueError, match="must define a function recipe"):
-        recipes.get(str(path))
+    for source, message in (
+        ("answer = 42\n", "returns a Recipe, and defines none"),
+        ("def recipe(num_steps=1, seed=0):\n    return 42\n", "returns a Recipe, and it returned int"),
+        ("def recipe(num_steps=1):\n    pass\n", "cannot be called with seed: got an unexpected keyword"),
+    ):
+        path.write_text(source)
+        with pytest.raises(ValueError, match=message):
+            recipes.get(str(path), seed=1)
     with pytest.raises(ValueError, match="no recipe file"):
         recipes.get(str(tmp_path / "missing.py"))
 

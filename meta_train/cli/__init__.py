@@ -8,13 +8,12 @@ import typer
 import meta_train
 from meta_train import engine
 from meta_train import parallel
-from meta_train.cli.compare import compare
-from meta_train.cli.demo import demo
-from meta_train.cli.evaluate import evaluate
-from meta_train.cli.list_tasks import list_tasks
-from meta_train.cli.plot import plot
-from meta_train.cli.train import train
-from meta_train.cli.train import train_help
+from meta_train.cli import compare
+from meta_train.cli import demo
+from meta_train.cli import evaluate
+from meta_train.cli import list_tasks
+from meta_train.cli import plot
+from meta_train.cli import train
 
 app = typer.Typer(
     add_completion=False,
@@ -27,12 +26,12 @@ app = typer.Typer(
         "Start with 'demo'. Then 'train' a recipe, 'evaluate' what came out, and 'compare' it with others."
     ),
 )
-app.command()(demo)
-app.command(help=train_help())(train)
-app.command()(evaluate)
-app.command()(compare)
-app.command("tasks")(list_tasks)
-app.command()(plot)
+app.command()(demo.demo)
+app.command(help=train.train_help())(train.train)
+app.command()(evaluate.evaluate)
+app.command()(compare.compare)
+app.command("tasks")(list_tasks.list_tasks)
+app.command()(plot.plot)
 
 
 def run(argv: list[str]) -> int | None:

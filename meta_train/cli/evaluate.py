@@ -41,9 +41,10 @@ def evaluate(
 ):
     """Judge an optimizer on a suite of tasks, beside baselines.
 
-    Some of the baselines are tuned for each task, the others are tuning-free. Tasks whose data are not at hand are left out, and named. Several horizons, as in --steps 200 --steps 2000, cost
-    little more than the longest. Tasks are judged side by side, one on each core or accelerator. What baselines gave is
-    kept, and an evaluation that was stopped goes on where it was when it is started again.
+    Some of the baselines are tuned for each task, the others are tuning-free. Tasks whose data are not at hand are left
+    out, and named. Several horizons, as in --steps 200 --steps 2000, cost little more than the longest. Tasks are
+    judged side by side, one on each core or accelerator. What baselines gave is kept, and an evaluation that was
+    stopped goes on where it was when it is started again.
 
     Example: python -m meta_train evaluate default --embedded --steps 500 --out evaluation.json
     """

@@ -11,7 +11,7 @@ from meta_train import data
 OPTIMIZER_HELP = "a released name ('learned-optim list'), a .safetensors file, or the folder of a run"
 
 Optimizer = Annotated[str, typer.Argument(metavar="OPTIMIZER", help=f"{OPTIMIZER_HELP.capitalize()}.")]
-Optimizers = Annotated[list[str], typer.Argument(metavar="OPTIMIZER…", help=f"Each {OPTIMIZER_HELP}.")]
+Optimizers = Annotated[list[str], typer.Argument(metavar="OPTIMIZER", help=f"Each {OPTIMIZER_HELP}.")]
 Steps = Annotated[int, typer.Option(min=1, help="Training steps of each run.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Independent runs of each optimizer.")]
 DataDir = Annotated[

@@ -2,6 +2,7 @@
 
 import inspect
 import pathlib
+import shlex
 import sys
 import textwrap
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 import learned_optim
 from meta_train import distributed
+from meta_train import named_optimizer
 from meta_train import named_outer
 from meta_train import recipes
 from meta_train import user_code
@@ -79,11 +81,12 @@ def train(
         raise typer.Exit(130) from None
     if not distributed.is_main():
         return
-    learned_optim.save(out / "theta.safetensors", chosen.optimizer, result.theta)
+    path = out / named_optimizer.THETA_FILE
+    learned_optim.save(path, chosen.optimizer, result.theta)
     tail = result.metrics[-max(1, len(result.metrics) // 20) :]
     mean = sum(row["loss"] for row in tail) / len(tail)
     print(f"Mean meta-loss of the last {counted(len(tail), 'outer step')}: {mean:.3f}")
-    print(f"Wrote {out / 'theta.safetensors'}. Next: python -m meta_train evaluate {out / 'theta.safetensors'}")
+    print(f"Wrote {path}. Next: python -m meta_train evaluate {shlex.quote(str(path))}")
 
 
 def train_help() -> str:

@@ -1,0 +1,19 @@
+"""What the tests of all commands share: the command line in this process, which keeps no compiled programs."""
+
+import pytest
+
+from meta_train import __main__ as command_line
+from meta_train import engine
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """A function of arguments that returns the exit status."""
+    monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as error:
+            command_line.main(list(map(str, arguments)))
+        return error.value.code
+
+    return run
