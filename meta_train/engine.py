@@ -6,11 +6,10 @@ data, seed and the number of steps are arguments, so that no change of them comp
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import concurrent.futures
 import functools
 import math
-import os
 import pathlib
-import threading
 from typing import Any
 from typing import NamedTuple
 
@@ -19,8 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from meta_train import parallel
 from meta_train.cache_folder import cache_folder
 from meta_train.cache_folder import is_writable
+from meta_train.cores import use_all_cores as use_all_cores
 from meta_train.estimators.base import Estimator
 from meta_train.outer_metrics import reported
 from meta_train.outer_step import descending
@@ -58,7 +59,8 @@ class Engine(NamedTuple):
     """The compiled functions of a run.
 
     Fields:
-      init: `(theta, seed) -> EngineState`.
+      init: `(theta, seed, ahead=True) -> EngineState`. Meanwhile `run` is compiled in a thread, unless ahead is False.
+      ready: `()`. Returns when that is done; raises what it raised.
       run: `(state, seed, num_steps) -> (state, Metrics)`. Makes num_steps outer steps, at most `steps_per_dispatch`,
         and takes the memory of the state it is given: a state can be used once. Rows of the metrics from num_steps on
         are zero.
@@ -66,24 +68,11 @@ class Engine(NamedTuple):
       mesh: the one-axis mesh of devices in use.
     """
 
-    init: Callable[[Any, int], EngineState]
+    init: Callable[..., EngineState]
+    ready: Callable[[], None]
     run: Callable[[EngineState, int, int], tuple[EngineState, Metrics]]
     lower: Callable[[EngineState], jax.stages.Lowered]
     mesh: jax.sharding.Mesh
-
-
-def use_all_cores() -> None:
-    """Makes every CPU core a JAX device of its own, so that particles spread over them. Call it before any JAX work.
-
-    Does nothing where `jax_num_cpu_devices` was set already. Two one-core devices make more inner steps a second than
-    one device with two cores: see `benchmarks/scaling.py`.
-
-    Raises:
-      RuntimeError: if JAX has been used already.
-    """
-    if jax.config.jax_num_cpu_devices < 1:
-        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        jax.config.update("jax_num_cpu_devices", allowed)
 
 
 def cache_compilations() -> None:
@@ -183,7 +172,7 @@ def build(
     quickly = _QUICK_TO_COMPILE if mesh.devices.flat[0].platform == "cpu" else None  # it runs once
     compiled_start = jax.jit(start, out_shardings=shardings, compiler_options=quickly)
 
-    ahead: list[threading.Thread] = []  # compiles what `run` needs while `init` compiles and runs
+    compilations: list[concurrent.futures.Future] = []  # of what `run` needs, while `init` compiles and runs
     copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings.theta)
     on_host = getattr(outer_optimizer, "on_host", None)  # of a search that cannot be compiled as a whole
 
@@ -192,21 +181,25 @@ def build(
         theta, outer_state = copy((outer_optimizer.best(outer_state), outer_state))
         return state._replace(theta=theta, outer_state=outer_state)
 
-    def init(theta, seed):
+    def init(theta, seed, ahead=True):
         # As NumPy arrays, which every process of a distributed run may pass to a program on all devices.
         arguments = jax.tree.map(np.asarray, theta), np.uint32(seed)
-        if not ahead:
-            ahead.append(_compile_aside(lower(_placed(jax.eval_shape(start, *arguments), shardings))))
+        if ahead and not compilations:  # what has been compiled is there when the program is called
+            lowered = lower(_placed(jax.eval_shape(start, *arguments), shardings))
+            compilations.append(parallel.aside(lowered.compile))
         state = compiled_start(*arguments)
         return state if on_host is None else after_host(state)
+
+    def ready():
+        for compilation in compilations:
+            compilation.result()
 
     def run(state, seed, num_steps):
         if not 1 <= num_steps <= steps_per_dispatch:
             raise ValueError(f"num_steps must lie between 1 and {steps_per_dispatch}, got {num_steps}.")
         if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
             raise ValueError("run takes the memory of the state it is given: go on with the state that it returned.")
-        for thread in ahead:
-            thread.join()
+        ready()
         if on_host is None:
             return compiled(state, np.uint32(seed), np.int32(num_steps), data)
         singles = []
@@ -220,14 +213,7 @@ def build(
     def lower(state):
         return compiled.lower(state, np.uint32(0), np.int32(1), data)
 
-    return Engine(init, run, lower, mesh)
-
-
-def _compile_aside(lowered):
-    """Compiles in a thread. What has been compiled is there when the program is called; so are errors."""
-    thread = threading.Thread(target=lowered.compile, daemon=True)
-    thread.start()
-    return thread
+    return Engine(init, ready, run, lower, mesh)
 
 
 def _placed(shapes, shardings):

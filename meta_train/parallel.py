@@ -1,8 +1,13 @@
-"""Independent pieces of work, one thread a JAX device."""
+"""Work in threads: independent pieces, one thread a JAX device, and a single piece beside the main thread's work.
+
+Python aborts if it comes to its end while a thread is in compiled code, unless the thread is one that it waits for. So
+it waits for all of these, and `leave` ends a program that should not wait.
+"""
 
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+import concurrent.futures
 import os
 import queue
 import sys
@@ -12,7 +17,8 @@ from typing import NoReturn
 
 import jax
 
-_NAME = "over_devices"  # of the threads
+_OVER_DEVICES, _ASIDE = "over_devices", "aside"  # what the threads' names begin with
+_INTERRUPTED = 130  # the exit status after Ctrl-C
 
 
 class Stopped(Exception):
@@ -27,9 +33,8 @@ def over_devices(
     """Yields `(item, work(item, stop_here))` as they come to their end; each device works on the next item.
 
     A thread has its device as JAX's default, so that tracing, compilation and data are of that device. What `work`
-    raises is raised here at once. Once it is, or the iterator is closed, or Ctrl-C is pressed, the other threads begin
-    no new item and stop where `work` calls `stop_here()`. They are daemons, which nobody waits for: end a
-    program that they may outlive by `leave`.
+    raises is raised here at once. Once it is, or the iterator is closed, or Ctrl-C is pressed, or the program is at its
+    end, the other threads begin no new item and stop where `work` calls `stop_here()`.
 
     Args:
       work: a function of an item and of `stop_here`.
@@ -44,13 +49,16 @@ def over_devices(
     for item in items:
         waiting.put(item)
 
+    def stopped():
+        return stop.is_set() or not threading.main_thread().is_alive()
+
     def stop_here():
-        if stop.is_set():
+        if stopped():
             raise Stopped
 
     def serve(device):
         with jax.default_device(device):
-            while not stop.is_set():
+            while not stopped():
                 try:
                     item = waiting.get_nowait()
                 except queue.Empty:
@@ -62,7 +70,7 @@ def over_devices(
                     return
 
     chosen = (jax.devices() if devices is None else devices)[: len(items)]
-    threads = [threading.Thread(target=serve, args=(device,), name=_NAME, daemon=True) for device in chosen]
+    threads = [threading.Thread(target=serve, args=(device,), name=_OVER_DEVICES) for device in chosen]
     for thread in threads:
         thread.start()
     try:
@@ -77,18 +85,35 @@ def over_devices(
         stop.set()
 
 
+def aside(work: Callable[[], Any]) -> concurrent.futures.Future:
+    """Begins work in a thread of its own. The future gives its result, or raises its error.
+
+    Example:
+      >>> aside(lambda: 1 + 1).result()
+      2
+    """
+    pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix=_ASIDE)
+    future = pool.submit(work)
+    pool.shutdown(wait=False)  # the thread ends with its work
+    return future
+
+
 def busy() -> bool:
     """Whether threads of `over_devices` are still at work, for instance after an error in another one."""
-    return any(thread.name == _NAME for thread in threading.enumerate())
+    return _at_work(_OVER_DEVICES)
 
 
 def leave(status: int | None) -> NoReturn:
-    """Ends the process with a status, as `sys.exit` does, but at once if threads are still at work.
+    """Ends the process with a status, as `sys.exit` does, but without waiting for threads of `over_devices`.
 
-    Python aborts if it comes to its end while another thread is in compiled code.
+    After Ctrl-C, which has the status 130, it does not wait for what was begun by `aside` either.
     """
-    if busy():
+    if busy() or (status == _INTERRUPTED and _at_work(_ASIDE)):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status or 0)
     sys.exit(status)
+
+
+def _at_work(name):
+    return any(thread.name.startswith(name) for thread in threading.enumerate())

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,6 @@ import numpy as np
 import optax
 import pytest
 
-import meta_train
 from meta_train import Estimator
 from meta_train import Problem
 from meta_train import engine
@@ -153,23 +153,61 @@ def test_compiles_once_for_all_seeds_and_numbers_of_steps():
     assert dict(TRACES) == before
 
 
-def test_run_is_compiled_beside_init_and_not_again(caplog, monkeypatch):
+def test_run_is_compiled_beside_init_and_not_again(caplog):
     count = lambda: sum("Finished XLA compilation of jit(dispatch)" in message for message in caplog.messages)
-    threads = []
-    compile_aside = engine._compile_aside
-    monkeypatch.setattr(engine, "_compile_aside", lambda lowered: threads.append(compile_aside(lowered)) or threads[-1])
     jax.config.update("jax_log_compiles", True)
     try:
         built = _real(2, 3)
+        built.init(THETA, 0, ahead=False)
+        built.ready()
+        assert count() == 0
         state = built.init(THETA, 0)
         built.init(THETA, 1)
-        (thread,) = threads
-        thread.join()
+        built.ready()
         assert count() == 1
         built.run(state, 0, 2)
         assert count() == 1
     finally:
         jax.config.update("jax_log_compiles", False)
+
+
+def test_an_error_of_the_compilation_surfaces_where_it_is_waited_for(capfd, monkeypatch):
+    def fail(lowered):
+        raise RuntimeError("the compiler gave up")
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", fail)
+    built = engine.build([_fake(lambda key, data: data)], optax.sgd(0.1), steps_per_dispatch=1)
+    state = built.init({"x": np.float32(7.0)}, 0)
+    for wait in (built.ready, lambda: built.run(state, 0, 1)):
+        with pytest.raises(RuntimeError, match="the compiler gave up"):
+            wait()
+    assert capfd.readouterr().err == ""
+
+
+def test_python_ends_as_usual_while_run_is_being_compiled():
+    """It waits for the compilation. It used to abort, with status 134, and hide the error."""
+    code = """
+import jax, jax.numpy as jnp, numpy as np, optax
+from meta_train import Problem, engine, estimators, parallel, truncation
+
+def step(key, theta, state, data):
+    for i in range(8):  # long to compile
+        state = jnp.sin(state @ state.T) * theta + jax.random.normal(jax.random.fold_in(key, i), state.shape)
+    return state, jnp.mean(state)
+
+problem = Problem(lambda key, theta, num_steps: jnp.ones((4, 4)), step)
+horizon = truncation.constant(4)
+estimator = estimators.truncated_backprop(problem, num_particles=2, unroll_length=2, horizon=horizon)
+built = engine.build([estimator], optax.sgd(0.1), steps_per_dispatch=1)
+built.init(np.float32(1.0), 0)
+assert any(thread.name.startswith("aside") for thread in parallel.threading.enumerate())
+raise KeyError("the error")
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.endswith("KeyError: 'the error'\n"), done.stderr
 
 
 def test_an_outer_step_averages_the_estimators():
@@ -283,19 +321,3 @@ def test_a_search_that_runs_on_the_host():
     np.testing.assert_array_equal(metrics.inner_steps, [20, 20, 20, 0])
     state, _ = built.run(state, 0, 1)
     assert float(state.theta["x"]) == 12.0
-
-
-def test_use_all_cores_leaves_a_setting_alone():
-    meta_train.use_all_cores()
-    assert jax.device_count() == 2
-
-
-def test_use_all_cores_makes_each_core_a_device():
-    code = (
-        "import meta_train, os, jax\n"
-        "meta_train.use_all_cores()\n"
-        "allowed = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()\n"
-        "assert jax.local_device_count('cpu') == allowed\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -100,6 +100,51 @@ parallel.leave(7)
     assert end.value.code == 3
 
 
+def test_threads_stop_when_the_program_is_at_its_end():
+    """Python waits until they are out of compiled code, where it used to abort with status 134."""
+    code = """
+import functools, time, jax, jax.numpy as jnp
+from meta_train import parallel
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_enable_compilation_cache", False)
+def work(item, stop_here):
+    while item == "endless":
+        stop_here()
+        program = jax.jit(lambda x: functools.reduce(lambda x, i: jnp.sort(x @ x + i), range(40), x))
+        program.lower(jnp.ones((9, 9))).compile()
+    time.sleep(1.0)
+iterator = parallel.over_devices(work, ["endless", "quick"])
+print(next(iterator))
+raise KeyError("the error")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (1, "('quick', None)\n"), done.stderr
+    assert done.stderr.endswith("KeyError: 'the error'\n"), done.stderr
+
+
+def test_after_ctrl_c_nothing_is_waited_for(monkeypatch):
+    ended, go_on = [], threading.Event()
+    monkeypatch.setattr(parallel.os, "_exit", ended.append)
+    future = parallel.aside(go_on.wait)
+    for status in (130, 2):
+        with pytest.raises(SystemExit) as end:  # for the patched _exit returns
+            parallel.leave(status)
+        assert end.value.code == status
+    assert ended == [130]
+    go_on.set()
+    assert future.result() is True
+
+
+def test_aside_gives_results_and_errors_and_prints_nothing(capfd):
+    def fail():
+        raise KeyError("the message")
+
+    assert parallel.aside(lambda: 3).result() == 3
+    with pytest.raises(KeyError, match="the message"):
+        parallel.aside(fail).result()
+    assert capfd.readouterr().err == ""
+
+
 def _wait_for_threads():
     deadline = time.monotonic() + 60
     while parallel.busy():
