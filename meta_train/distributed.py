@@ -4,7 +4,7 @@ Each process holds its share of the particles and a copy of theta. What travels 
 (as many numbers as theta has, whatever the number of particles) and a few scalars for each task.
 """
 
-import os
+from collections.abc import Callable
 import socket
 import subprocess
 import sys
@@ -13,6 +13,8 @@ import time
 import jax
 import jax.experimental.multihost_utils
 import numpy as np
+
+from meta_train import cores
 
 
 def initialize(coordinator: str, num_processes: int, process_id: int) -> None:
@@ -46,10 +48,23 @@ def decision_of_main(choice: bool) -> bool:
     return bool(jax.experimental.multihost_utils.broadcast_one_to_all(np.asarray(choice)))
 
 
-def wait_for_all(point: str) -> None:
-    """Returns when all processes have come to this point."""
-    if jax.process_count() > 1:
-        jax.experimental.multihost_utils.sync_global_devices(point)
+def do_in_main(work: Callable[[], None]) -> None:
+    """Does something in process 0 alone, while the others wait. If it raises an error there, all processes do."""
+    error = None
+    if is_main():
+        try:
+            work()
+        except Exception as caught:
+            error = caught
+    if not decision_of_main(error is None):
+        raise error or ValueError("process 0 could not go on; its own message says why.")
+
+
+def all_agree(choice: bool) -> bool:
+    """Whether all processes chose True. All must ask at the same point."""
+    if jax.process_count() == 1:
+        return choice
+    return bool(jax.experimental.multihost_utils.process_allgather(np.asarray(choice)).all())
 
 
 def launch(arguments: list[str], num_processes: int) -> int:
@@ -61,12 +76,9 @@ def launch(arguments: list[str], num_processes: int) -> int:
       The exit status: 0 if all came to their end, or that of the process that failed first.
     """
     coordinator = f"localhost:{_free_port()}"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(max(1, cores // num_processes))}
+    environment = cores.shared_environment(num_processes)
     command = [sys.executable, "-m", "meta_train", *arguments, "--coordinator", coordinator]
-    processes = [
-        subprocess.Popen([*command, "--process-id", str(i)], env=environment) for i in range(num_processes)
-    ]
+    processes = [subprocess.Popen([*command, "--process-id", str(i)], env=environment) for i in range(num_processes)]
     try:
         status = _wait(processes)
     except KeyboardInterrupt:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 import contextlib
 import hashlib
-import json
 import os
 import pathlib
 import signal
@@ -16,11 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 import tqdm
 
 from meta_train import distributed
 from meta_train import engine
+from meta_train import run_folder
+from meta_train import run_metrics
 from meta_train import tensorboard as events
 from meta_train.estimators.base import Estimator
 from meta_train.search.base import SearchStrategy
@@ -60,9 +60,11 @@ def fit(
         candidates.
       num_steps: outer steps in all. A resumed run makes those that are missing.
       seed: of everything random in the run, 0 … 2**32 - 1.
-      run_dir: where to keep `metrics.jsonl` and the folder `checkpoints`; made if missing. None keeps nothing.
+      run_dir: where to keep `metrics.jsonl` and the folder `checkpoints`; made if missing. None keeps nothing. One run
+        at a time works in a folder.
       resume: whether to go on from the last checkpoint in run_dir, if there is one. The result is bit for bit that
-        of a run that was not interrupted, on the same machine, devices and versions.
+        of a run that was not interrupted, on the same machine, devices and versions. If the last checkpoint cannot be
+        read, the run goes on from the one before, with a warning.
       clip_norm: the gradient is scaled down to this global norm before the outer optimizer sees it. None: never. A
         search gets its gradients as they are.
       steps_per_dispatch: outer steps between two looks at the metrics.
@@ -77,16 +79,18 @@ def fit(
       `dropped` particles, `inner_steps`, `gradient_variance` (of the gradient before clipping: the trace of its
       covariance, by the spread of the particles) and `snr` (the gradient's squared norm over it), None where a task has
       a single particle, `outer/NAME` for what the outer optimizer reports of itself, such as the safeguards of
-      `safeguards.safeguarded`, and `seconds` since this session began, compilation included.
+      `safeguards.safeguarded`, and `seconds` since this session began, compilation included. Losses and `grad_norm` are
+      NaN where they are not finite, and null in `metrics.jsonl`.
 
     Raises:
-      ValueError: if an argument is out of range, theta holds a non-finite number, run_dir holds a run and resume is
-        False, or it holds a run with another theta, seed, tasks, number of particles or kind of outer optimizer.
+      ValueError: if an argument is out of range, theta holds a non-finite number, run_dir cannot be written to, another
+        process is at work in it, it holds a run and resume is False, or it holds a run with another theta, seed, tasks,
+        number of particles or kind of outer optimizer, or one whose files are damaged.
         (Settings that change no shape, such as std or a learning rate, are not compared: keep them as they were.)
       ModuleNotFoundError: if tensorboard is True and tensorboardX is not installed.
       TypeError: if theta holds numbers that are not floating-point.
       KeyboardInterrupt: on Ctrl-C, when the dispatch is through and a last checkpoint made; a second Ctrl-C stops at
-        once, and what came after the last checkpoint is lost.
+        once, and what came after the last checkpoint is lost. While the run is being compiled the first one does.
 
     Example: theta is a step size, learned on quadratics.
       >>> import jax.numpy as jnp, optax, meta_train
@@ -101,7 +105,8 @@ def fit(
       True
     """
     estimators = (estimators,) if isinstance(estimators, Estimator) else tuple(estimators)
-    _check_arguments(num_steps, seed, clip_norm, theta, [estimator.name for estimator in estimators])
+    names = [estimator.name for estimator in estimators]
+    _check_arguments(num_steps, seed, clip_norm, theta, names)
     if tensorboard:
         if run_dir is None:
             raise ValueError("tensorboard=True writes its files to run_dir, got None: give a folder.")
@@ -109,48 +114,87 @@ def fit(
     if clip_norm is not None and not isinstance(outer_optimizer, SearchStrategy):
         outer_optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), outer_optimizer)
     run_engine = engine.build(estimators, outer_optimizer, steps_per_dispatch=steps_per_dispatch, devices=devices)
-    state = run_engine.init(theta, seed)
-    store = None if run_dir is None else _Store(pathlib.Path(run_dir), _fingerprint(state, estimators, seed), resume)
-    metrics: list[dict[str, Any]] = []
-    if store is not None:
-        state, metrics = store.restore(state)
-
-    step = int(state.step)
-    if step > num_steps:
-        raise ValueError(f"{run_dir} holds a run of {step} outer steps already, more than num_steps={num_steps}.")
-    names = [estimator.name for estimator in estimators]
-    began = last_saved = time.monotonic()
-    shown = progress and distributed.is_main()
-    bar = tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not shown, dynamic_ncols=True)
-    writer = None
-    if tensorboard and distributed.is_main():
-        writer = events.start(pathlib.Path(run_dir) / "tensorboard", metrics)
-    closing = contextlib.nullcontext() if writer is None else contextlib.closing(writer)
-    with closing, bar, _deferred_interrupts() as interrupts:
-        while step < num_steps and not interrupts:
-            count = min(steps_per_dispatch, num_steps - step)
-            dispatched = time.monotonic()
-            state, rows = run_engine.run(state, seed, count)
-            rows = jax.tree.map(np.asarray, rows)
-            now = time.monotonic()
-            records = _records(rows, names, step, count, now - began)
-            metrics += records
-            step += count
-            rate = rows.inner_steps.sum() / (now - dispatched)
-            bar.set_postfix_str(f"loss {records[-1]['loss']:.3f}, {rate:,.0f} inner steps/s", refresh=False)
-            bar.update(count)
-            if store is not None:
-                store.log(records)
-                if writer is not None:
-                    events.add(writer, records, rate)
-                if distributed.decision_of_main(now - last_saved >= checkpoint_seconds):
-                    store.save(step, state)
-                    last_saved = time.monotonic()
-    if store is not None:
-        store.close(step, state)
-    if interrupts:
+    known = {"seed": int(seed), "tasks": names, "particles": [estimator.num_particles for estimator in estimators]}
+    with contextlib.ExitStack() as stack:
+        folder = writer = None
+        if run_dir is not None:  # before anything is compiled
+            folder = stack.enter_context(run_folder.opened(run_dir, known, resume=resume))
+        state, metrics = _start(run_engine, folder, theta, seed, num_steps, known)
+        if tensorboard and distributed.is_main():
+            writer = events.start(pathlib.Path(run_dir) / "tensorboard", metrics)
+            stack.callback(writer.close)
+        state, interrupted = _go_on(
+            run_engine,
+            state,
+            metrics,
+            names,
+            folder,
+            writer,
+            seed=seed,
+            num_steps=num_steps,
+            steps_per_dispatch=steps_per_dispatch,
+            checkpoint_seconds=checkpoint_seconds,
+            progress=progress,
+        )
+        if folder is not None:
+            folder.save(int(state.step), state)
+    if interrupted:
         raise KeyboardInterrupt
     return FitResult(jax.tree.map(np.asarray, state.theta), metrics)
+
+
+def _start(run_engine, folder, theta, seed, num_steps, known):
+    """The state to go on from, and the metrics up to there."""
+    done = 0 if folder is None else folder.latest_step()
+    if done > num_steps:
+        raise ValueError(f"{folder.path} holds a run of {done} outer steps already, more than num_steps={num_steps}.")
+    state = run_engine.init(theta, seed, ahead=done < num_steps)
+    if folder is None:
+        return state, []
+    folder.identify(known | _fingerprint(state))
+    return folder.restore(state)
+
+
+def _go_on(
+    run_engine,
+    state,
+    metrics,
+    names,
+    folder,
+    writer,
+    *,
+    seed,
+    num_steps,
+    steps_per_dispatch,
+    checkpoint_seconds,
+    progress,
+):
+    """Makes the outer steps that are missing, and adds to the metrics. Returns the state, and if it was stopped."""
+    step, shown = int(state.step), progress and distributed.is_main()
+    began = last_saved = dispatched = time.monotonic()
+    with tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not shown, dynamic_ncols=True) as bar:
+        run_engine.ready()  # until here Ctrl-C ends the run at once
+        with _deferred_interrupts() as interrupts:
+            while step < num_steps and not interrupts:
+                count = min(steps_per_dispatch, num_steps - step)
+                state, rows = run_engine.run(state, seed, count)
+                rows = jax.tree.map(np.asarray, rows)
+                now = time.monotonic()
+                records = run_metrics.records(rows, names, step, count, now - began)
+                metrics += records
+                step += count
+                rate = rows.inner_steps.sum() / (now - dispatched)
+                bar.set_postfix_str(f"loss {records[-1]['loss']:.3f}, {rate:,.0f} inner steps/s", refresh=False)
+                bar.update(count)
+                if folder is not None:
+                    folder.log(records)
+                    if writer is not None:
+                        events.add(writer, records, rate)
+                    if distributed.decision_of_main(now - last_saved >= checkpoint_seconds):
+                        folder.save(step, state)
+                        last_saved = time.monotonic()
+                dispatched = time.monotonic()
+    return state, bool(interrupts)
 
 
 @contextlib.contextmanager
@@ -175,126 +219,16 @@ def _deferred_interrupts():
         signal.signal(signal.SIGINT, previous)
 
 
-class _Store:
-    """The files of a run: `run.json` says what run it is, `metrics.jsonl` and `checkpoints` how far it came."""
-
-    def __init__(self, folder, fingerprint, resume):
-        folder.mkdir(parents=True, exist_ok=True)
-        identity, self._metrics = folder / "run.json", folder / "metrics.jsonl"
-        if identity.exists():
-            if not resume:
-                raise ValueError(
-                    f"{folder} already holds a run: pass resume=True (--resume) to go on with it, or choose another "
-                    "folder."
-                )
-            held = json.loads(identity.read_text())
-            differing = sorted(key for key in fingerprint if held.get(key) != fingerprint[key])
-            if differing:
-                raise ValueError(
-                    f"{folder} holds another run, whose {', '.join(differing)} differ: to resume, give the same "
-                    "estimators, theta, outer optimizer and seed; otherwise choose another folder."
-                )
-        self._manager = ocp.CheckpointManager(
-            (folder / "checkpoints").absolute(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False),
-        )
-        distributed.wait_for_all("the folder was looked at")
-        _write(identity, json.dumps(fingerprint, indent=2) + "\n")
-
-    def restore(self, state):
-        """Returns the state of the last checkpoint, or the one given, and the metrics up to there."""
-        step = self._manager.latest_step()
-        if step is not None:
-            restored = self._manager.restore(step, args=ocp.args.StandardRestore(_to_dict(state)))
-            leaves = [_like(old, restored[k]) for old, k in zip(jax.tree.leaves(state), sorted(restored), strict=True)]
-            state = jax.tree.unflatten(jax.tree.structure(state), leaves)
-        done = step or 0
-        lines = self._metrics.read_text(errors="replace").splitlines(keepends=True) if self._metrics.exists() else []
-        kept = lines[:done]  # a killed run may have logged more steps than it saved
-        _write(self._metrics, "".join(kept))
-        return state, [json.loads(line) for line in kept]
-
-    def log(self, records):
-        if not distributed.is_main():
-            return
-        with self._metrics.open("a") as file:
-            file.writelines(json.dumps(record) + "\n" for record in records)
-
-    def save(self, step, state):
-        self._manager.save(step, args=ocp.args.StandardSave(_to_dict(state)))
-
-    def close(self, step, state):
-        if self._manager.latest_step() != step and step > 0:
-            self.save(step, state)
-        self._manager.close()
-
-
-def _write(path, text):
-    """Replaces a file in one step, in process 0."""
-    if distributed.is_main():
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(text)
-        os.replace(temporary, path)
-
-
-def _to_dict(state):
-    return {f"{i:04}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-
-
-def _plain(leaf):
-    """An array that can be stored: a random key as its integers, anything else as it is."""
-    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-
-
-def _like(old, stored):
-    """Undoes `_plain`, for a leaf that stands where `old` stood."""
-    is_key = jnp.issubdtype(old.dtype, jax.dtypes.prng_key)
-    return jax.random.wrap_key_data(stored, impl=jax.random.key_impl(old)) if is_key else stored
-
-
-def _fingerprint(state, estimators, seed):
-    """What must agree for a run to be resumed: seed, tasks, the shapes of the initial state, and theta's numbers."""
+def _fingerprint(state):
+    """What must agree for a run to be resumed, beside what is known before: shapes, and the numbers of theta."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves((state.theta, state.outer_state)):
-        digest.update(np.asarray(_plain(leaf)).tobytes())
+        digest.update(np.asarray(run_folder.plain(leaf)).tobytes())
     return {
-        "seed": int(seed),
-        "tasks": [estimator.name for estimator in estimators],
-        "particles": [estimator.num_particles for estimator in estimators],
         "structure": str(jax.tree.structure(state)),
         "shapes": [list(leaf.shape) for leaf in jax.tree.leaves(state)],
         "theta": digest.hexdigest(),
     }
-
-
-def _records(rows, names, step, count, seconds):
-    return [
-        {
-            "step": step + i + 1,
-            "loss": float(rows.loss[i]),
-            **{f"loss/{name}": float(loss) for name, loss in zip(names, rows.task_losses[i], strict=True)},
-            "grad_norm": float(rows.grad_norm[i]),
-            "dropped": int(rows.dropped[i]),
-            "inner_steps": int(rows.inner_steps[i]),
-            "gradient_variance": _known(rows.gradient_variance[i]),
-            "snr": _known(rows.snr[i]),
-            **{f"outer/{name}": _plain_number(values[i]) for name, values in rows.outer.items()},
-            "seconds": round(seconds, 3),
-        }
-        for i in range(count)
-    ]
-
-
-def _known(value):
-    """A diagnostic as JSON has it: null where it is not known, or infinite."""
-    return float(value) if np.isfinite(value) else None
-
-
-def _plain_number(value):
-    """An int, a float or None, or a list of them."""
-    if value.ndim:
-        return [_plain_number(x) for x in value]
-    return int(value) if np.issubdtype(value.dtype, np.integer) else _known(value)
 
 
 def _check_arguments(num_steps, seed, clip_norm, theta, names):

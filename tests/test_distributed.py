@@ -36,11 +36,11 @@ def recipe(num_steps=400, seed=0):
 """
 
 
-def _start(out, *arguments):
+def _start(out, *arguments, devices):
     recipe = out.parent / "recipe.py"
     recipe.write_text(RECIPE)
     command = [sys.executable, "-m", "meta_train", "train", str(recipe), "--out", str(out), *arguments]
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2"}
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}  # of each process
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -60,11 +60,11 @@ def _assert_same(out, expected):
 
 def test_two_processes_make_the_run_of_one_and_survive_the_death_of_one_of_them(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    process = _start(one)
+    process = _start(one, devices=2)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
 
-    launcher = _start(two, "--num-processes", "2")
+    launcher = _start(two, "--num-processes", "2", devices=1)
     while len(_lines(two)) < 10 and launcher.poll() is None:
         time.sleep(0.01)
     children = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True, check=True)
@@ -77,7 +77,7 @@ def test_two_processes_make_the_run_of_one_and_survive_the_death_of_one_of_them(
     assert "--resume" in errors
     assert 10 <= len(_lines(two)) < 400
 
-    launcher = _start(two, "--num-processes", "2", "--resume")
+    launcher = _start(two, "--num-processes", "2", "--resume", devices=1)
     output, errors = launcher.communicate()
     assert launcher.returncode == 0, errors
     assert output.count("theta.safetensors. Next:") == 1  # process 0 alone speaks
@@ -93,8 +93,36 @@ def test_numbers_that_do_not_fit_are_refused_before_anything_waits(arguments, me
         distributed.initialize(*arguments)
 
 
+def test_processes_get_the_devices_that_the_user_chose(monkeypatch):
+    class Ended:
+        def __init__(self, command, env):
+            given.append(env["JAX_NUM_CPU_DEVICES"])
+
+        poll = kill = wait = lambda self: 0
+
+    given = []
+    monkeypatch.setattr(distributed.subprocess, "Popen", Ended)
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "3")
+    assert distributed.launch(["train"], 2) == 0
+    assert given == ["3", "3"]
+
+
 def test_alone_the_only_process_decides():
     assert distributed.is_main()
     assert distributed.decision_of_main(True)
     assert not distributed.decision_of_main(False)
-    distributed.wait_for_all("here")
+    assert distributed.all_agree(True)
+    assert not distributed.all_agree(False)
+
+
+def test_what_main_cannot_do_ends_all(monkeypatch):
+    done = []
+    distributed.do_in_main(lambda: done.append("once"))
+    with pytest.raises(KeyError, match="the message"):
+        distributed.do_in_main(lambda: {}["the message"])
+    monkeypatch.setattr(distributed, "is_main", lambda: False)
+    distributed.do_in_main(lambda: done.append("twice"))
+    monkeypatch.setattr(distributed, "decision_of_main", lambda choice: False)
+    with pytest.raises(ValueError, match="process 0 could not go on; its own message says why"):
+        distributed.do_in_main(lambda: done.append("thrice"))
+    assert done == ["once"]

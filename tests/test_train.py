@@ -19,9 +19,12 @@ import learned_optim
 from meta_train import Estimator
 from meta_train import Problem
 from meta_train import data
+from meta_train import engine
 from meta_train import estimators
 from meta_train import fit
+from meta_train import parallel
 from meta_train import problems
+from meta_train import run_lock
 from meta_train import tasks
 from meta_train import train
 from meta_train import truncation
@@ -160,6 +163,75 @@ def test_lines_that_a_killed_run_left_are_replaced(tmp_path, tail):
     result = _fit(run_dir=tmp_path, resume=True)
     _assert_same(result, _fit())
     assert _logged(tmp_path) == result.metrics
+
+
+def test_an_unreadable_checkpoint(tmp_path):
+    """The run goes on from the one before, with the numbers of a run that was left alone."""
+    _fit(num_steps=7, run_dir=tmp_path)
+    _fit(num_steps=12, run_dir=tmp_path, resume=True)
+    for path in (tmp_path / "checkpoints" / "12").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="goes on from checkpoint 7, for what is newer cannot be used") as warned:
+        result = _fit(run_dir=tmp_path, resume=True)
+    assert warned[0].filename == __file__
+    _assert_same(result, _fit())
+    assert _logged(tmp_path) == result.metrics
+
+
+def test_losses_that_are_not_finite_are_null_in_the_file(tmp_path):
+    """Every episode is NaN, so that no particle is left. A resumed run has the metrics of one that was left alone."""
+    start = lambda key, theta, num_steps: jnp.full((), jnp.nan)
+    problem = Problem(start, lambda key, theta, state, data: (state, state))
+    estimator = estimators.pes(problem, num_particles=2, unroll_length=2, horizon=truncation.constant(2))
+    _fit(estimator, num_steps=2, run_dir=tmp_path)
+    result = _fit(estimator, num_steps=4, run_dir=tmp_path, resume=True)
+    text = (tmp_path / "metrics.jsonl").read_text()
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+    assert [line["loss"] for line in lines] == [None] * 4
+    assert np.isnan([record["loss"] for record in result.metrics]).all()
+    np.testing.assert_equal(_without_time(result.metrics), _without_time(_fit(estimator, num_steps=4).metrics))
+
+
+def test_what_is_wrong_with_the_folder_is_found_before_anything_is_compiled(tmp_path, monkeypatch):
+    _fit(num_steps=12, run_dir=tmp_path / "run")
+    (tmp_path / "file").write_text("of the user")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.json").write_text("")
+    built = engine.build([_bowl()], optax.sgd(0.1), steps_per_dispatch=3)
+    untouched = built._replace(init=lambda *arguments, **options: pytest.fail("compiled"))
+    monkeypatch.setattr(engine, "build", lambda *arguments, **options: untouched)
+    for name, arguments, message in (
+        ("file", {}, r"run_dir \(--out\) must be a folder that can be written to, got .*file"),
+        ("damaged", {"resume": True}, r"run\.json, line 1, is damaged"),
+        ("run", {}, r"already holds a run: pass resume=True"),
+        ("run", {"resume": True, "seed": 1}, "holds another run, whose seed differ"),
+        ("run", {"resume": True, "num_steps": 11}, "holds a run of 12 outer steps already, more than num_steps=11"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _fit(run_dir=tmp_path / name, **arguments)
+    with pytest.raises(ValueError, match="another run is at work in"), run_lock.held(tmp_path / "run"):
+        _fit(run_dir=tmp_path / "run", resume=True)
+
+
+def test_a_run_with_nothing_left_to_do_compiles_no_steps(tmp_path, monkeypatch):
+    expected = _fit(num_steps=4, run_dir=tmp_path)
+    monkeypatch.setattr(parallel, "aside", lambda work: pytest.fail("compiled"))
+    _assert_same(_fit(num_steps=4, run_dir=tmp_path, resume=True), expected)
+
+
+def test_ctrl_c_during_compilation_interrupts_at_once(tmp_path, monkeypatch):
+    """It is pressed while the run waits for its program. Nothing is lost, for nothing was made."""
+
+    class Compilation:
+        def result(self):
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(parallel, "aside", lambda work: Compilation())
+        _fit(run_dir=tmp_path)
+    assert _lines(tmp_path) == []
+    _assert_same(_fit(run_dir=tmp_path, resume=True), _fit())
 
 
 def test_a_folder_that_holds_a_run(tmp_path):

@@ -88,7 +88,7 @@ def test_the_same_episodes_as_full_es():
 
 def test_a_bilevel_has_no_episodes():
     bilevel = Bilevel(lambda *_: 0.0, lambda *_: 0.0, lambda *_: 0.0)
-    with pytest.raises(TypeError, match="search.episodes unrolls the steps of a Problem"):
+    with pytest.raises(TypeError, match=r"search\.episodes unrolls the steps of a Problem"):
         episodes(bilevel, num_particles=1, horizon=truncation.constant(3))
 
 
