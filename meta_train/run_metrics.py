@@ -15,6 +15,8 @@ import numpy as np
 
 from meta_train.engine import Metrics
 
+_ALWAYS = ("step", "loss", "grad_norm", "dropped", "inner_steps", "seconds")  # the metrics of every run
+
 
 def records(rows: Metrics, names: Sequence[str], step: int, count: int, seconds: float) -> list[dict[str, Any]]:
     """A dispatch's metrics, a dict for each of its `count` outer steps; `step` were made before."""
@@ -47,9 +49,10 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     file = pathlib.Path(folder) / "metrics.jsonl"
-      ...     _ = file.write_text('{"step": 1, "loss": 0.5}\\n{"step": 2, "lo')
-      ...     read(file)
-      [{'step': 1, 'loss': 0.5}]
+      ...     first = {"step": 1, "loss": None, "grad_norm": 2.0, "dropped": 4, "inner_steps": 9, "seconds": 0.1}
+      ...     _ = file.write_text(f'{json.dumps(first)}\\n{{"step": 2, "lo')
+      ...     [record["loss"] for record in read(file)]
+      [nan]
     """
     found, damage = read_until_damage(path)
     if damage is not None:
@@ -63,7 +66,7 @@ def read_until_damage(path: str | os.PathLike) -> tuple[list[dict[str, Any]], st
     found: list[dict[str, Any]] = []
     for number, line in enumerate([*lines, rest] if rest else lines, 1):
         try:
-            found.append(_from_line(line, number, found[0] if found else {}))
+            found.append(_from_line(line, number, found[0] if found else _ALWAYS))
         except ValueError as error:
             cut_short = number > len(lines)
             return found, None if cut_short else f"{path}, line {number}, is damaged: {error}"
@@ -75,8 +78,8 @@ def to_text(metrics: Sequence[dict[str, Any]]) -> str:
     return "".join(json.dumps(_strict(record), allow_nan=False) + "\n" for record in metrics)
 
 
-def _from_line(line, number, first):
-    """A line as a record like the first one, or a ValueError."""
+def _from_line(line, number, names):
+    """A line as a record that has these names, or a ValueError."""
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
@@ -85,7 +88,7 @@ def _from_line(line, number, first):
         raise ValueError("it is not a JSON object")
     if record.get("step") != number:
         raise ValueError(f"it must be that of step {number}, and is that of step {record.get('step')}")
-    missing = sorted(first.keys() - record.keys())
+    missing = sorted(set(names) - record.keys())
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}")
     floats = {name: math.nan if value is None else value for name, value in record.items() if _is_float(name)}

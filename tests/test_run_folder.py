@@ -19,6 +19,10 @@ def _state(step):
     return {"x": jnp.full((3,), step, jnp.float32), "key": jax.random.key(step)}
 
 
+def _record(step):
+    return {"step": step, "loss": float(step), "grad_norm": 1.0, "dropped": 0, "inner_steps": 9, "seconds": 0.1}
+
+
 def _open(path, resume=True, known=FINGERPRINT):
     return run_folder.opened(path, known, resume=resume)
 
@@ -29,7 +33,7 @@ def _write_run(path):
         folder.identify(FINGERPRINT)
         assert folder.restore(_state(0))[1] == []
         for step in range(1, 7):
-            folder.log([{"step": step, "loss": float(step)}])
+            folder.log([_record(step)])
             if step in (2, 5):
                 folder.save(step, _state(step))
 
@@ -86,7 +90,7 @@ def _go_on_to_five(path):
     with _open(path) as folder:
         folder.identify(FINGERPRINT)
         folder.restore(_state(0))
-        folder.log([{"step": step, "loss": float(step)} for step in (3, 4, 5)])
+        folder.log([_record(step) for step in (3, 4, 5)])
         folder.save(5, _state(5))
 
 

@@ -44,24 +44,28 @@ def test_numbers_that_are_not_finite_are_null_on_disk_and_come_back_the_same(tmp
     assert run_metrics.to_text(back) == text
 
 
+def _line(step, loss="0.5", seconds='"seconds": 0.1'):
+    return f'{{"step": {step}, "loss": {loss}, "grad_norm": 1.0, "dropped": 0, "inner_steps": 9, {seconds}}}\n'
+
+
+GOOD = _line(1) + _line(2)
+
+
 def test_nan_in_files_of_earlier_versions(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": NaN, "loss/a": Infinity, "grad_norm": 1.0}\n')
-    (record,) = run_metrics.read(tmp_path / "metrics.jsonl")
-    assert math.isnan(record["loss"])
-    assert run_metrics.to_text([record]) == '{"step": 1, "loss": null, "loss/a": null, "grad_norm": 1.0}\n'
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(_line(1, "NaN") + _line(2, "-Infinity"))
+    assert math.isnan(run_metrics.read(path)[0]["loss"])
+    assert run_metrics.to_text(run_metrics.read(path)) == _line(1, "null") + _line(2, "null")
 
 
-GOOD = '{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n'
-
-
-@pytest.mark.parametrize("rest", ["", '{"step": 3, "lo', "{", "\0\0\0", '{"step": 3, "loss/ü'[:-1]])
+@pytest.mark.parametrize("rest", ["", '{"step": 3, "lo', "{", "\0\0\0", '{"step": 3, "loss/ü'])
 def test_a_last_line_that_is_cut_short_is_left_out(tmp_path, rest):
-    (tmp_path / "metrics.jsonl").write_text(GOOD + rest, encoding="utf-8")
+    (tmp_path / "metrics.jsonl").write_bytes((GOOD + rest).encode()[: None if rest.isascii() else -1])
     assert [record["step"] for record in run_metrics.read(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
 def test_a_last_line_may_lack_its_end(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text(GOOD + '{"step": 3, "loss": null}')
+    (tmp_path / "metrics.jsonl").write_text(GOOD + _line(3).strip())
     assert len(run_metrics.read(tmp_path / "metrics.jsonl")) == 3
     (tmp_path / "metrics.jsonl").write_text("")
     assert run_metrics.read(tmp_path / "metrics.jsonl") == []
@@ -74,15 +78,15 @@ def test_a_last_line_may_lack_its_end(tmp_path):
         ("", "it is not JSON (Expecting value, column 1)"),
         ("\xff\0", "it is not JSON"),
         ("3", "it is not a JSON object"),
-        ('{"step": 4, "loss": 1.0}', "it must be that of step 3, and is that of step 4"),
+        (_line(4), "it must be that of step 3, and is that of step 4"),
         ('{"loss": 1.0}', "it must be that of step 3, and is that of step None"),
-        ('{"step": 3}', "it lacks loss"),
-        ('{"step": 3, "loss": "low"}', "a loss or grad_norm is neither a number nor null"),
+        ('{"step": 3, "loss": 1.0, "dropped": 0}', "it lacks grad_norm, inner_steps, seconds"),
+        (_line(3, '"low"'), "a loss or grad_norm is neither a number nor null"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path, line, damage):
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes((GOOD + line + '\n{"step": 4, "loss": 1.0}\n').encode("latin-1"))
+    path.write_bytes((GOOD + line.strip("\n") + "\n" + _line(4)).encode("latin-1"))
     with pytest.raises(ValueError) as error:
         run_metrics.read(path)
     assert str(error.value).startswith(f"{path}, line 3, is damaged: {damage}")
@@ -90,3 +94,10 @@ def test_a_damaged_line_is_named(tmp_path, line, damage):
     found, told = run_metrics.read_until_damage(path)
     assert [record["step"] for record in found] == [1, 2]
     assert told in str(error.value)
+
+
+def test_metrics_of_another_program_are_told_by_their_first_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 0.5}\n')
+    with pytest.raises(ValueError, match=r"line 1, is damaged: it lacks dropped, grad_norm, inner_steps, seconds"):
+        run_metrics.read(path)

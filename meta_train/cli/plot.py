@@ -1,12 +1,12 @@
 """`meta-train plot`."""
 
-import json
 import pathlib
 from typing import Annotated
 
 import typer
 
 from meta_train import report
+from meta_train import run_metrics
 from meta_train.cli import outputs
 
 
@@ -21,7 +21,7 @@ def plot(
     Example: python -m meta_train plot runs/mine
     """
     path = run / "metrics.jsonl"
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    rows = run_metrics.read(path) if path.is_file() else []
     if not rows:
         raise ValueError(f"{run} holds no run with metrics: give the folder that 'train --out' wrote to.")
     out = out or run / "curves.png"

@@ -14,6 +14,7 @@ from meta_train import distributed
 from meta_train import named_optimizer
 from meta_train import named_outer
 from meta_train import recipes
+from meta_train import run_folder
 from meta_train import user_code
 from meta_train.cli import options
 from meta_train.cli import outputs
@@ -64,6 +65,8 @@ def train(
     recipes.check(recipe)
     out = out or pathlib.Path("runs") / pathlib.Path(recipe).stem
     outputs.check_folder(out)
+    if process_id is None:  # of several processes, the first may be quick to write what another one would find here
+        run_folder.check(out, resume=resume)
     if process_id is not None:
         distributed.initialize(coordinator, num_processes, process_id)
     elif num_processes > 1:

@@ -5,6 +5,7 @@ import shlex
 import pytest
 
 import learned_optim
+from meta_train import distributed
 from meta_train import recipes
 from meta_train import tasks
 
@@ -123,3 +124,13 @@ def test_ctrl_c(moment, run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(recipes, moment, stop)
     assert run("train", "demo", "--out", tmp_path) == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_a_run_is_found_out_before_any_work(run, tmp_path, capsys, monkeypatch):
+    (tmp_path / "run.json").write_text("{}")
+    for name in ("get", "run"):
+        monkeypatch.setattr(recipes, name, lambda *arguments, **options: pytest.fail("worked"))
+    monkeypatch.setattr(distributed, "launch", lambda *arguments: pytest.fail("started processes"))
+    for processes in (1, 2):
+        assert run("train", "demo", "--out", tmp_path, "--num-processes", processes) == 2
+        assert "already holds a run: pass resume=True (--resume) to go on with it" in capsys.readouterr().err
