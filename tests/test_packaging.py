@@ -75,3 +75,10 @@ def test_wheel_without_extras(tmp_path):
     listed = _run(scripts / "learned-optim", "list", cwd=elsewhere)
     assert "prodigy-muon-schedule-v1" in listed and "(default)" in listed
     assert "trained horizon" in _run(scripts / "python", "-m", "learned_optim", "card", cwd=elsewhere)
+
+    refused = subprocess.run(
+        [scripts / "meta-train", "--help"], cwd=elsewhere, capture_output=True, encoding="utf-8", check=False
+    )
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("meta-train: meta_train needs packages that are not installed: matplotlib, ")
+    assert "pip install '.[meta]'" in refused.stderr

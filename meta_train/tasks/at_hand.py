@@ -27,13 +27,14 @@ def load(names: Sequence[str]) -> AtHand:
 
     Raises:
       ValueError: if there is no such task, or its data are damaged.
-      FileNotFoundError: if the folder of data sets does not exist.
+      FileNotFoundError: if the folder of data sets does not exist, and a task needs one.
 
     Example:
       >>> [task.name for task in load(["wine-softmax"]).tasks]
       ['wine-softmax']
     """
-    data.available("")  # raises if the folder of data sets does not exist, which would be taken for missing data below
+    if not all(map(suites.is_embedded, names)):
+        data.available("")  # raises if the folder of data sets does not exist: below, data would seem to be missing
     built, left_out, reasons = [], {}, []
     for name in names:
         source = suites.source(name)

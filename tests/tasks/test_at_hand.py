@@ -63,4 +63,5 @@ def test_errors_of_other_kinds_are_raised(asked, tmp_path, monkeypatch):
         at_hand.load(["yacht-mlp"])
     monkeypatch.setenv(data.DATA_DIR_VARIABLE, str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        at_hand.load(["yacht-mlp"])
+        at_hand.load(["wine-softmax", "yacht-mlp"])
+    assert len(at_hand.load(["wine-softmax"]).tasks) == 1
