@@ -149,7 +149,7 @@ def test_losses_are_judged_where_the_baseline_says():
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        ({"baselines": ("adma",)}, r"no baseline 'adma'\. Choose from adam, adamw-cosine"),
+        ({"baselines": ("adma",)}, r"no baseline 'adma'\. Did you mean 'adam'\? Choose from adam, adamw-cosine"),
         ({"horizons": ()}, r"at least 1, got \(\) and 1"),
         ({"horizons": (5, 0)}, r"at least 1, got \(5, 0\) and 1"),
         ({"num_seeds": 0}, r"at least 1, got \(1,\) and 0"),
