@@ -42,6 +42,7 @@ from meta_train import safeguards
 from meta_train import self_training
 from meta_train import tasks
 from meta_train import truncation
+from meta_train.counted import counted
 
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
 CASES = {
@@ -227,7 +228,7 @@ def table(found: dict[str, Any]) -> str:
             needed = ", ".join("never" if x is None else f"{x:.2f}" for x in entry["budget_to_reach_adamw"])
             line += f"; with 1.5 times the budget {entry['mean_at_1.5']:.3f}, AdamW's end reached after {needed}"
         if "improved_on_all" in entry:
-            line += f"; better than all its beginnings in {sum(entry['improved_on_all'])} runs"
+            line += f"; better than all its beginnings in {counted(sum(entry['improved_on_all']), 'run')}"
         lines.append(line)
     speeds = ", ".join(f"{name} {speed:.2f}" for name, speed in found["throughput"].items())
     lines.append(f"  inner steps a second, as a share of AdamW's: {speeds}")

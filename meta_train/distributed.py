@@ -5,6 +5,7 @@ Each process holds its share of the particles and a copy of theta. What travels 
 """
 
 from collections.abc import Callable
+import signal
 import socket
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def all_agree(choice: bool) -> bool:
 def launch(arguments: list[str], num_processes: int) -> int:
     """Runs `python -m meta_train ARGUMENTS` in several processes on this machine, which share its cores.
 
-    When one of them stops before its time, the others are stopped too.
+    When one of them stops before its time, or this process gets Ctrl-C or SIGTERM, the others are stopped too.
 
     Returns:
       The exit status: 0 if all came to their end, or that of the process that failed first.
@@ -78,16 +79,19 @@ def launch(arguments: list[str], num_processes: int) -> int:
     coordinator = f"localhost:{_free_port()}"
     environment = cores.shared_environment(num_processes)
     command = [sys.executable, "-m", "meta_train", *arguments, "--coordinator", coordinator]
-    processes = [subprocess.Popen([*command, "--process-id", str(i)], env=environment) for i in range(num_processes)]
+    processes: list[subprocess.Popen] = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     try:
-        status = _wait(processes)
+        for i in range(num_processes):
+            processes.append(subprocess.Popen([*command, "--process-id", str(i)], env=environment))
+        return _wait(processes)
     except KeyboardInterrupt:
-        status = 130
+        return 130
     finally:
         for process in processes:
             process.kill()  # a run can be killed at any time
             process.wait()
-    return status
+        signal.signal(signal.SIGTERM, before)
 
 
 def _wait(processes):
@@ -97,11 +101,10 @@ def _wait(processes):
         if failed:
             i = failed[0]
             reason = f"was killed by signal {-statuses[i]}" if statuses[i] < 0 else f"failed with status {statuses[i]}"
-            print(
-                f"meta-train: process {i} of {len(processes)} {reason}, so the others were stopped. The run goes on "
-                "from its last checkpoint with the same command and --resume.",
-                file=sys.stderr,
-            )
+            message = f"meta-train: process {i} of {len(processes)} {reason}, so the others were stopped."
+            if statuses[i] != 2:  # which is for bad arguments
+                message += " The run goes on from its last checkpoint with the same command and --resume."
+            print(message, file=sys.stderr)
             return abs(statuses[i])
         if all(status == 0 for status in statuses):
             return 0

@@ -107,7 +107,8 @@ def build(
       devices: where to run. By default as many of `jax.devices()` as divide the particles evenly.
 
     Raises:
-      ValueError: if there is no estimator, or the particles do not divide evenly among the given devices.
+      ValueError: if there is no estimator, or the particles do not divide evenly among the given devices, or so that
+        every process of a distributed run has some.
     """
     if not estimators:
         raise ValueError("meta-training needs at least one estimator, got none.")
@@ -234,7 +235,14 @@ def _put_once(data, sharding):
 def _choose_devices(estimators, devices):
     counts = [estimator.num_particles for estimator in estimators]
     if devices is None:
-        return jax.devices()[: math.gcd(len(jax.devices()), *counts)]
+        chosen = jax.devices()[: math.gcd(len(jax.devices()), *counts)]
+        if len({device.process_index for device in chosen}) < jax.process_count():
+            raise ValueError(
+                f"particles must divide evenly among the processes, got num_particles {counts} for "
+                f"{jax.process_count()} processes with {len(jax.devices())} devices in all: choose multiples of "
+                f"{len(jax.devices())}, or start fewer processes."
+            )
+        return chosen
     if not devices:
         raise ValueError("devices must name at least one device, got none. None takes those that JAX has.")
     if any(count % len(devices) for count in counts):

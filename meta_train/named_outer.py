@@ -1,6 +1,7 @@
 """Outer optimizers as the command line names them: `adamw`, `learned:NAME`, `live`, `population`."""
 
 import functools
+import math
 from typing import Any
 
 import optax
@@ -62,6 +63,6 @@ def _number(name, option, kind, default):
         number = kind(option) if option else default
     except ValueError:
         number = 0
-    if not number > 0:
+    if not 0 < number < math.inf:
         raise ValueError(f"the outer optimizer must be {FORMS}, with a positive number, got {name!r}.")
     return number

@@ -67,7 +67,7 @@ def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike) -> No
         for result in runs:
             curves, offset = _smooth(result.losses)
             steps = np.arange(curves.shape[1]) + offset
-            (line,) = panel.plot(steps, curves.mean(axis=0), label=result.optimizer, linewidth=1.6)
+            (line,) = panel.plot(steps, curves.mean(axis=0), label=_label(result.optimizer), linewidth=1.6)
             panel.fill_between(
                 steps, curves.min(axis=0), curves.max(axis=0), color=line.get_color(), alpha=0.15, linewidth=0
             )
@@ -100,7 +100,7 @@ def plot_profile(results: Mapping[str, Sequence[Result]], path: str | os.PathLik
     FigureCanvasAgg(figure)
     panel = figure.subplots()
     for result, shares in zip(next(iter(results.values())), scores.profile(losses, factors), strict=True):
-        panel.plot(factors, shares, label=result.plain_name)
+        panel.plot(factors, shares, label=_label(result.plain_name))
     panel.set(xscale="log", ylim=(-0.02, 1.02), xlabel="final training loss, in units of the best optimizer's")
     panel.set_ylabel(f"share of {counted(len(results), 'task')} within that factor")
     panel.grid(alpha=0.3)
@@ -172,6 +172,11 @@ def _number(values):
     digits = 3 if 0.1 <= abs(values.mean()) < 1000 else None
     text = (lambda x: f"{x:.{digits}f}") if digits else (lambda x: f"{x:.2e}")
     return text(values.mean()) + (f" ± {text(error)}" if len(values) > 1 else "")
+
+
+def _label(name):
+    """A name as Matplotlib shows it as it is: without formulas between dollars, and not hidden for an underscore."""
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def _smooth(losses):

@@ -15,14 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tqdm
 
 from meta_train import distributed
 from meta_train import engine
 from meta_train import run_folder
 from meta_train import run_metrics
 from meta_train import tensorboard as events
+from meta_train.counted import counted
 from meta_train.estimators.base import Estimator
+from meta_train.progress import bar as progress_bar
 from meta_train.search.base import SearchStrategy
 
 
@@ -147,7 +148,8 @@ def _start(run_engine, folder, theta, seed, num_steps, known):
     """The state to go on from, and the metrics up to there."""
     done = 0 if folder is None else folder.latest_step()
     if done > num_steps:
-        raise ValueError(f"{folder.path} holds a run of {done} outer steps already, more than num_steps={num_steps}.")
+        held = counted(done, "outer step")
+        raise ValueError(f"{folder.path} holds a run of {held} already, more than num_steps={num_steps}.")
     state = run_engine.init(theta, seed, ahead=done < num_steps)
     if folder is None:
         return state, []
@@ -172,7 +174,7 @@ def _go_on(
     """Makes the outer steps that are missing, and adds to the metrics. Returns the state, and if it was stopped."""
     step, shown = int(state.step), progress and distributed.is_main()
     began = last_saved = dispatched = time.monotonic()
-    with tqdm.tqdm(total=num_steps, initial=step, unit="step", disable=not shown, dynamic_ncols=True) as bar:
+    with progress_bar(num_steps, unit="step", initial=step, disable=not shown) as bar:
         run_engine.ready()  # until here Ctrl-C ends the run at once
         with _deferred_interrupts() as interrupts:
             while step < num_steps and not interrupts:

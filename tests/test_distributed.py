@@ -93,6 +93,31 @@ def test_numbers_that_do_not_fit_are_refused_before_anything_waits(arguments, me
         distributed.initialize(*arguments)
 
 
+def test_sigterm_and_bad_arguments_stop_all_processes(monkeypatch, capfd):
+    """Of two, the first asks for the launcher's end by SIGTERM, or ends with status 2."""
+
+    class Process:
+        def __init__(self, command, env):
+            self.is_first = command[-1] == "0"
+
+        def poll(self):
+            return first() if self.is_first else None
+
+        kill = wait = lambda self: stopped.append(self.is_first)
+
+    monkeypatch.setattr(distributed.subprocess, "Popen", Process)
+    before = signal.getsignal(signal.SIGTERM)
+    first, stopped = lambda: signal.raise_signal(signal.SIGTERM), []
+    with pytest.raises(SystemExit) as end:
+        distributed.launch(["train"], 2)
+    assert (end.value.code, stopped) == (143, [True, True, False, False])
+    assert signal.getsignal(signal.SIGTERM) is before
+    first, stopped = lambda: 2, []
+    assert distributed.launch(["train"], 2) == 2
+    assert stopped == [True, True, False, False]
+    assert capfd.readouterr().err == "meta-train: process 0 of 2 failed with status 2, so the others were stopped.\n"
+
+
 def test_processes_get_the_devices_that_the_user_chose(monkeypatch):
     class Ended:
         def __init__(self, command, env):

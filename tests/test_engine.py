@@ -282,6 +282,13 @@ def test_particles_that_do_not_divide_among_given_devices():
         engine.build(fakes, optax.sgd(0.1), steps_per_dispatch=1, devices=jax.devices()[:2])
 
 
+def test_each_process_needs_particles(monkeypatch):
+    """Here the second of two processes has no device. Without particles it would wait for ever."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"got num_particles \[3\] for 2 processes with 2 devices in all: choose mult"):
+        engine.build([_fake(lambda key, data: data, num_particles=3)], optax.sgd(0.1), steps_per_dispatch=1)
+
+
 def test_arguments_out_of_range():
     with pytest.raises(ValueError, match="at least one estimator, got none"):
         engine.build([], optax.sgd(0.1), steps_per_dispatch=1)

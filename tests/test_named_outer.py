@@ -60,7 +60,9 @@ def test_a_population_has_ten_members_unless_told_otherwise():
     np.testing.assert_allclose(told.members.theta["log_learning_rate"], np.log(0.5) - 1.0, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["sgd", "live:2", "learned", "learned:", "adamw:fast", "adamw:0", "population:-1", ""])
+@pytest.mark.parametrize(
+    "name", ["sgd", "live:2", "learned", "learned:", "adamw:fast", "adamw:0", "adamw:inf", "population:-1", ""]
+)
 def test_other_names_are_errors(name):
     with pytest.raises(ValueError, match=rf"must be adamw\[:RATE\], learned:NAME, live or pop.*got '{name}'"):
         named_outer.build(name, SGD, 10)

@@ -3,6 +3,7 @@
 import json
 import struct
 
+from matplotlib.figure import Figure
 import numpy as np
 
 from meta_train import report
@@ -55,6 +56,21 @@ def test_panels_that_are_left_over_stay_empty(tmp_path, monkeypatch):
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: figures.append(figure))
     report.plot({f"task {i}": [GOOD] for i in range(6)}, tmp_path / "six.png")
     assert [panel.axison for panel in figures[0].axes] == [True] * 6 + [False] * 2
+
+
+def test_names_are_shown_as_they_are(tmp_path, monkeypatch):
+    figures = []
+    original = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: figures.append(original(figure, *a, **k) or figure))
+    names = ["_mine.safetensors", r"a$\frac$b", "a_b$"]
+    results = {"task": [GOOD._replace(optimizer=name) for name in names]}
+    report.plot(results, tmp_path / "curves.png")
+    report.plot_profile(results, tmp_path / "profile.png")
+    for figure in figures:
+        (panel,) = figure.axes
+        shown = [text.get_text() for text in panel.get_legend().get_texts()]
+        assert [text.replace(r"\$", "$").strip() for text in shown] == names
+    assert len(figures) == 2
 
 
 def test_smoothing_is_a_running_mean_at_its_centre():

@@ -298,7 +298,8 @@ def test_progress_goes_to_standard_error(capsys):
     _fit(progress=True)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "20/20" in captured.err
+    assert "20 of 20 steps" in captured.err
+    assert "\r" not in captured.err  # no redrawn bar, for nobody looks at a terminal
     assert "inner steps/s" in captured.err
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+import warnings
 
 import typer
 
@@ -38,6 +39,8 @@ def run(argv: list[str]) -> int | None:
     """Runs one command on all cores. Returns the exit status; what is wrong is printed to standard error."""
     meta_train.use_all_cores()
     engine.cache_compilations()
+    form = warnings.formatwarning
+    warnings.formatwarning = lambda message, *place, **line: f"meta-train: {message}\n"  # without lines of our sources
     try:
         return app(args=argv, prog_name="meta-train", obj=argv)
     except SystemExit as end:
@@ -52,3 +55,5 @@ def run(argv: list[str]) -> int | None:
             raise
         traceback.print_exc()  # here, for the process ends before Python would show it: see `parallel.leave`
         return 1
+    finally:
+        warnings.formatwarning = form

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from meta_train.counted import counted
 from meta_train.search.base import SearchStrategy
 
 
@@ -90,7 +91,7 @@ def cma_es(*, num_candidates: int, std: float, max_generations: int = 1000, diag
         generation, told = int(state.generation), np.asarray(state.told)
         if generation > max_generations:
             raise ValueError(
-                f"the search has made its {max_generations} outer steps: give cma_es more max_generations."
+                f"the search has made its {counted(max_generations, 'outer step')}: give cma_es more max_generations."
             )
         candidates, mean = replay(start, int(state.seed), told[:generation])
         return state._replace(candidates=unravel(candidates), mean=unravel(mean))

@@ -127,5 +127,5 @@ def test_refusals(monkeypatch):
     with pytest.raises(ValueError, match="max_steps must be at least 1, got 0"):
         adjoint(flow, max_steps=0)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'learned_optim\[apps\]', or use an estimator"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install diffrax, or use an estimator"):
         adjoint(flow)

@@ -154,5 +154,5 @@ def test_refusals(monkeypatch):
     with pytest.raises(ValueError, match=r"implicit differentiates .* 'ridge' does not depend on theta"):
         implicit(blind, **arguments).init(jax.random.key(0), jnp.ones(()))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'learned_optim\[apps\]', or choose neumann"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install lineax, or choose neumann"):
         implicit(AT_MINIMUM, inner_optimizer=optax.sgd(0.1), inner_steps=1)

@@ -65,5 +65,5 @@ def test_arguments_out_of_range(build, arguments, message):
 
 def test_without_the_package(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'learned_optim\[apps\]', or choose neumann"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install lineax, or choose neumann"):
         linear_solvers.conjugate_gradient()

@@ -130,5 +130,5 @@ def test_a_single_number_is_refused():
 
 def test_without_the_package(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'learned_optim\[apps\]', or use elite_es"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install cma, or use elite_es"):
         search.cma_es(num_candidates=4, std=1.0)
