@@ -11,7 +11,7 @@ try:
     from meta_train import self_training
     from meta_train import tasks
     from meta_train import truncation
-    from meta_train.engine import use_all_cores
+    from meta_train.cores import use_all_cores
     from meta_train.estimators import Estimator
     from meta_train.problem import Bilevel
     from meta_train.problem import Problem

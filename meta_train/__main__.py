@@ -1,10 +1,13 @@
 """The command line: `python -m meta_train {demo,train,evaluate,compare,tasks,plot}`. Its commands are in `cli/`."""
 
+import os
 import sys
 from typing import NoReturn
 
 from learned_optim import terminal
 from meta_train import extra
+
+INTERRUPTED = 130  # the exit status after Ctrl-C
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -21,7 +24,17 @@ def main(argv: list[str] | None = None) -> NoReturn:
     from meta_train import cli
     from meta_train import parallel
 
-    parallel.leave(terminal.run(lambda: cli.run(argv)))
+    status = terminal.run(lambda: cli.run(argv))
+    if status == INTERRUPTED:
+        _end_at_once(status)
+    parallel.leave(status)
+
+
+def _end_at_once(status):
+    """Ends the process without Python's own end, which crashes where compiled code is still at work."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

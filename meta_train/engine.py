@@ -21,7 +21,6 @@ import optax
 from meta_train import parallel
 from meta_train.cache_folder import cache_folder
 from meta_train.cache_folder import is_writable
-from meta_train.cores import use_all_cores as use_all_cores
 from meta_train.estimators.base import Estimator
 from meta_train.outer_metrics import reported
 from meta_train.outer_step import descending

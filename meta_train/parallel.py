@@ -17,8 +17,7 @@ from typing import NoReturn
 
 import jax
 
-_OVER_DEVICES, _ASIDE = "over_devices", "aside"  # what the threads' names begin with
-_INTERRUPTED = 130  # the exit status after Ctrl-C
+_NAME = "over_devices"  # of the threads
 
 
 class Stopped(Exception):
@@ -70,7 +69,7 @@ def over_devices(
                     return
 
     chosen = (jax.devices() if devices is None else devices)[: len(items)]
-    threads = [threading.Thread(target=serve, args=(device,), name=_OVER_DEVICES) for device in chosen]
+    threads = [threading.Thread(target=serve, args=(device,), name=_NAME) for device in chosen]
     for thread in threads:
         thread.start()
     try:
@@ -92,7 +91,7 @@ def aside(work: Callable[[], Any]) -> concurrent.futures.Future:
       >>> aside(lambda: 1 + 1).result()
       2
     """
-    pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix=_ASIDE)
+    pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="aside")
     future = pool.submit(work)
     pool.shutdown(wait=False)  # the thread ends with its work
     return future
@@ -100,20 +99,13 @@ def aside(work: Callable[[], Any]) -> concurrent.futures.Future:
 
 def busy() -> bool:
     """Whether threads of `over_devices` are still at work, for instance after an error in another one."""
-    return _at_work(_OVER_DEVICES)
+    return any(thread.name == _NAME for thread in threading.enumerate())
 
 
 def leave(status: int | None) -> NoReturn:
-    """Ends the process with a status, as `sys.exit` does, but without waiting for threads of `over_devices`.
-
-    After Ctrl-C, which has the status 130, it does not wait for what was begun by `aside` either.
-    """
-    if busy() or (status == _INTERRUPTED and _at_work(_ASIDE)):
+    """Ends the process with a status, as `sys.exit` does, but without waiting for threads of `over_devices`."""
+    if busy():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status or 0)
     sys.exit(status)
-
-
-def _at_work(name):
-    return any(thread.name.startswith(name) for thread in threading.enumerate())

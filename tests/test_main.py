@@ -1,12 +1,16 @@
 """The command line, run in this process."""
 
+import io
 import json
+import sys
+import warnings
 
 import numpy as np
 import pytest
 
 import learned_optim
 from meta_train import __main__ as command_line
+from meta_train import cli
 from meta_train import data
 from meta_train import demo
 from meta_train import engine
@@ -27,8 +31,14 @@ def run(*arguments):
 
 
 @pytest.fixture(autouse=True)
-def no_cache_folder(monkeypatch):
+def in_this_process(monkeypatch):
     monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    monkeypatch.setattr("os._exit", _ended)
+
+
+def _ended(status):
+    """In the place of the process's end, for this one goes on."""
+    raise SystemExit(f"ended at once with {status}")
 
 
 @pytest.fixture
@@ -138,6 +148,43 @@ def test_bad_arguments_are_answered_with_what_would_be_right(arguments, hint, ca
 def test_help_teaches(command, capsys):
     assert run(command, "--help") == 0
     assert "Usage: meta-train" in capsys.readouterr().out
+
+
+def test_help_and_tasks_under_ascii(monkeypatch):
+    monkeypatch.setattr(tasks, "suite", lambda name: ("mnist-conv",))
+    for arguments, part in ((("tasks", "--suite", "test"), b"mnist 14?14"), (("train", "--help"), b"600 outer steps")):
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+        assert run(*arguments) == 0
+        assert part in sys.stdout.buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "printed"),
+    [
+        (PermissionError(13, "Permission denied", "curves.png"), 2, "Permission denied: 'curves.png'"),
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+        (ValueError("a rule"), 2, "meta-train: a rule\n"),
+        (KeyboardInterrupt(), "ended at once with 130", ""),
+    ],
+)
+def test_what_goes_wrong_is_told_without_a_traceback(error, status, printed, capsys, monkeypatch, tmp_path):
+    def fail(folder):
+        raise error
+
+    monkeypatch.setattr(demo, "run", fail)
+    assert run("demo", "--out", tmp_path) == status
+    text = capsys.readouterr().err
+    assert printed in text
+    assert "Traceback" not in text
+
+
+def test_warnings_are_told_without_lines_of_our_sources(capsys, monkeypatch):
+    original = warnings.formatwarning
+    said = lambda **_: print(warnings.formatwarning("that is long", UserWarning, "ours.py", 3), end="")
+    monkeypatch.setattr(cli, "app", said)
+    assert run("tasks") is None
+    assert capsys.readouterr().out == "meta-train: that is long\n"
+    assert warnings.formatwarning is original
 
 
 def test_tasks_are_listed_with_data_from_a_folder(tmp_path, capsys, monkeypatch):

@@ -122,19 +122,6 @@ raise KeyError("the error")
     assert done.stderr.endswith("KeyError: 'the error'\n"), done.stderr
 
 
-def test_after_ctrl_c_nothing_is_waited_for(monkeypatch):
-    ended, go_on = [], threading.Event()
-    monkeypatch.setattr(parallel.os, "_exit", ended.append)
-    future = parallel.aside(go_on.wait)
-    for status in (130, 2):
-        with pytest.raises(SystemExit) as end:  # for the patched _exit returns
-            parallel.leave(status)
-        assert end.value.code == status
-    assert ended == [130]
-    go_on.set()
-    assert future.result() is True
-
-
 def test_aside_gives_results_and_errors_and_prints_nothing(capfd):
     def fail():
         raise KeyError("the message")

@@ -80,7 +80,7 @@ def train(
         with user_code.told(recipe):
             result = recipes.run(chosen, run_dir=out, resume=resume, tensorboard=tensorboard)
     except KeyboardInterrupt:
-        print(f"Stopped, and saved. Go on with the same command and --resume; the run is in {out}.", file=sys.stderr)
+        print(f"Stopped. Go on with the same command and --resume; what is saved is in {out}.", file=sys.stderr)
         raise typer.Exit(130) from None
     if not distributed.is_main():
         return

@@ -1,5 +1,7 @@
 """What the tests of all commands share: the command line in this process, which keeps no compiled programs."""
 
+import sys
+
 import pytest
 
 from meta_train import __main__ as command_line
@@ -10,6 +12,7 @@ from meta_train import engine
 def run(monkeypatch):
     """A function of arguments that returns the exit status."""
     monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    monkeypatch.setattr(command_line, "_end_at_once", sys.exit)  # this process goes on
 
     def run(*arguments):
         with pytest.raises(SystemExit) as error:
