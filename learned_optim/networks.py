@@ -48,7 +48,7 @@ def per_parameter_mlp(hidden_sizes: Sequence[int], num_outputs: int) -> hk.Trans
 
 
 def truncated_normal(key: jax.Array, num_inputs: int, num_outputs: int) -> jax.Array:
-    """Weights of a layer, float32[num_inputs, num_outputs], of standard deviation 1 / √num_inputs, cut at twice that."""
+    """Weights of a layer, float32[num_inputs, num_outputs], of deviation 1 / √num_inputs, cut at twice that."""
     return jax.random.truncated_normal(key, -2.0, 2.0, (num_inputs, num_outputs), jnp.float32) / math.sqrt(num_inputs)
 
 
