@@ -1,27 +1,48 @@
-"""What the architectures with a learned residual on Adam share: features, the mix of directions, the learned step."""
+"""Features of a coordinate that are Adam's or like them, and a direction that is a learned mix of them."""
 
-import math
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from learned_optim import features
 from learned_optim import networks
+from learned_optim.rule import momentum
+from learned_optim.rule import zeros
 
 MOMENTUM_DECAYS = (0.9, 0.99)
 MOMENT_DECAY = 0.99
 NUM_FEATURES = 9
 NOMINAL = 4  # index of u_.9 among the features
-STEP_HIDDEN_SIZE = 16
 _TINY = 1e-24  # added to mean squares of gradients
 _FLOOR = 1e-10  # added to second moments, in units of their mean over the tensor
+
+
+class Observed(NamedTuple):
+    """What the moments tell of a tensor: float32[] each."""
+
+    medium_size: jax.Array  # log(root mean square of m.9 over that of g) + 1
+    slow_size: jax.Array  # log(root mean square of m.99 over that of g) + 1.5
+    overlap: jax.Array  # twice the cosine between g and the m.9 before it
+
+
+class Moments(NamedTuple):
+    """What the features need of the gradients before."""
+
+    medium: Any  # moving average of the gradient, decay .9
+    slow: Any  # likewise, decay .99
+    moment: Any  # v, the moving average of the squared gradient, decay .99
+
+
+MOMENTS = Moments(momentum, momentum, zeros)
 
 
 def init_direction(key: jax.Array, num_tensor_features: int, hidden_size: int) -> dict[str, jax.Array]:
     """Theta of `direction`: u_.9 alone, and a network of random weights whose output is zero."""
     theta = {"skip": jnp.zeros((NUM_FEATURES,), jnp.float32).at[NOMINAL].set(1.0)}
     if hidden_size:
-        w = _normal(key, NUM_FEATURES + num_tensor_features, hidden_size)
+        w = networks.truncated_normal(key, NUM_FEATURES + num_tensor_features, hidden_size)
         theta |= {
             "w": w[:NUM_FEATURES],
             "w_tensor": w[NUM_FEATURES:],
@@ -31,52 +52,15 @@ def init_direction(key: jax.Array, num_tensor_features: int, hidden_size: int) -
     return theta
 
 
-def init_step(
-    key: jax.Array, num_tensor_features: int, base: float, hidden_size: int = STEP_HIDDEN_SIZE
-) -> dict[str, jax.Array]:
-    """Theta of `log_step`: the constant `base`, and a network of random weights, if any, whose output is zero."""
-    theta = {
-        "base": jnp.full((2,), base, jnp.float32),  # matrices, vectors
-        "skip": jnp.zeros((num_tensor_features,), jnp.float32),
-    }
-    if hidden_size:
-        theta |= {
-            "w": _normal(key, num_tensor_features, hidden_size),
-            "b": jnp.zeros((hidden_size,), jnp.float32),
-            "w_out": jnp.zeros((hidden_size,), jnp.float32),
-        }
-    return theta
-
-
-def _normal(key, num_inputs, num_outputs):
-    return jax.random.truncated_normal(key, -2.0, 2.0, (num_inputs, num_outputs), jnp.float32) / math.sqrt(num_inputs)
-
-
-def progress(step: jax.Array, horizon: jax.Array, unknown: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
-    """The four features of a tensor that depend on the horizon (0 if it is unknown), and the linear decay.
-
-    The features: 2τ - 1, ½ log(num_steps / 400), τ⁴ for progress τ, and 1 if the horizon is known. Where it is not,
-    float32[3] `unknown` stands in for the first three, the last is 0, and nothing decays.
-    """
-    known = horizon >= 1.0
-    num_steps = jnp.maximum(horizon, 1.0)
-    tau = jnp.minimum(step / num_steps, 1.0)
-    made = jnp.stack([2.0 * tau - 1.0, 0.5 * jnp.log(num_steps / 400.0), tau**4])
-    decay = jnp.where(known, jnp.maximum(1.0 - tau, 0.01), 1.0)
-    return (*jnp.where(known, made, unknown), known.astype(jnp.float32)), decay
-
-
 def coordinates(
-    grad: jax.Array, param: jax.Array, slots: tuple[jax.Array, ...], step: jax.Array
-) -> tuple[tuple[jax.Array, ...], jax.Array, list[jax.Array], tuple[jax.Array, ...]]:
-    """The features of all coordinates with their normalising factors, what is observed of the tensor, and new slots.
-
-    Slots are two momenta, of `MOMENTUM_DECAYS`, and a second moment, of `MOMENT_DECAY`.
+    grad: jax.Array, param: jax.Array, moments: Moments, step: jax.Array
+) -> tuple[tuple[jax.Array, ...], jax.Array, Observed, Moments]:
+    """The features of all coordinates, their normalising factors, what is observed of the tensor, and the new moments.
 
     Quotients by √v are of moments in units of the tensor's mean v, so that nothing depends on the gradient's scale.
     """
-    medium, slow = features.momenta(grad, slots[:2], MOMENTUM_DECAYS)
-    moment = features.second_moment(grad, slots[2], MOMENT_DECAY)
+    medium, slow = features.momenta(grad, (moments.medium, moments.slow), MOMENTUM_DECAYS)
+    moment = features.second_moment(grad, moments.moment, MOMENT_DECAY)
     unit, rsqrt, factored = _inverse_moments(moment)
     root = jnp.sqrt(1.0 - MOMENT_DECAY ** (step + 1.0))
     medium_factor, slow_factor = (root / (1.0 - decay ** (step + 1.0)) for decay in MOMENTUM_DECAYS)
@@ -96,13 +80,13 @@ def coordinates(
     }
     overlap = (jnp.mean(grad * medium) - 0.1 * jnp.minimum(squares[0], features.MAX_MEAN_SQUARE)) * grad_scale
     overlap = jnp.where(jnp.isnan(overlap), 0.0, overlap)  # products of either sign that overflow
-    observed = [
+    observed = Observed(
         _log_ratio(squares[2], unit * medium_factor) + 1.0,
         _log_ratio(squares[3], unit * slow_factor) + 1.5,
         2.0 * jnp.clip(overlap * medium_scale, -1.0, 1.0),
-    ]
+    )
     arrays, scales = zip(*inputs.values(), strict=True)
-    return arrays, jnp.stack(scales), observed, (medium, slow, moment)
+    return arrays, jnp.stack(scales), observed, Moments(medium, slow, moment)
 
 
 def _log_ratio(square, factor):
@@ -149,18 +133,3 @@ def direction(
     hidden = networks.unrolled_linear(theta["w"] * scales[:, None], bias, inputs)
     (residual,) = networks.unrolled_linear(theta["w_out"][:, None], none, [networks.relu(x) for x in hidden])
     return mixed + residual
-
-
-def log_step(theta: dict[str, jax.Array], c: jax.Array, is_vector: bool) -> jax.Array:
-    """The logarithm of a tensor's step: a constant, and within ±5 what the tensor's features c add."""
-    added = c @ theta["skip"]
-    if "w" in theta:
-        added = added + jax.nn.relu(c @ theta["w"] + theta["b"]) @ theta["w_out"]
-    return theta["base"][int(is_vector)] + jnp.clip(added, -5.0, 5.0)
-
-
-def size(param: jax.Array) -> jax.Array:
-    """What a tensor's steps are measured by: its root mean square, at least .1 / √fan_in; .1 for vectors, scalars."""
-    if param.ndim < 2:
-        return jnp.asarray(0.1, jnp.float32)
-    return jnp.sqrt(jnp.maximum(features.mean_square(param), 0.01 / math.prod(param.shape[:-1])))

@@ -13,6 +13,7 @@ from learned_optim.rule import momentum as momentum
 from learned_optim.rule import number as number
 from learned_optim.rule import per_tensor as per_tensor
 from learned_optim.rule import zeros as zeros
+from learned_optim.transformation import OptimizerState as OptimizerState
 from learned_optim.transformation import transformation
 
 Theta = Any  # pytree of float32 arrays: the meta-parameters

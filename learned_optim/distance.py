@@ -13,16 +13,33 @@ Deviation: D² alone weights the gradients, not the learned step.
 from collections.abc import Sequence
 import math
 from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from learned_optim import adam_features
 from learned_optim import features
+from learned_optim import schedule
+from learned_optim.rule import zeros
 
 DECAY = math.sqrt(0.999)
 FARTHEST = 1e10
 _TINY = 1e-18  # below it the sum of |z| tells nothing
+
+
+class Slots(NamedTuple):
+    """What the estimate needs of a tensor."""
+
+    gradient_sum: Any  # z, the decayed sum of the weighted gradients
+    first_param: Any  # x₀, the tensor before the first update
+
+
+class Shared(NamedTuple):
+    """What the estimate needs of all tensors together."""
+
+    distance: jax.Array  # float32[], D, which never falls
+    first: jax.Array  # float32[], its first value, in whose square z and r are counted
+    gain: jax.Array  # float32[], r, the decayed sum of the weighted ⟨g, x₀ - x⟩
 
 
 def copy(param: jax.Array) -> jax.Array:
@@ -30,48 +47,53 @@ def copy(param: jax.Array) -> jax.Array:
     return jnp.array(param, jnp.float32, copy=True)
 
 
-def first(params: Sequence[jax.Array], log_share: jax.Array) -> dict[str, jax.Array]:
+SLOTS = Slots(zeros, copy)
+
+
+def first(params: Sequence[jax.Array], log_share: jax.Array) -> Shared:
     """What all tensors share before the first update: D, its first value and r.
 
-    D is exp(log_share) times the mean over all coordinates of the size of their tensor (`adam_features.size`).
+    D is exp(log_share) times the mean over all coordinates of the size of their tensor (`schedule.size`).
     """
-    weights = [(float(param.size), adam_features.size(param.astype(jnp.float32))) for param in params]
+    weights = [(float(param.size), schedule.size(param.astype(jnp.float32))) for param in params]
     mean_size = sum(n * s for n, s in weights) / max(1.0, sum(n for n, _ in weights))
     distance = jnp.minimum(jnp.exp(log_share) * mean_size, FARTHEST)
-    return {"distance": distance, "first": distance, "gain": jnp.zeros((), jnp.float32)}
+    return Shared(distance, distance, jnp.zeros((), jnp.float32))
 
 
 def measure(
     grads: Sequence[jax.Array],
     params: Sequence[jax.Array],
-    slots: Sequence[tuple[jax.Array, jax.Array]],
-    shared: dict[str, Any],
-) -> tuple[list[jax.Array], jax.Array, dict[str, jax.Array]]:
+    slots: Sequence[Slots],
+    shared: Shared,
+) -> tuple[list[Slots], jax.Array, Shared]:
     """One update of the estimate. z and r are in units of the first D squared.
 
     Args:
       grads: one float32 array per tensor.
       params: likewise.
-      slots: z and x₀ of each tensor.
+      slots: those of each tensor.
       shared: what the last call gave, or `first`.
 
     Returns:
-      Each tensor's new z, the number ½ log(D̂ / D) + 1, at least -2, and what all tensors share.
+      Each tensor's new slots, the number ½ log(D̂ / D) + 1, at least -2, and what all tensors share.
     """
-    distance = shared["distance"]
-    weight = (1.0 - DECAY) * jnp.square(distance / shared["first"])
+    distance = shared.distance
+    weight = (1.0 - DECAY) * jnp.square(distance / shared.first)
     limited = [jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT) for grad in grads]
-    sums = [DECAY * z + weight * grad for grad, (z, _) in zip(limited, slots, strict=True)]
-    gained = sum(jnp.sum(grad * (x0 - x)) for grad, x, (_, x0) in zip(limited, params, slots, strict=True))
-    gain = DECAY * shared["gain"] + weight * gained
+    sums = [DECAY * slot.gradient_sum + weight * grad for grad, slot in zip(limited, slots, strict=True)]
+    moves = zip(limited, params, slots, strict=True)
+    gained = sum(jnp.sum(grad * (slot.first_param - param)) for grad, param, slot in moves)
+    gain = DECAY * shared.gain + weight * gained
     total = sum(jnp.sum(jnp.abs(z)) for z in sums)
     estimate = gain / jnp.where(total > _TINY, total, 1.0)
     estimate = jnp.where((total > _TINY) & jnp.isfinite(estimate), estimate, 0.0)
     distance = jnp.maximum(distance, jnp.minimum(estimate, FARTHEST))
     ratio = 0.5 * jnp.log(jnp.maximum(estimate / distance, math.exp(-6.0))) + 1.0
-    return sums, ratio, {**shared, "distance": distance, "gain": gain}
+    new_slots = [slot._replace(gradient_sum=total) for slot, total in zip(slots, sums, strict=True)]
+    return new_slots, ratio, shared._replace(distance=distance, gain=gain)
 
 
 def relative_size(param: jax.Array, distance: jax.Array) -> jax.Array:
     """½ log(.02 size / D), clipped to ±3: tells a tensor's steps in units of its size from those in units of D."""
-    return jnp.clip(0.5 * jnp.log(0.02 * adam_features.size(param) / distance), -3.0, 3.0)
+    return jnp.clip(0.5 * jnp.log(0.02 * schedule.size(param) / distance), -3.0, 3.0)

@@ -27,8 +27,9 @@ import numpy as np
 
 from learned_optim import features
 from learned_optim import networks
-from learned_optim.base import momentum
-from learned_optim.base import zeros
+from learned_optim.rule import TensorSlot
+from learned_optim.rule import momentum
+from learned_optim.rule import zeros
 
 NUM_FEATURES = 28
 NUM_EXTENDED_FEATURES = 30
@@ -44,20 +45,28 @@ class Decays(NamedTuple):
 
 
 def row(param: jax.Array) -> jax.Array:
-    """A tensor slot for r, the mean over the largest dimension. Tensors that are not factored keep all elements."""
+    """A slot for r, the mean over the largest dimension. Tensors that are not factored keep all elements."""
     dims = features.factored_dims(param.shape)
     return _reduced(param, () if dims is None else dims[1:])
 
 
 def column(param: jax.Array) -> jax.Array:
-    """A tensor slot for c, the mean over the second largest dimension; one number, 0, where nothing is factored."""
+    """A slot for c, the mean over the second largest dimension; one number, 0, where nothing is factored."""
     dims = features.factored_dims(param.shape)
     return _reduced(param, range(param.ndim) if dims is None else dims[:1])
 
 
+class Slots(NamedTuple):
+    """What the features need of the gradients before."""
+
+    momenta: Sequence[Any]  # 3 moving averages of the gradient, one for each decay
+    moment: Any  # v, the moving average of the squared gradient
+    rows: Sequence[Any]  # 3 moving averages r; of size 1 along the largest dimension
+    columns: Sequence[Any]  # 3 moving averages c; of size 1 along the second largest dimension
+
+
 DECAYS = Decays()
-SLOTS = (momentum,) * 3 + (zeros,)
-TENSOR_SLOTS = (row,) * 3 + (column,) * 3
+SLOTS = Slots((momentum,) * 3, zeros, (TensorSlot(row),) * 3, (TensorSlot(column),) * 3)
 
 
 def decay_offsets() -> dict[str, jax.Array]:
@@ -88,18 +97,18 @@ class Observed(NamedTuple):
 def observe(
     grad: jax.Array,
     param: jax.Array,
-    slots: Sequence[jax.Array],
+    slots: Slots,
     decays: Decays = DECAYS,
     *,
     extended: bool = False,
     epsilon: float = 1e-6,
-) -> tuple[Observed, jax.Array, tuple[jax.Array, ...]]:
+) -> tuple[Observed, jax.Array, Slots]:
     """Takes one more gradient in.
 
     Args:
       grad: the gradient.
       param: the parameter.
-      slots: arrays as `SLOTS` and `TENSOR_SLOTS` make them.
+      slots: arrays as `SLOTS` makes them.
       decays: of the moving averages.
       extended: as in `inputs`.
       epsilon: added to v where its inverse square root is taken.
@@ -107,10 +116,10 @@ def observe(
     Returns:
       What the features are made of, float32[28 or 30] with their mean squares, and the slots after this gradient.
     """
-    momenta = features.momenta(grad, slots[:3], decays.momentum)
-    moment = features.second_moment(grad, slots[3], decays.rms[0])
+    momenta = features.momenta(grad, slots.momenta, decays.momentum)
+    moment = features.second_moment(grad, slots.moment, decays.rms[0])
     factor = _factor_vector if features.factored_dims(grad.shape) is None else _factor_matrix
-    rows, columns, factors, squares = factor(grad, momenta, slots[4:7], slots[7:], decays.adafactor)
+    rows, columns, factors, squares = factor(grad, momenta, slots.rows, slots.columns, decays.adafactor)
     rsqrt = features.inverse_sqrt(moment + epsilon)
     inner = columns or rows
     small = [*rows, *inner, *(features.inverse_sqrt(x + 1e-8) for x in (*rows, *inner))]
@@ -128,7 +137,7 @@ def observe(
     if extended:
         mean_squares += [features.mean_square(_clipped(grad)), _quotient_square(grad, rsqrt)]
     observed = Observed(grad, param, momenta, moment, rsqrt, *factors, small)
-    return observed, jnp.stack(mean_squares), (*momenta, moment, *rows, *(columns or slots[7:]))
+    return observed, jnp.stack(mean_squares), Slots(momenta, moment, tuple(rows), tuple(columns or slots.columns))
 
 
 def inputs(observed: Observed, *, extended: bool = False) -> list[jax.Array]:
@@ -218,12 +227,12 @@ def relative_step(
     theta: Any,
     grad: jax.Array,
     param: jax.Array,
-    slots: Sequence[jax.Array],
+    slots: Slots,
     *,
     multiplier: float | jax.Array,
     magnitude_multiplier: float,
     widest: int,
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+) -> tuple[jax.Array, Slots]:
     """What VeLO and Celo have in common: steps of a network on the 30 features, in units of the tensor's size.
 
     `-multiplier * r(p) * d * exp(magnitude_multiplier * a)` with the network's outputs d and a and the root mean square
@@ -234,7 +243,7 @@ def relative_step(
       theta: its weights.
       grad: the gradient.
       param: the parameter.
-      slots: those of `SLOTS` and `TENSOR_SLOTS`.
+      slots: arrays as `SLOTS` makes them.
       multiplier: factor on the steps.
       magnitude_multiplier: scale of the log step size output.
       widest: width of the network's widest layer.

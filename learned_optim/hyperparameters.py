@@ -5,18 +5,27 @@ an epsilon and a horizon 1 / (1 - β) of averaging by the factor e^±δ, whateve
 """
 
 from collections.abc import Mapping
-from collections.abc import Sequence
 import math
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from learned_optim import checks
 from learned_optim import features
-from learned_optim.base import momentum
-from learned_optim.base import zeros
+from learned_optim.rule import momentum
+from learned_optim.rule import zeros
 
-ADAM_SLOTS = (momentum, zeros)
+
+class AdamSlots(NamedTuple):
+    """State of a coordinate."""
+
+    first: Any  # m, the moving average of the gradient
+    second: Any  # v, the moving average of the squared gradient
+
+
+ADAM_SLOTS = AdamSlots(momentum, zeros)
 
 _LOG_MIN_MIXING = math.log(1e-7)  # 1 - β of the largest decay that float32 tells from 1
 _MAX_MIXING = 1.0 - 1e-6  # where its logarithm is taken
@@ -55,8 +64,8 @@ def adam_logs(b1: float, b2: float, epsilon: float) -> dict[str, jax.Array]:
 
 
 def adam_direction(
-    theta: Mapping[str, jax.Array], grad: jax.Array, slots: Sequence[jax.Array], step: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    theta: Mapping[str, jax.Array], grad: jax.Array, slots: AdamSlots, step: jax.Array
+) -> tuple[jax.Array, AdamSlots]:
     """Adam's direction of ascent m̂ / (√v̂ + ε), and the moments m and v after this gradient.
 
     Source: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980. A gradient counts as ±1e15 at most, so that v stays
@@ -64,11 +73,11 @@ def adam_direction(
     """
     first_mixing, second_mixing = mixing(theta["log_one_minus_b1"]), mixing(theta["log_one_minus_b2"])
     limited = jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
-    first = slots[0] + first_mixing * (limited - slots[0])
-    second = slots[1] + second_mixing * (jnp.square(limited) - slots[1])
+    first = slots.first + first_mixing * (limited - slots.first)
+    second = slots.second + second_mixing * (jnp.square(limited) - slots.second)
     corrected = jnp.maximum(second / _weight(second_mixing, step), _MIN_MOMENT)
     denominator = jnp.sqrt(corrected) + jnp.exp(theta["log_epsilon"])
-    return first / _weight(first_mixing, step) / denominator, (first, second)
+    return first / _weight(first_mixing, step) / denominator, AdamSlots(first, second)
 
 
 def _weight(mixing, step):

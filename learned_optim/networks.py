@@ -7,6 +7,7 @@ one, whose layers are matrix products, goes over the tensor in blocks that fit t
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import math
 from typing import Any
 
 import haiku as hk
@@ -44,6 +45,11 @@ def per_parameter_mlp(hidden_sizes: Sequence[int], num_outputs: int) -> hk.Trans
         return list(hidden)
 
     return hk.without_apply_rng(hk.transform(network))
+
+
+def truncated_normal(key: jax.Array, num_inputs: int, num_outputs: int) -> jax.Array:
+    """Weights of a layer, float32[num_inputs, num_outputs], of deviation 1 / √num_inputs, cut at twice that."""
+    return jax.random.truncated_normal(key, -2.0, 2.0, (num_inputs, num_outputs), jnp.float32) / math.sqrt(num_inputs)
 
 
 def unrolled_linear(w: jax.Array, b: jax.Array, inputs: Sequence[jax.Array]) -> list[jax.Array]:

@@ -1,12 +1,81 @@
-"""`Rule`: how an architecture updates the tensors of a model, and what state it keeps of each."""
+"""`Rule`: how an architecture updates the tensors of a model, and what it keeps of each: its slots.
+
+An architecture lists its slots in a NamedTuple, with a comment on each field. `Rule.slots` holds a maker for each
+array: a function of the parameter, or a `TensorSlot` for what is not of the parameter's shape. In the rule's `update`
+the same NamedTuple holds the arrays of one tensor, and in the state of the transformation those of all tensors.
+"""
 
 from collections.abc import Callable
-from collections.abc import Sequence
+import dataclasses
 from typing import Any
 from typing import NamedTuple
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+
+SlotMaker = Callable[[jax.Array], jax.Array]  # (param) -> its first array, whose shape begins with the parameter's
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSlot:
+    """A slot that is not of the parameter's shape, such as a number or the means over rows.
+
+    The state holds those of all tensors end to end, in one vector. So nothing takes them for a parameter: a sharding
+    of the parameters, for example, is not meant for them.
+
+    Attributes:
+      make: `(param) -> array`, its first value, float32 of any shape.
+    """
+
+    make: Callable[[jax.Array], jax.Array]
+
+
+class UpdateTensors(Protocol):
+    """Updates all tensors of a model together."""
+
+    def __call__(
+        self,
+        grads: list[jax.Array],
+        params: list[jax.Array],
+        slots: list[Any],
+        shared: Any,
+        step: jax.Array,
+        loss: jax.Array | None,
+        /,
+    ) -> tuple[list[jax.Array], list[Any], Any]:
+        """Makes one update.
+
+        Args:
+          grads: the gradient of each tensor, float32 arrays.
+          params: the tensors, float32 arrays.
+          slots: the slots of each tensor, a NamedTuple of float32 arrays as `Rule.slots` lists them.
+          shared: what all tensors have in common.
+          step: updates made so far, float32[].
+          loss: float32[], or None if the user did not pass `value=`.
+
+        Returns:
+          The update of each tensor, its new slots, and the new `shared`.
+        """
+        ...
+
+
+class UpdateTensor(Protocol):
+    """Updates one tensor, whatever the others do."""
+
+    def __call__(self, grad: jax.Array, param: jax.Array, slots: Any, step: jax.Array, /) -> tuple[jax.Array, Any]:
+        """Makes one update.
+
+        Args:
+          grad: the gradient, float32.
+          param: the tensor, float32.
+          slots: its slots, a NamedTuple of float32 arrays as `Rule.slots` lists them.
+          step: updates made so far, float32[].
+
+        Returns:
+          The update and the new slots.
+        """
+        ...
 
 
 class Rule(NamedTuple):
@@ -15,38 +84,26 @@ class Rule(NamedTuple):
     Tensors without elements are left out of all lists. Arithmetic is in float32.
 
     Fields:
-      slots: one function per state array of a tensor that has a value for each coordinate, `(param) -> array`: its
-        shape begins with the parameter's. `momentum` marks those that a user may want in another dtype; `zeros` makes
-        a float32 array that stays float32.
-      update: `(grads, params, slots, shared, step, loss) -> (updates, slots, shared)` with lists that have one entry
-        per tensor: float32 arrays, and for `slots` tuples of arrays, those of `slots` and then those of
-        `tensor_slots`. `step` is a float32 scalar, 0 at the first update; `loss` is a float32 scalar, or None if the
-        user did not pass `value=`.
-      shared: `(params) -> pytree`, the first value of `shared`: what all tensors have in common.
-      tensor_slots: one function per state array of a tensor that is not of its shape, such as a number or the means
-        over rows, `(param) -> array`. The state holds those of all tensors end to end, in one vector, so that
-        nothing takes them for a parameter: a sharding of the parameters, for example, is not meant for them.
+      slots: the state of a tensor: a NamedTuple, or any pytree, of makers. `momentum` marks arrays that a user may want
+        in another dtype; `zeros` makes a float32 array that stays float32; `number` is one number of the tensor.
+      update: see `UpdateTensors`.
+      shared: `(params) -> pytree`, the first value of what all tensors have in common.
     """
 
-    slots: Sequence[Callable[[jax.Array], jax.Array]]
-    update: Callable[..., tuple[list[jax.Array], list[tuple[jax.Array, ...]], Any]]
+    slots: Any
+    update: UpdateTensors
     shared: Callable[[list[jax.Array]], Any] = lambda params: ()
-    tensor_slots: Sequence[Callable[[jax.Array], jax.Array]] = ()
 
 
-def per_tensor(
-    slots: Sequence[Callable[[jax.Array], jax.Array]],
-    rule: Callable[..., tuple[jax.Array, tuple[jax.Array, ...]]],
-    tensor_slots: Sequence[Callable[[jax.Array], jax.Array]] = (),
-) -> Rule:
-    """A rule that treats every tensor by itself: `(grad, param, slots, step) -> (update, slots)`."""
+def per_tensor(slots: Any, update: UpdateTensor) -> Rule:
+    """A rule that treats every tensor by itself."""
 
-    def update(grads, params, slots, shared, step, loss):
+    def update_all(grads, params, slots, shared, step, loss):
         del loss
-        results = [rule(*tensor, step) for tensor in zip(grads, params, slots, strict=True)]
+        results = [update(*tensor, step) for tensor in zip(grads, params, slots, strict=True)]
         return [new for new, _ in results], [made for _, made in results], shared
 
-    return Rule(slots, update, tensor_slots=tensor_slots)
+    return Rule(slots, update_all)
 
 
 def zeros(param: jax.Array) -> jax.Array:
@@ -59,7 +116,10 @@ def momentum(param: jax.Array) -> jax.Array:
     return zeros(param)
 
 
-def number(param: jax.Array) -> jax.Array:
-    """A tensor slot: a number that belongs to the tensor, 0 at first."""
+def _zero(param):
     del param
     return jnp.zeros((), jnp.float32)
+
+
+number = TensorSlot(_zero)
+"""A slot: a number that belongs to the tensor, 0 at first."""

@@ -14,6 +14,7 @@ import optax
 from learned_optim import checks
 from learned_optim import explicit_axes
 from learned_optim.rule import Rule
+from learned_optim.rule import TensorSlot
 from learned_optim.rule import momentum
 
 
@@ -21,8 +22,8 @@ class OptimizerState(NamedTuple):
     """State of a learned optimizer's transformation."""
 
     step: jax.Array  # int32[], updates made so far
-    slots: tuple[Any, ...]  # one pytree per slot, each with the structure of params
-    tensor_slots: tuple[jax.Array, ...]  # float32[total] each: those of all tensors with elements, end to end
+    slots: Any  # as `Rule.slots`: for each array a pytree with the structure of params, for a `TensorSlot` one vector,
+    #             float32[total], with those of all tensors that have elements, end to end
     shared: Any  # what belongs to no tensor or to all of them together, such as a recurrent network's state
 
 
@@ -41,98 +42,101 @@ def transformation(
     """
     horizon = num_steps if isinstance(num_steps, jax.Array) else np.float32(num_steps or 0)
     rule_of = lambda theta, horizon: make_rule(jax.tree.map(jnp.asarray, theta), jnp.asarray(horizon, jnp.float32))
-    dtypes_of = lambda rule: [moment_dtype if slot is momentum else jnp.dtype(jnp.float32) for slot in rule.slots]
 
     def init(params):
         checks.params(params)
         if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
             return jax.eval_shape(init, params)  # shapes in, shapes out: part of the state is made of the values
 
-        def first(theta, horizon, params):
-            rule = rule_of(theta, horizon)
-            return _first_state(rule, dtypes_of(rule), params)
-
+        first = lambda theta, horizon, params: _first_state(rule_of(theta, horizon), moment_dtype, params)
         mesh = explicit_axes.mesh_of(params)
         if mesh is not None:
-            out = _shardings(params, mesh, len(rule_of(theta, horizon).slots))
-            first = explicit_axes.automatic(first, mesh, out)
+            first = explicit_axes.automatic(first, mesh, _shardings(rule_of(theta, horizon), params, mesh))
         return first(theta, horizon, params)
 
     def update(updates, state, params=None, *, value=None, **extra_args):
         del extra_args  # what other transformations in a chain may want
         checks.gradients(updates, params)
 
-        def advance(theta, horizon, grads, state, params, loss):
-            rule = rule_of(theta, horizon)
-            return _advance(rule, dtypes_of(rule), grads, state, params, loss)
-
+        advance = lambda theta, horizon, *rest: _advance(rule_of(theta, horizon), moment_dtype, *rest)
         mesh = explicit_axes.mesh_of((updates, params))
         if mesh is not None:
-            out = _shardings(params, mesh, len(state.slots))
-            advance = explicit_axes.automatic(advance, mesh, (explicit_axes.like(params, mesh), out))
+            out = explicit_axes.like(params, mesh), _shardings(rule_of(theta, horizon), params, mesh)
+            advance = explicit_axes.automatic(advance, mesh, out)
         return advance(theta, horizon, updates, state, params, value)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _shardings(params, mesh, num_slots):
+def _shardings(rule, params, mesh):
     """The shardings of a state, on a mesh with explicit axes."""
-    replicated = jax.NamedSharding(mesh, jax.P())
-    return OptimizerState(replicated, (explicit_axes.like(params, mesh),) * num_slots, replicated, replicated)
+    replicated, like_params = jax.NamedSharding(mesh, jax.P()), explicit_axes.like(params, mesh)
+    of_slot = lambda slot: replicated if isinstance(slot, TensorSlot) else like_params
+    return OptimizerState(replicated, jax.tree.map(of_slot, rule.slots), replicated)
 
 
-def _first_state(rule, dtypes, params):
-    slots = tuple(
-        jax.tree.map(lambda param, slot=slot, dtype=dtype: slot(jnp.asarray(param)).astype(dtype), params)
-        for slot, dtype in zip(rule.slots, dtypes, strict=True)
-    )
+def _first_state(rule, moment_dtype, params):
     tensors = [jnp.asarray(param) for param in jax.tree.leaves(params) if _has_elements(param)]
-    tensor_slots = tuple(_end_to_end([slot(param) for param in tensors]) for slot in rule.tensor_slots)
+
+    def first(slot):
+        if isinstance(slot, TensorSlot):
+            return _end_to_end([slot.make(param) for param in tensors])
+        return jax.tree.map(lambda param: _stored(slot, slot(jnp.asarray(param)), moment_dtype), params)
+
     shared = jax.tree.map(jnp.copy, rule.shared(tensors))  # no buffer twice or of theta: the state may be donated
-    return OptimizerState(jnp.zeros((), jnp.int32), slots, tensor_slots, shared)
+    return OptimizerState(jnp.zeros((), jnp.int32), jax.tree.map(first, rule.slots), shared)
 
 
-def _advance(rule, dtypes, grads, state, params, loss):
+def _advance(rule, moment_dtype, grads, state, params, loss):
     """The updates of all parameters, and the new state."""
-    treedef = jax.tree.structure(params)
-    rows = zip(*(treedef.flatten_up_to(tree) for tree in (grads, params, *state.slots)), strict=True)
-    tensors = [tuple(jnp.asarray(array) for array in row) for row in rows]
-    full = [tensor for tensor in tensors if _has_elements(tensor[1])]
-    in_float32 = lambda arrays: tuple(array.astype(jnp.float32) for array in arrays)
-    parted = [_parted(slot, vector, [tensor[1] for tensor in full]) for slot, vector in _tensor_slots(rule, state)]
+    slots, slots_structure = jax.tree.flatten(rule.slots)
+    structure = jax.tree.structure(params)
+    all_params = [jnp.asarray(param) for param in jax.tree.leaves(params)]
+    full = [i for i, param in enumerate(all_params) if _has_elements(param)]  # the others have nothing to update
+    of_full = lambda tree: _pick([jnp.asarray(x).astype(jnp.float32) for x in structure.flatten_up_to(tree)], full)
+    tensors = _pick(all_params, full)
+
+    columns = [
+        _parted(slot, stored, tensors) if isinstance(slot, TensorSlot) else of_full(stored)
+        for slot, stored in zip(slots, slots_structure.flatten_up_to(state.slots), strict=True)
+    ]
     made, new_slots, shared = rule.update(
-        [tensor[0].astype(jnp.float32) for tensor in full],
-        [tensor[1].astype(jnp.float32) for tensor in full],
-        [(*in_float32(tensor[2:]), *own) for tensor, own in zip(full, _rows(parted, len(full)), strict=True)],
+        of_full(grads),
+        of_full(params),
+        [slots_structure.unflatten([column[i] for column in columns]) for i in range(len(full))],
         state.shared,
         state.step.astype(jnp.float32),
         None if loss is None else jnp.asarray(loss).astype(jnp.float32),
     )
-    results = zip(made, new_slots, strict=True)
-    columns = [_stored(next(results), tensor, dtypes) if _has_elements(tensor[1]) else tensor[1:] for tensor in tensors]
-    first, *rest = [treedef.unflatten([column[i] for column in columns]) for i in range(1 + len(dtypes))]
-    tensor_slots = tuple(_end_to_end([own[len(dtypes) + i] for own in new_slots]) for i in range(len(parted)))
-    return first, OptimizerState(optax.safe_increment(state.step), tuple(rest), tensor_slots, shared)
+
+    def with_empty(arrays, others):
+        """The pytree of all tensors, from those that have elements."""
+        arrays = dict(zip(full, arrays, strict=True))
+        return structure.unflatten([arrays.get(i, other) for i, other in enumerate(others)])
+
+    updates = with_empty([new.astype(param.dtype) for new, param in zip(made, tensors, strict=True)], all_params)
+    rows = [slots_structure.flatten_up_to(row) for row in new_slots]
+    kept = []
+    for i, (slot, stored) in enumerate(zip(slots, slots_structure.flatten_up_to(state.slots), strict=True)):
+        column = [row[i] for row in rows]
+        if isinstance(slot, TensorSlot):
+            kept.append(_end_to_end(column))
+        else:
+            column = [_stored(slot, array, moment_dtype) for array in column]
+            kept.append(with_empty(column, structure.flatten_up_to(stored)))
+    return updates, OptimizerState(optax.safe_increment(state.step), slots_structure.unflatten(kept), shared)
 
 
-def _stored(result, tensor, dtypes):
-    """An update in the dtype of its parameter, and the slots in theirs."""
-    new, slots = result
-    stored = (slot.astype(dtype) for slot, dtype in zip(slots[: len(dtypes)], dtypes, strict=True))
-    return new.astype(tensor[1].dtype), *stored
+def _stored(slot, array, moment_dtype):
+    return array.astype(moment_dtype if slot is momentum else jnp.float32)
 
 
 def _has_elements(param):
     return math.prod(jnp.shape(param)) > 0
 
 
-def _tensor_slots(rule, state):
-    return zip(rule.tensor_slots, state.tensor_slots, strict=True)
-
-
-def _rows(columns, length):
-    """For each tensor its entry of every column."""
-    return [tuple(column[i] for column in columns) for i in range(length)]
+def _pick(items, indices):
+    return [items[i] for i in indices]
 
 
 def _end_to_end(arrays: Sequence[jax.Array]) -> jax.Array:
@@ -142,7 +146,7 @@ def _end_to_end(arrays: Sequence[jax.Array]) -> jax.Array:
 
 def _parted(slot, vector, params):
     """Undoes `_end_to_end` for the arrays that a tensor slot made of these parameters."""
-    shapes = [jax.eval_shape(slot, param).shape for param in params]
+    shapes = [jax.eval_shape(slot.make, param).shape for param in params]
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     parts = jnp.split(vector, ends[:-1]) if shapes else []
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]

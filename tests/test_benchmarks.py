@@ -197,3 +197,15 @@ def test_paper_figures_are_drawn_and_recorded(tmp_path, monkeypatch):
     assert rows["orthogonal", 4]["NRES, formula"] == 33 * 4
     for name in figures:
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+@pytest.mark.optax_promotion
+def test_slow_starts_benchmark_writes_its_record(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "figures.json"
+    monkeypatch.setattr(sys, "argv", ["slow_starts.py", "--quick", "--program", "rnn", "--out", str(out)])
+    runpy.run_path(str(BENCHMARKS / "slow_starts.py"), run_name="__main__")
+    rows = json.loads(out.read_text(encoding="utf-8"))["results"]
+    assert [row["optimizer"] for row in rows] == ["its own", "default, num_steps", "default"]
+    assert all(row["measure"] == "training loss" and 0 < row["median"] < 1 for row in rows)
+    assert len({row["median"] for row in rows}) == 3
+    assert "rnn" in capsys.readouterr().out

@@ -297,7 +297,7 @@ def _halving(size: int = 3, kind: str = "halving"):
     def rule(theta, horizon):
         del horizon
         factor = lambda step: theta["factors"][jnp.clip(step.astype(jnp.int32) // 10, 0, size - 1)]
-        return base.per_tensor([], lambda grad, param, slots, step: (-factor(step) * grad, slots))
+        return base.per_tensor((), lambda grad, param, slots, step: (-factor(step) * grad, slots))
 
     init = lambda key: {"factors": jax.random.uniform(key, (size,))}
     return base.define({"kind": kind, "feature_version": 1, "size": size}, init, rule)
@@ -353,7 +353,7 @@ def test_installed_packages_offer_architectures_by_an_entry_point(tmp_path, regi
         "from learned_optim.base import define\n"
         "from learned_optim.base import per_tensor\n"
         "def offered(rate=1.0):\n"
-        "    rule = lambda theta, horizon: per_tensor([], lambda g, p, slots, t: (-rate * theta['a'] * g, slots))\n"
+        "    rule = lambda theta, horizon: per_tensor((), lambda g, p, slots, t: (-rate * theta['a'] * g, slots))\n"
         "    spec = {'kind': 'offered', 'feature_version': 1, 'rate': rate}\n"
         "    return define(spec, lambda key: {'a': 1.0 + 0.0 * key_free()}, rule)\n"
         "def key_free():\n"

@@ -62,7 +62,7 @@ def register_architecture(kind: str, constructor: Callable[..., LearnedOptimizer
       ...     init = lambda key: {"scale": jnp.ones(())}
       ...     update = lambda theta: lambda grad, param, slots, step: (
       ...         -step_size * theta["scale"] * jnp.sign(grad), slots)
-      ...     rule = lambda theta, horizon: per_tensor([], update(theta))
+      ...     rule = lambda theta, horizon: per_tensor((), update(theta))
       ...     return define({"kind": "sign_descent", "feature_version": 1, "step_size": step_size}, init, rule)
       >>> learned_optim.register_architecture("sign_descent", sign_descent)
       >>> learned_optim.optimizers.build(sign_descent(0.2).spec).spec["step_size"]

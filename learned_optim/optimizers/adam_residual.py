@@ -8,20 +8,42 @@ Sohl-Dickstein 2022 (https://arxiv.org/abs/2209.11208).
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from learned_optim import adam_features
 from learned_optim import checks
+from learned_optim import schedule
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import define
-from learned_optim.base import momentum
 from learned_optim.base import per_tensor
-from learned_optim.base import zeros
 
 FEATURE_VERSION = 1
-NUM_TENSOR_FEATURES = 9
+
+
+class TensorFeatures(NamedTuple):
+    """The c of a tensor: float32[] each."""
+
+    position: jax.Array  # of `schedule.Progress`
+    early: jax.Array  # exp(-t / 20)
+    length: jax.Array  # of `schedule.Progress`
+    is_vector: jax.Array  # 1 for vectors and scalars, 0 for tensors of two dimensions or more
+    medium_size: jax.Array  # of `adam_features.Observed`, like the next two
+    slow_size: jax.Array
+    overlap: jax.Array
+    late: jax.Array  # of `schedule.Progress`, like the next
+    known: jax.Array
+
+
+def tensor_features(
+    step: jax.Array, progress: schedule.Progress, observed: adam_features.Observed, param: jax.Array
+) -> TensorFeatures:
+    """The features of a tensor."""
+    is_vector = jnp.asarray(param.ndim < 2, jnp.float32)
+    run = progress.position, schedule.early(step), progress.length
+    return TensorFeatures(*run, is_vector, *observed, progress.late, progress.known)
 
 
 def adam_residual(hidden_size: int = 8) -> LearnedOptimizer:
@@ -72,24 +94,22 @@ def adam_residual(hidden_size: int = 8) -> LearnedOptimizer:
     def init(key):
         direction_key, step_key = jax.random.split(key)
         return {
-            "direction": adam_features.init_direction(direction_key, NUM_TENSOR_FEATURES, hidden_size),
-            "step": adam_features.init_step(step_key, NUM_TENSOR_FEATURES, math.log(0.02)),
+            "direction": adam_features.init_direction(direction_key, len(TensorFeatures._fields), hidden_size),
+            "step": schedule.init_step(step_key, len(TensorFeatures._fields), math.log(0.02)),
             "unknown_horizon": {"progress": jnp.zeros((3,), jnp.float32)},
         }
 
     def rule(theta, horizon):
-        def update(grad, param, slots, step):
-            progress, decay = adam_features.progress(step, horizon, theta["unknown_horizon"]["progress"])
-            inputs, scales, observed, slots = adam_features.coordinates(grad, param, slots, step)
-            is_vector = jnp.asarray(param.ndim < 2, jnp.float32)
-            slow, length, late, known = progress
-            c = jnp.stack([slow, jnp.exp(-step / 20.0), length, is_vector, *observed, late, known])
-            log_step = adam_features.log_step(theta["step"], c, param.ndim < 2)
+        def update(grad, param, moments, step):
+            progress, decay = schedule.progress(step, horizon, theta["unknown_horizon"]["progress"])
+            inputs, scales, observed, moments = adam_features.coordinates(grad, param, moments, step)
+            c = jnp.stack(tensor_features(step, progress, observed, param))
+            log_step = schedule.log_step(theta["step"], c, param.ndim < 2)
             direction = adam_features.direction(theta["direction"], inputs, scales, c)
-            step_size = jnp.exp(log_step) * decay * adam_features.size(param)
-            return -step_size * jnp.clip(direction, -8.0, 8.0), slots
+            step_size = jnp.exp(log_step) * decay * schedule.size(param)
+            return -step_size * jnp.clip(direction, -8.0, 8.0), moments
 
-        return per_tensor([momentum, momentum, zeros], update)
+        return per_tensor(adam_features.MOMENTS, update)
 
     spec = {"kind": "adam_residual", "feature_version": FEATURE_VERSION, "hidden_size": hidden_size}
     return define(spec, init, rule)

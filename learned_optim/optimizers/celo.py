@@ -128,7 +128,7 @@ def celo(
             state = tensor_features.first_lstm_state(theta["scheduler"]["first_state"], num_rows=1)
             return {"lstm": state, "loss": tensor_features.init_loss_averages()}
 
-        return Rule(factored_features.SLOTS, update_all, shared, factored_features.TENSOR_SLOTS)
+        return Rule(factored_features.SLOTS, update_all, shared)
 
     spec = {
         "kind": "celo",

@@ -105,7 +105,7 @@ def celo2(
                 direction = _orthogonalize(direction, newton_schulz_steps)
             return -step_size * direction * jax.lax.rsqrt(1e-12 + features.mean_square(direction)), slots
 
-        return per_tensor(factored_features.SLOTS, update, factored_features.TENSOR_SLOTS)
+        return per_tensor(factored_features.SLOTS, update)
 
     spec = {
         "kind": "celo2",
@@ -120,11 +120,12 @@ def celo2(
 
 def _adam(grad, slots, step):
     """Adam's direction by the slots of decays .9 and .95. The other slots stay as they are."""
-    (momentum,) = features.momenta(grad, slots[:1], DECAYS.momentum[:1])
-    moment = features.second_moment(grad, slots[3], DECAYS.rms[0])
+    first, *others = slots.momenta
+    (momentum,) = features.momenta(grad, (first,), DECAYS.momentum[:1])
+    moment = features.second_moment(grad, slots.moment, DECAYS.rms[0])
     corrected = momentum / (1.0 - DECAYS.momentum[0] ** (step + 1.0))
     root = jnp.sqrt(moment / (1.0 - DECAYS.rms[0] ** (step + 1.0)))
-    return corrected / (root + EPSILON), (momentum, *slots[1:3], moment, *slots[4:])
+    return corrected / (root + EPSILON), slots._replace(momenta=(momentum, *others), moment=moment)
 
 
 def _orthogonalize(direction, num_steps):

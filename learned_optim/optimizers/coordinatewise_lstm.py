@@ -9,6 +9,8 @@ paper has two in its CIFAR-10 experiment, one for convolutional and one for full
 their place in the model. Here the rank decides, so the bias of a convolution goes with the rest.
 """
 
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,12 @@ from learned_optim.base import zeros
 
 FEATURE_VERSION = 1
 _GROUPS = ("kernels", "rest")
+
+
+class Slots(NamedTuple):
+    """State of a coordinate."""
+
+    lstm: tuple[Any, ...]  # hidden and cell of the first layer, then of the next: the shape is [..., hidden_size]
 
 
 def coordinatewise_lstm(
@@ -71,10 +79,10 @@ def coordinatewise_lstm(
     preprocess_p = checks.real_number("preprocess_p", preprocess_p)
     separate_kernels = checks.flag("separate_kernels", separate_kernels)
     network = networks.coordinatewise_lstm(hidden_size, num_layers)
-    num_slots = 2 * num_layers  # hidden and cell of each layer
+    num_states = 2 * num_layers  # hidden and cell of each layer
 
     def init(key):
-        state = (jnp.zeros((1, hidden_size), jnp.float32),) * num_slots
+        state = (jnp.zeros((1, hidden_size), jnp.float32),) * num_states
         draw = lambda key: network.init(key, jnp.zeros((1, 2), jnp.float32), state)
         if not separate_kernels:
             return draw(key)
@@ -87,16 +95,16 @@ def coordinatewise_lstm(
             del param, step
             weights = theta[_GROUPS[0] if grad.ndim > 2 else _GROUPS[1]] if separate_kernels else theta
             inputs = [x.reshape(-1, 1) for x in features.log_sign(grad, preprocess_p)]
-            state = [slot.reshape(-1, hidden_size) for slot in slots]
+            state = [slot.reshape(-1, hidden_size) for slot in slots.lstm]
             advance = lambda arrays: network.apply(weights, jnp.concatenate(arrays[0], axis=1), tuple(arrays[1]))
             output, rows = networks.in_blocks(advance, (inputs, state), 4 * hidden_size)
-            slots = tuple(row.reshape(*grad.shape, hidden_size) for row in rows)
-            return output_scale * output.reshape(grad.shape), slots
+            states = tuple(row.reshape(*grad.shape, hidden_size) for row in rows)
+            return output_scale * output.reshape(grad.shape), Slots(states)
 
         def slot(param):
             return jnp.broadcast_to(zeros(param)[..., None], (*param.shape, hidden_size))
 
-        return per_tensor([slot] * num_slots, update)
+        return per_tensor(Slots((slot,) * num_states), update)
 
     spec = {
         "kind": "coordinatewise_lstm",

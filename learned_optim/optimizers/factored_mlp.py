@@ -118,7 +118,7 @@ def factored_mlp(
 
             return networks.in_blocks(step_of, observed, max(hidden_sizes)), slots
 
-        return per_tensor(factored_features.SLOTS, update, factored_features.TENSOR_SLOTS)
+        return per_tensor(factored_features.SLOTS, update)
 
     spec = {
         "kind": "factored_mlp",

@@ -19,6 +19,7 @@ Features and epsilons are those of the authors' released code. Deviations:
 from collections.abc import Sequence
 import functools
 import math
+from typing import Any
 from typing import NamedTuple
 
 import jax
@@ -45,6 +46,13 @@ LOSS_DECAY = 0.9
 MAX_LOSS = 1e15
 CLIP_DECAY = 0.99
 CLIP_FACTOR = 10.0
+
+
+class Slots(NamedTuple):
+    """State of a coordinate."""
+
+    momenta: tuple[Any, ...]  # moving averages of the gradient, one for each decay
+    moments: tuple[Any, ...]  # likewise of the squared gradient
 
 
 class _Shared(NamedTuple):
@@ -172,7 +180,7 @@ def hierarchical_mlp(
                 latest_loss=zero,
             )
 
-        return Rule([momentum] * len(DECAYS) + [zeros] * len(DECAYS), update, shared)
+        return Rule(Slots((momentum,) * len(DECAYS), (zeros,) * len(DECAYS)), update, shared)
 
     spec = {
         "kind": "hierarchical_mlp",
@@ -221,14 +229,14 @@ def _loss_feature(loss, shared):
 
 def _accumulate(grad, slots):
     """Five momenta and five second moments after one more gradient."""
-    moments = zip(slots[len(DECAYS) :], DECAYS, strict=True)
-    seconds = (features.second_moment(grad, previous, decay) for previous, decay in moments)
-    return (*features.momenta(grad, slots[: len(DECAYS)], DECAYS), *seconds)
+    moments = zip(slots.moments, DECAYS, strict=True)
+    seconds = tuple(features.second_moment(grad, previous, decay) for previous, decay in moments)
+    return Slots(features.momenta(grad, slots.momenta, DECAYS), seconds)
 
 
 def _features(grad, param, slots):
     """The 23 features of a coordinate before they are normalised, and their mean squares."""
-    momenta, seconds = slots[: len(DECAYS)], slots[len(DECAYS) :]
+    momenta, seconds = slots
     rsqrt = [features.inverse_sqrt(v + 1e-6) for v in seconds]
     adam = [m * r for m, r in zip(momenta, rsqrt, strict=True)]
     arrays = [grad, param, jnp.log(jnp.abs(param) + 1e-8), *momenta, *adam, *seconds, *rsqrt]
@@ -261,7 +269,7 @@ def _statistics(grad, param, slots):
     """Means of m and p, which have a sign, then the mean of v, three variances and two norms."""
     mean = lambda arrays: sum(jnp.mean(x) for x in arrays) / float(len(arrays))
     variance = lambda arrays, center: mean([jnp.square(x - center) for x in arrays])
-    momenta, seconds = slots[: len(DECAYS)], slots[len(DECAYS) :]
+    momenta, seconds = slots
     means = mean(momenta), mean([param]), mean(seconds)
     variances = [variance(*pair) for pair in zip((momenta, [param], seconds), means, strict=True)]
     return *means, *variances, *(_norm(features.mean_square(x), x.size) for x in (param, grad))

@@ -9,6 +9,9 @@ Deviations:
 - The momentum is at most 1 - 1e-7 and at least 0, whatever theta holds, so that the trace is a decaying sum.
 """
 
+from typing import Any
+from typing import NamedTuple
+
 import jax.numpy as jnp
 
 from learned_optim import hyperparameters
@@ -18,6 +21,12 @@ from learned_optim.base import momentum
 from learned_optim.base import per_tensor
 
 FEATURE_VERSION = 1
+
+
+class Slots(NamedTuple):
+    """State of a coordinate."""
+
+    trace: Any  # the sum of all gradients so far, each older one times the momentum once more
 
 
 def learned_momentum(initial_learning_rate: float = 0.1, initial_momentum: float = 0.9) -> LearnedOptimizer:
@@ -65,10 +74,10 @@ def learned_momentum(initial_learning_rate: float = 0.1, initial_momentum: float
 
         def update(grad, param, slots, step):
             del param, step
-            trace = grad + decay * slots[0]
-            return -jnp.exp(theta["log_learning_rate"]) * trace, (trace,)
+            trace = grad + decay * slots.trace
+            return -jnp.exp(theta["log_learning_rate"]) * trace, Slots(trace)
 
-        return per_tensor([momentum], update)
+        return per_tensor(Slots(momentum), update)
 
     spec = {
         "kind": "learned_momentum",

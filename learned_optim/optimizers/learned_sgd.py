@@ -57,7 +57,7 @@ def learned_sgd(initial_learning_rate: float = 0.1) -> LearnedOptimizer:
             del param, step
             return -jnp.exp(theta["log_learning_rate"]) * grad, slots
 
-        return per_tensor([], update)
+        return per_tensor((), update)
 
     spec = {
         "kind": "learned_sgd",

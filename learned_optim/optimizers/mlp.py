@@ -10,6 +10,8 @@ function computed is the same.
 """
 
 from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,12 @@ from learned_optim.base import per_tensor
 
 FEATURE_VERSION = 1
 DECAYS = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
+
+
+class Slots(NamedTuple):
+    """State of a coordinate."""
+
+    momenta: tuple[Any, ...]  # moving averages of the gradient, one for each decay
 
 
 def mlp(
@@ -76,17 +84,17 @@ def mlp(
         del horizon
 
         def update(grad, param, slots, step):
-            slots = features.momenta(grad, slots, DECAYS)
-            inputs = (grad, param, *slots)
+            momenta = features.momenta(grad, slots.momenta, DECAYS)
+            inputs = (grad, param, *momenta)
             scales = jax.lax.rsqrt(1e-5 + jnp.stack([features.mean_square(x) for x in inputs]))
 
             def step_of(inputs):
                 direction, magnitude = network.apply(theta, inputs, scales, features.tanh_time(step))
                 return -step_multiplier * direction * jnp.exp(magnitude_multiplier * magnitude)
 
-            return networks.in_blocks(step_of, inputs, max(hidden_sizes)), slots
+            return networks.in_blocks(step_of, inputs, max(hidden_sizes)), Slots(momenta)
 
-        return per_tensor([momentum] * len(DECAYS), update)
+        return per_tensor(Slots((momentum,) * len(DECAYS)), update)
 
     spec = {
         "kind": "mlp",

@@ -8,6 +8,8 @@ the number of steps and on the tensor, and the mix of directions.
 """
 
 import math
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ import jax.numpy as jnp
 from learned_optim import adam_features
 from learned_optim import distance
 from learned_optim import features
+from learned_optim import schedule
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Rule
 from learned_optim.base import define
@@ -24,13 +27,10 @@ from learned_optim.base import zeros
 from learned_optim.orthogonal import orthogonalize
 
 FEATURE_VERSION = 1
-NUM_TENSOR_FEATURES = 11
 MOMENTUM_DECAY = 0.9
 MOMENT_DECAY = 0.99
 MAX_BLOCK = 64  # rows of a matrix that are orthogonalised together
 NUM_ITERATIONS = 3  # of Newton and Schulz
-_ONSET = 100.0  # steps after which that decay sets in
-_LENGTH = 2  # index of ½ log(num_steps / 400) among the tensor features
 # Values before meta-training.
 _BASE = 0.4  # of the logarithm of the step
 _EXPONENT = -0.4  # of num_steps in the step
@@ -38,6 +38,37 @@ _FIRST_DISTANCE = 0.005  # in units of the parameters' mean size
 _UNKNOWN_EXPONENT = 0.5  # of the decay where the number of steps is not known
 _LOOKAHEAD = 0.1  # weight of the gradient beside its average
 _TINY = 1e-24  # added to mean squares
+
+
+class Averages(NamedTuple):
+    """What the directions need of the gradients before."""
+
+    momentum: Any  # m, moving average of the gradient, decay .9
+    moment: Any  # v, moving average of the squared gradient, decay .99
+    agreement: Any  # float32[] of the tensor: moving average of mean(g m) over mean(v), decay .99
+
+
+class TensorFeatures(NamedTuple):
+    """The c of a tensor: float32[] each."""
+
+    position: jax.Array  # 2τ - 1
+    early: jax.Array  # exp(-t / 20)
+    length: jax.Array  # ½ log(num_steps / 400)
+    decay: jax.Array  # ½ log γ
+    known: jax.Array  # whether num_steps is known
+    size: jax.Array  # log(root mean square of u + .001) + 1
+    certain: jax.Array  # ½ log of the agreement, + 1.5: low where gradients are noise
+    relative: jax.Array  # ½ log(.02 size / D)
+    ratio: jax.Array  # ½ log(D̂ / D) + 1
+    is_vector: jax.Array  # 1 for vectors and scalars
+    squareness: jax.Array  # ½ log(shorter / longer side)
+
+
+class Slots(NamedTuple):
+    """State of a tensor."""
+
+    averages: Any  # `Averages`
+    distance: Any  # `distance.Slots`
 
 
 def prodigy_muon() -> LearnedOptimizer:
@@ -88,6 +119,8 @@ def prodigy_muon() -> LearnedOptimizer:
 
     def init(key):
         del key
+        zero = jnp.zeros((), jnp.float32)
+        before_training = TensorFeatures(*[zero] * len(TensorFeatures._fields))._replace(length=zero + 2.0 * _EXPONENT)
         return {
             "direction": {
                 "constant": jnp.zeros((3,), jnp.float32).at[0].set(1.0),
@@ -97,7 +130,7 @@ def prodigy_muon() -> LearnedOptimizer:
             "distance": {"log_first": jnp.asarray(math.log(_FIRST_DISTANCE), jnp.float32)},
             "step": {
                 "base": jnp.full((2,), _BASE, jnp.float32),  # matrices, vectors
-                "skip": jnp.zeros((NUM_TENSOR_FEATURES,), jnp.float32).at[_LENGTH].set(2.0 * _EXPONENT),
+                "skip": jnp.stack(before_training),
             },
             "unknown_horizon": {
                 "exponent": jnp.asarray(_UNKNOWN_EXPONENT, jnp.float32),
@@ -112,28 +145,37 @@ def prodigy_muon() -> LearnedOptimizer:
                 return [], [], shared
             unknown = theta["unknown_horizon"]
             stand_ins = jnp.pad(unknown["progress"], (0, 1))  # none for τ⁴, which is not used
-            (slow, length, _, known), decay = adam_features.progress(step, horizon, stand_ins)
-            anytime = jnp.exp(-unknown["exponent"] * jnp.log1p(step / _ONSET))
-            decay = jnp.where(known > 0.0, decay, anytime)
-            of_run = (slow, jnp.exp(-step / 20.0), length, 0.5 * jnp.log(decay), known)
-            weights = theta["direction"]["constant"] + slow * theta["direction"]["slope"]
+            progress, decay = schedule.progress(step, horizon, stand_ins)
+            decay = jnp.where(progress.known > 0.0, decay, schedule.anytime(step, unknown["exponent"]))
+            weights = theta["direction"]["constant"] + progress.position * theta["direction"]["slope"]
             lookahead = jax.nn.sigmoid(theta["direction"]["lookahead"])
-            sums, ratio, shared = distance.measure(grads, params, [slot[2:4] for slot in slots], shared)
+            measured, ratio, shared = distance.measure(grads, params, [slot.distance for slot in slots], shared)
             updates, new_slots = [], []
-            for grad, param, (m, v, _, first, agreement), total in zip(grads, params, slots, sums, strict=True):
-                directions, observed, averages = _directions(grad, (m, v, agreement), lookahead, step)
-                relative = distance.relative_size(param, shared["distance"])
-                c = jnp.stack([*of_run, *observed, relative, ratio, *_shape_features(param)])
-                log_step = adam_features.log_step(theta["step"], c, param.ndim < 2)
+            for grad, param, slot, of_distance in zip(grads, params, slots, measured, strict=True):
+                directions, observed, averages = _directions(grad, slot.averages, lookahead, step)
+                is_vector, squareness = _shape_features(param)
+                c = TensorFeatures(
+                    position=progress.position,
+                    early=schedule.early(step),
+                    length=progress.length,
+                    decay=0.5 * jnp.log(decay),
+                    known=progress.known,
+                    size=observed[0],
+                    certain=observed[1],
+                    relative=distance.relative_size(param, shared.distance),
+                    ratio=ratio,
+                    is_vector=is_vector,
+                    squareness=squareness,
+                )
+                log_step = schedule.log_step(theta["step"], jnp.stack(c), param.ndim < 2)
                 direction = sum(weight * each for weight, each in zip(weights, directions, strict=True))
-                step_size = jnp.exp(log_step) * decay * shared["distance"]
+                step_size = jnp.exp(log_step) * decay * shared.distance
                 updates.append(-step_size * jnp.clip(direction, -8.0, 8.0))
-                m, v, agreement = averages
-                new_slots.append((m, v, total, first, agreement))
+                new_slots.append(Slots(averages, of_distance))
             return updates, new_slots, shared
 
         first_distance = lambda params: distance.first(params, theta["distance"]["log_first"])
-        return Rule([momentum, zeros, zeros, distance.copy], update_all, first_distance, [number])
+        return Rule(Slots(Averages(momentum, zeros, number), distance.SLOTS), update_all, first_distance)
 
     return define({"kind": "prodigy_muon", "feature_version": FEATURE_VERSION}, init, rule)
 
@@ -160,7 +202,7 @@ def _directions(grad, averages, lookahead, step):
         orthogonal = orthogonalize(nesterov, NUM_ITERATIONS, MAX_BLOCK)
         orthogonal = orthogonal * (size * jax.lax.rsqrt(features.mean_square(orthogonal) + 1e-12))
     certain = 0.5 * jnp.log(jnp.clip(agreement / jnp.square(root), 1e-3, 4.0)) + 1.5
-    return (orthogonal, nesterov, plain), (jnp.log(size + 1e-3) + 1.0, certain), (m, v, agreement)
+    return (orthogonal, nesterov, plain), (jnp.log(size + 1e-3) + 1.0, certain), Averages(m, v, agreement)
 
 
 def _shape_features(param):

@@ -6,6 +6,8 @@ the number of steps and on the tensor, and the direction. All but the distance i
 """
 
 import math
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +15,23 @@ import jax.numpy as jnp
 from learned_optim import adam_features
 from learned_optim import checks
 from learned_optim import distance
+from learned_optim import schedule
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Rule
 from learned_optim.base import define
-from learned_optim.base import momentum
-from learned_optim.base import zeros
+from learned_optim.optimizers.adam_residual import TensorFeatures
+from learned_optim.optimizers.adam_residual import tensor_features
 
 FEATURE_VERSION = 1
-NUM_TENSOR_FEATURES = 11
+NUM_TENSOR_FEATURES = len(TensorFeatures._fields) + 2  # and the relative size and the ratio of the distance
 _FIRST_DISTANCE = 0.005  # before meta-training, in units of the parameters' mean size
+
+
+class Slots(NamedTuple):
+    """State of a tensor."""
+
+    moments: Any  # `adam_features.Moments`
+    distance: Any  # `distance.Slots`
 
 
 def prodigy_residual(hidden_size: int = 8, step_hidden_size: int = 16, mix: bool = True) -> LearnedOptimizer:
@@ -84,7 +94,7 @@ def prodigy_residual(hidden_size: int = 8, step_hidden_size: int = 16, mix: bool
         return {
             "direction": direction,
             "distance": {"log_first": jnp.asarray(math.log(_FIRST_DISTANCE), jnp.float32)},
-            "step": adam_features.init_step(step_key, NUM_TENSOR_FEATURES, 0.0, step_hidden_size),
+            "step": schedule.init_step(step_key, NUM_TENSOR_FEATURES, 0.0, step_hidden_size),
             "unknown_horizon": {"progress": jnp.zeros((3,), jnp.float32)},
         }
 
@@ -93,25 +103,22 @@ def prodigy_residual(hidden_size: int = 8, step_hidden_size: int = 16, mix: bool
             del loss
             if not grads:
                 return [], [], shared
-            progress, decay = adam_features.progress(step, horizon, theta["unknown_horizon"]["progress"])
-            slow, length, late, known = progress
-            sums, ratio, shared = distance.measure(grads, params, [slot[-2:] for slot in slots], shared)
+            progress, decay = schedule.progress(step, horizon, theta["unknown_horizon"]["progress"])
+            measured, ratio, shared = distance.measure(grads, params, [slot.distance for slot in slots], shared)
             updates, new_slots = [], []
-            for grad, param, (*moments, _, first), total in zip(grads, params, slots, sums, strict=True):
-                inputs, scales, observed, moments = adam_features.coordinates(grad, param, tuple(moments), step)
-                is_vector = jnp.asarray(param.ndim < 2, jnp.float32)
-                relative = distance.relative_size(param, shared["distance"])
-                known_so_far = [slow, jnp.exp(-step / 20.0), length, is_vector, *observed, late, known]
-                c = jnp.stack([*known_so_far, relative, ratio])
-                log_step = adam_features.log_step(theta["step"], c, param.ndim < 2)
+            for grad, param, slot, of_distance in zip(grads, params, slots, measured, strict=True):
+                inputs, scales, observed, moments = adam_features.coordinates(grad, param, slot.moments, step)
+                of_tensor = tensor_features(step, progress, observed, param)
+                c = jnp.stack([*of_tensor, distance.relative_size(param, shared.distance), ratio])
+                log_step = schedule.log_step(theta["step"], c, param.ndim < 2)
                 direction = adam_features.direction(theta["direction"], inputs, scales, c)
-                step_size = jnp.exp(log_step) * decay * shared["distance"]
+                step_size = jnp.exp(log_step) * decay * shared.distance
                 updates.append(-step_size * jnp.clip(direction, -8.0, 8.0))
-                new_slots.append((*moments, total, first))
+                new_slots.append(Slots(moments, of_distance))
             return updates, new_slots, shared
 
         first_distance = lambda params: distance.first(params, theta["distance"]["log_first"])
-        return Rule([momentum, momentum, zeros, zeros, distance.copy], update_all, first_distance)
+        return Rule(Slots(adam_features.MOMENTS, distance.SLOTS), update_all, first_distance)
 
     spec = {
         "kind": "prodigy_residual",

@@ -11,6 +11,8 @@ released code. Deviations:
 """
 
 import math
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,14 @@ from learned_optim.base import zeros
 FEATURE_VERSION = 1
 EPSILON = 1e-8
 _MIN_MOMENT = 1e-36
+
+
+class Slots(NamedTuple):
+    """State of a coordinate."""
+
+    first: Any  # m, moving average of the gradient, decay b1
+    second: Any  # v, moving average of the squared gradient, decay b2
+    lstm: tuple[Any, ...]  # hidden and cell of the first layer, then of the next: the shape is [..., hidden_size]
 
 
 def rnnprop(
@@ -92,12 +102,12 @@ def rnnprop(
         def update(grad, param, slots, step):
             del param
             limited = jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
-            (first,) = features.momenta(limited, slots[:1], (b1,))
-            second = features.second_moment(limited, slots[1], b2)
+            (first,) = features.momenta(limited, (slots.first,), (b1,))
+            second = features.second_moment(limited, slots.second, b2)
             corrected = jnp.maximum(second / (1.0 - b2 ** (step + 1.0)), _MIN_MOMENT)
             unit = 1.0 / (jnp.sqrt(corrected) + EPSILON)
             inputs = [x.reshape(-1, 1) for x in (limited * unit, first / (1.0 - b1 ** (step + 1.0)) * unit)]
-            state = [slot.reshape(-1, hidden_size) for slot in slots[2:]]
+            state = [slot.reshape(-1, hidden_size) for slot in slots.lstm]
 
             def advance(arrays):
                 hidden = jnp.concatenate(arrays[0], axis=1) @ theta["inputs"]["w"] + theta["inputs"]["b"][None]
@@ -105,12 +115,12 @@ def rnnprop(
 
             output, rows = networks.in_blocks(advance, (inputs, state), 4 * hidden_size)
             states = tuple(row.reshape(*grad.shape, hidden_size) for row in rows)
-            return -output_scale * jnp.tanh(output).reshape(grad.shape), (first, second, *states)
+            return -output_scale * jnp.tanh(output).reshape(grad.shape), Slots(first, second, states)
 
         def slot(param):
             return jnp.broadcast_to(zeros(param)[..., None], (*param.shape, hidden_size))
 
-        return per_tensor([momentum, zeros] + [slot] * num_states, update)
+        return per_tensor(Slots(momentum, zeros, (slot,) * num_states), update)
 
     spec = {
         "kind": "rnnprop",

@@ -108,7 +108,7 @@ def star(
 
             return networks.in_blocks(step_of, observed, max(hidden_sizes)), slots
 
-        return per_tensor(factored_features.SLOTS, update, factored_features.TENSOR_SLOTS)
+        return per_tensor(factored_features.SLOTS, update)
 
     spec = {
         "kind": "star",

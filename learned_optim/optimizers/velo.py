@@ -139,7 +139,7 @@ def velo(
             state = tensor_features.first_lstm_state(theta["first_state"], len(params))
             return {"lstm": state, "loss": tensor_features.init_loss_averages()}
 
-        return Rule(factored_features.SLOTS, update_all, shared, factored_features.TENSOR_SLOTS)
+        return Rule(factored_features.SLOTS, update_all, shared)
 
     spec = {
         "kind": "velo",
@@ -156,7 +156,7 @@ def velo(
 def _tensor_features(run, params, slots):
     """The LSTM's inputs: float32[num_tensors, 28]."""
     reduced = [
-        [features.mean_square(p), *(jnp.var(m) for m in s[:3]), jnp.mean(s[3]), jnp.var(s[3])]
+        [features.mean_square(p), *(jnp.var(m) for m in s.momenta), jnp.mean(s.moment), jnp.var(s.moment)]
         for p, s in zip(params, slots, strict=True)
     ]
     square, *var_momenta, mean, var = jnp.stack([jnp.stack(row) for row in reduced], axis=1)  # float32[num_tensors]
