@@ -13,12 +13,12 @@ import runpy
 
 import meta_train
 from meta_train import data
-from meta_train import engine
-from meta_train import named_optimizer
-from meta_train import progress
-from meta_train import protocol
 from meta_train import tasks
-from meta_train.cache_folder import cache_folder
+from meta_train.cli import named_optimizer
+from meta_train.evaluation import protocol
+from meta_train.host import progress
+from meta_train.host.cache_folder import cache_folder
+from meta_train.training import engine
 
 BASELINES = ("adam", "adamw-cosine", "adam-1e-3")
 SEEDS = 3

@@ -15,10 +15,10 @@ import optax
 
 import learned_optim
 import meta_train
-from meta_train import engine
-from meta_train import evaluate
-from meta_train import progress
 from meta_train import tasks
+from meta_train.evaluation import evaluate
+from meta_train.host import progress
+from meta_train.training import engine
 
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
 

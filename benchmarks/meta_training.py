@@ -24,11 +24,11 @@ import optax
 import learned_optim
 from learned_optim import optimizers
 import meta_train
-from meta_train import engine
 from meta_train import estimators
 from meta_train import problems
 from meta_train import tasks
-from meta_train import truncation
+from meta_train.training import engine
+from meta_train.unroll import truncation
 
 STEPS_PER_DISPATCH = 5
 

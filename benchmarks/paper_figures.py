@@ -28,11 +28,11 @@ import optax
 import learned_optim
 import meta_train
 from meta_train import data
-from meta_train import engine
 from meta_train import estimators
-from meta_train import progress
 from meta_train import tasks
-from meta_train import truncation
+from meta_train.host import progress
+from meta_train.training import engine
+from meta_train.unroll import truncation
 
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
 _BALANCING = runpy.run_path(str(pathlib.Path(__file__).parent / "estimators.py"))

@@ -39,14 +39,14 @@ import optax
 import learned_optim
 import meta_train
 from meta_train import data
-from meta_train import engine
 from meta_train import estimators
 from meta_train import problems
-from meta_train import progress
 from meta_train import recipes
 from meta_train import tasks
-from meta_train import truncation
-from meta_train.counted import counted
+from meta_train.host import progress
+from meta_train.host.counted import counted
+from meta_train.training import engine
+from meta_train.unroll import truncation
 
 FACTORS = ("devices", "processes", "particles", "window", "parameters", "memory_over_horizon")
 _MOST = 100  # outer steps in a dispatch

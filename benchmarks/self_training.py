@@ -34,15 +34,15 @@ import optax
 
 import learned_optim
 import meta_train
-from meta_train import engine
 from meta_train import estimators
 from meta_train import problems
-from meta_train import progress
-from meta_train import safeguards
-from meta_train import self_training
 from meta_train import tasks
-from meta_train import truncation
-from meta_train.counted import counted
+from meta_train.host import progress
+from meta_train.host.counted import counted
+from meta_train.outer import safeguards
+from meta_train.outer import self_training
+from meta_train.training import engine
+from meta_train.unroll import truncation
 
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
 CASES = {

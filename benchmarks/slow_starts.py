@@ -33,8 +33,8 @@ import optax
 
 import learned_optim
 from meta_train import data
-from meta_train import engine
-from meta_train import progress
+from meta_train.host import progress
+from meta_train.training import engine
 
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
 

@@ -20,8 +20,8 @@ import optax
 
 import meta_train
 from meta_train import data
-from meta_train import progress
 from meta_train import tasks
+from meta_train.host import progress
 
 PARTICLES, STEPS = 16, 50
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))

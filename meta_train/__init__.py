@@ -1,43 +1,54 @@
 """Meta-trains learned optimizers."""
 
-from meta_train import extra
+import importlib
+import warnings
+
+from meta_train.host import extra
 
 try:
-    from meta_train import estimators
-    from meta_train import objectives
-    from meta_train import problems
-    from meta_train import safeguards
-    from meta_train import search
-    from meta_train import self_training
-    from meta_train import tasks
-    from meta_train import truncation
-    from meta_train.cores import use_all_cores
-    from meta_train.estimators import Estimator
-    from meta_train.problem import Bilevel
-    from meta_train.problem import Problem
-    from meta_train.search import SearchStrategy
-    from meta_train.tasks import Task
-    from meta_train.train import FitResult
-    from meta_train.train import fit
+    from meta_train import data as data
+    from meta_train import estimators as estimators
+    from meta_train import problems as problems
+    from meta_train import tasks as tasks
+    from meta_train.estimators import Estimator as Estimator
+    from meta_train.host.cores import use_all_cores as use_all_cores
+    from meta_train.outer import safeguards as safeguards
+    from meta_train.outer import search as search
+    from meta_train.outer import self_training as self_training
+    from meta_train.outer.search import SearchStrategy as SearchStrategy
+    from meta_train.problems import objectives as objectives
+    from meta_train.tasks import Task as Task
+    from meta_train.training.fit import FitResult as FitResult
+    from meta_train.training.fit import fit as fit
+    from meta_train.unroll import truncation as truncation
+    from meta_train.unroll.problem import Bilevel as Bilevel
+    from meta_train.unroll.problem import Problem as Problem
 except ModuleNotFoundError as error:
     # The command line starts all the same, and so do imports: to say what to install.
-    __getattr__ = extra.stand_in(error)
+    _say_what_to_install = extra.stand_in(error)
+else:
+    _say_what_to_install = None
 
-__all__ = [
-    "Bilevel",
-    "Estimator",
-    "FitResult",
-    "Problem",
-    "SearchStrategy",
-    "Task",
-    "estimators",
-    "fit",
-    "objectives",
-    "problems",
-    "safeguards",
-    "search",
-    "self_training",
-    "tasks",
-    "truncation",
-    "use_all_cores",
-]
+# Modules that the documentation named before they moved into rooms.
+_MOVED = {
+    "baselines": "evaluation.baselines",
+    "distributed": "host.distributed",
+    "engine": "training.engine",
+    "evaluate": "evaluation.evaluate",
+    "problem": "unroll.problem",
+    "protocol": "evaluation.protocol",
+    "scores": "evaluation.scores",
+    "train": "training.fit",
+    "verdict": "evaluation.verdict",
+}
+
+
+def __getattr__(name: str):
+    """Modules under the names that they had before, with a warning; or, without the extra `meta`, what to install."""
+    if name in _MOVED:
+        place = f"meta_train.{_MOVED[name]}"
+        warnings.warn(f"meta_train.{name} has moved: import {place}.", DeprecationWarning, stacklevel=2)
+        return importlib.import_module(place)
+    if _say_what_to_install is not None:
+        return _say_what_to_install(name)
+    raise AttributeError(f"module 'meta_train' has no attribute {name!r}")

@@ -5,7 +5,7 @@ import sys
 from typing import NoReturn
 
 from learned_optim import terminal
-from meta_train import extra
+from meta_train.host import extra
 
 INTERRUPTED = 130  # the exit status after Ctrl-C
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         print(f"meta-train: {extra.advice(packages)}", file=sys.stderr)
         sys.exit(2)
     from meta_train import cli
-    from meta_train import parallel
+    from meta_train.host import parallel
 
     status = terminal.run(lambda: cli.run(argv))
     if status == INTERRUPTED:

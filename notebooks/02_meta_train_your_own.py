@@ -15,11 +15,11 @@ import optax
 import learned_optim
 import meta_train
 from meta_train import estimators
-from meta_train import evaluate
 from meta_train import problems
-from meta_train import report
 from meta_train import tasks
-from meta_train import truncation
+from meta_train.evaluation import evaluate
+from meta_train.evaluation import report
+from meta_train.unroll import truncation
 
 small = os.environ.get("NOTEBOOK_SCALE") == "small"  # the tests run this notebook with fewer steps
 meta_train.use_all_cores()  # before any other JAX work

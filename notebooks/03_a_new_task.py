@@ -19,12 +19,12 @@ import learned_optim
 from learned_optim import learned_optimizer
 from meta_train import data
 from meta_train import estimators
-from meta_train import evaluate
 from meta_train import fit
 from meta_train import problems
-from meta_train import report
 from meta_train import tasks
-from meta_train import truncation
+from meta_train.evaluation import evaluate
+from meta_train.evaluation import report
+from meta_train.unroll import truncation
 
 small = os.environ.get("NOTEBOOK_SCALE") == "small"  # the tests run this notebook with fewer steps
 

@@ -20,13 +20,13 @@ import optax
 import learned_optim
 from meta_train import Estimator
 from meta_train import Problem
-from meta_train import episodes
 from meta_train import estimators
 from meta_train import fit
 from meta_train import problems
 from meta_train import tasks
-from meta_train import truncation
 from meta_train.estimators.base import mean_over_particles
+from meta_train.unroll import episodes
+from meta_train.unroll import truncation
 
 small = os.environ.get("NOTEBOOK_SCALE") == "small"  # the tests run this notebook with fewer steps
 

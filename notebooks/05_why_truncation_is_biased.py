@@ -19,7 +19,7 @@ import optax
 
 from meta_train import Problem
 from meta_train import estimators
-from meta_train import truncation
+from meta_train.unroll import truncation
 
 small = os.environ.get("NOTEBOOK_SCALE") == "small"  # the tests run this notebook with fewer steps
 

@@ -19,10 +19,10 @@ import learned_optim
 from meta_train import estimators
 from meta_train import fit
 from meta_train import problems
-from meta_train import safeguards
-from meta_train import self_training
 from meta_train import tasks
-from meta_train import truncation
+from meta_train.outer import safeguards
+from meta_train.outer import self_training
+from meta_train.unroll import truncation
 
 small = os.environ.get("NOTEBOOK_SCALE") == "small"  # the tests run this notebook with fewer steps
 

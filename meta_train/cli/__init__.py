@@ -7,14 +7,14 @@ import warnings
 import typer
 
 import meta_train
-from meta_train import engine
-from meta_train import parallel
 from meta_train.cli import compare
 from meta_train.cli import demo
 from meta_train.cli import evaluate
 from meta_train.cli import list_tasks
 from meta_train.cli import plot
 from meta_train.cli import train
+from meta_train.host import parallel
+from meta_train.training import engine
 
 app = typer.Typer(
     add_completion=False,

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from meta_train import evaluate as evaluation
-from meta_train import named_optimizer
-from meta_train import report
 from meta_train import tasks
+from meta_train.cli import named_optimizer
 from meta_train.cli import options
 from meta_train.cli import outputs
-from meta_train.counted import counted
+from meta_train.evaluation import evaluate as evaluation
+from meta_train.evaluation import report
+from meta_train.host.counted import counted
 
 
 def compare(

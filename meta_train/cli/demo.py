@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from meta_train import demo as showcase
 from meta_train.cli import outputs
+from meta_train.cli import showcase as showcase
 
 
 def demo(out: Annotated[pathlib.Path, typer.Option(help="Folder for what the demo makes.")] = pathlib.Path("demo")):

@@ -7,17 +7,17 @@ from typing import Annotated
 import typer
 
 from learned_optim import nearest
-from meta_train import baselines
-from meta_train import named_optimizer
-from meta_train import page
 from meta_train import tasks
-from meta_train import verdict
-from meta_train.baselines import BASELINES
-from meta_train.cache_folder import cache_folder
+from meta_train.cli import named_optimizer
 from meta_train.cli import options
 from meta_train.cli import outputs
-from meta_train.counted import counted
-from meta_train.judge_suite import judge_suite
+from meta_train.evaluation import baselines
+from meta_train.evaluation import page
+from meta_train.evaluation import verdict
+from meta_train.evaluation.baselines import BASELINES
+from meta_train.evaluation.judge_suite import judge_suite
+from meta_train.host.cache_folder import cache_folder
+from meta_train.host.counted import counted
 from meta_train.tasks import at_hand
 
 

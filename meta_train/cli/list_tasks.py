@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from meta_train import progress
 from meta_train import tasks
 from meta_train.cli import options
+from meta_train.host import progress
 from meta_train.tasks import listing
 
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from meta_train import report
-from meta_train import run_metrics
 from meta_train.cli import outputs
+from meta_train.evaluation import report
+from meta_train.training import run_metrics
 
 
 def plot(

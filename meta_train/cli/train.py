@@ -10,15 +10,15 @@ from typing import Annotated
 import typer
 
 import learned_optim
-from meta_train import distributed
-from meta_train import named_optimizer
-from meta_train import named_outer
 from meta_train import recipes
-from meta_train import run_folder
-from meta_train import user_code
+from meta_train.cli import named_optimizer
+from meta_train.cli import named_outer
 from meta_train.cli import options
 from meta_train.cli import outputs
-from meta_train.counted import counted
+from meta_train.host import distributed
+from meta_train.host import user_code
+from meta_train.host.counted import counted
+from meta_train.training import run_folder
 
 
 def train(

@@ -14,11 +14,11 @@ import jax
 import jax.extend.core
 import jax.numpy as jnp
 
-from meta_train.capabilities import require
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
-from meta_train.problem import Problem
+from meta_train.unroll.capabilities import require
+from meta_train.unroll.problem import Problem
 
 
 def adjoint(

@@ -15,8 +15,8 @@ import optax
 
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.warm_start import warm_start
-from meta_train.problem import Bilevel
-from meta_train.problem import Problem
+from meta_train.unroll.problem import Bilevel
+from meta_train.unroll.problem import Problem
 
 
 def evograd(

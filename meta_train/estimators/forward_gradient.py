@@ -7,15 +7,15 @@ Deviations: the function is a whole episode, and every particle draws a directio
 
 import jax
 
-from meta_train import episodes
-from meta_train.capabilities import require_steps
 from meta_train.estimators import antithetic
 from meta_train.estimators import base
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
-from meta_train.problem import Problem
-from meta_train.truncation import Horizon
+from meta_train.unroll import episodes
+from meta_train.unroll.capabilities import require_steps
+from meta_train.unroll.problem import Problem
+from meta_train.unroll.truncation import Horizon
 
 
 def forward_gradient(problem: Problem, *, num_particles: int, horizon: Horizon) -> Estimator:

@@ -12,13 +12,13 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 
-from meta_train import episodes
-from meta_train.capabilities import require_steps
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
-from meta_train.problem import Problem
-from meta_train.truncation import Horizon
+from meta_train.unroll import episodes
+from meta_train.unroll.capabilities import require_steps
+from meta_train.unroll.problem import Problem
+from meta_train.unroll.truncation import Horizon
 
 
 def forward_mode(problem: Problem, *, num_particles: int, horizon: Horizon, block_size: int = 32) -> Estimator:

@@ -9,8 +9,6 @@ loss at the end (`objectives.last`): Metz et al. 2022, https://arxiv.org/abs/221
 import jax
 import jax.numpy as jnp
 
-from meta_train import episodes
-from meta_train.capabilities import require_steps
 from meta_train.estimators import antithetic
 from meta_train.estimators import base
 from meta_train.estimators.antithetic import Shaping
@@ -18,8 +16,10 @@ from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import check_std
 from meta_train.estimators.base import mean_over_particles
-from meta_train.problem import Problem
-from meta_train.truncation import Horizon
+from meta_train.unroll import episodes
+from meta_train.unroll.capabilities import require_steps
+from meta_train.unroll.problem import Problem
+from meta_train.unroll.truncation import Horizon
 
 
 def full_es(

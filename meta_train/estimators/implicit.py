@@ -12,8 +12,8 @@ from meta_train.estimators import linear_solvers
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.linear_solvers import LinearSolver
 from meta_train.estimators.warm_start import warm_start
-from meta_train.problem import Bilevel
-from meta_train.problem import Problem
+from meta_train.unroll.problem import Bilevel
+from meta_train.unroll.problem import Problem
 
 
 def implicit(

@@ -11,8 +11,8 @@ losses after it run under the new episode's and are weighted by it.
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.gpes import gpes
-from meta_train.problem import Problem
-from meta_train.truncation import Horizon
+from meta_train.unroll.problem import Problem
+from meta_train.unroll.truncation import Horizon
 
 
 def nres(

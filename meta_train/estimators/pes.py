@@ -10,8 +10,8 @@ episode, losses after it by the new window's alone.
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.gpes import gpes
-from meta_train.problem import Problem
-from meta_train.truncation import Horizon
+from meta_train.unroll.problem import Problem
+from meta_train.unroll.truncation import Horizon
 
 
 def pes(

@@ -15,15 +15,15 @@ import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
-from meta_train.capabilities import require
 from meta_train.estimators import fixed_point
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
 from meta_train.estimators.fixed_point import Buffer
-from meta_train.problem import Bilevel
-from meta_train.problem import Problem
-from meta_train.truncation import Horizon
+from meta_train.unroll.capabilities import require
+from meta_train.unroll.problem import Bilevel
+from meta_train.unroll.problem import Problem
+from meta_train.unroll.truncation import Horizon
 
 
 class _Run(NamedTuple):

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from meta_train import truncation
-from meta_train.capabilities import require_steps
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
-from meta_train.problem import Problem
-from meta_train.truncation import Clock
-from meta_train.truncation import Horizon
+from meta_train.unroll import truncation
+from meta_train.unroll.capabilities import require_steps
+from meta_train.unroll.problem import Problem
+from meta_train.unroll.truncation import Clock
+from meta_train.unroll.truncation import Horizon
 
 
 class TruncatedBackpropState(NamedTuple):

@@ -11,8 +11,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from meta_train import truncation
-from meta_train.capabilities import require_steps
 from meta_train.estimators import antithetic
 from meta_train.estimators import base
 from meta_train.estimators.antithetic import Shaping
@@ -20,9 +18,11 @@ from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import check_std
 from meta_train.estimators.base import mean_over_particles
-from meta_train.problem import Problem
-from meta_train.truncation import Clock
-from meta_train.truncation import Horizon
+from meta_train.unroll import truncation
+from meta_train.unroll.capabilities import require_steps
+from meta_train.unroll.problem import Problem
+from meta_train.unroll.truncation import Clock
+from meta_train.unroll.truncation import Horizon
 
 
 class TruncatedESState(NamedTuple):

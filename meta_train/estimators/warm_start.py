@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from meta_train.capabilities import check_theta_matters
-from meta_train.capabilities import require_bilevel
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
-from meta_train.problem import Bilevel
-from meta_train.problem import Problem
 from meta_train.problems.unrolled import UnrolledState
 from meta_train.problems.unrolled import inner_update
+from meta_train.unroll.capabilities import check_theta_matters
+from meta_train.unroll.capabilities import require_bilevel
+from meta_train.unroll.problem import Bilevel
+from meta_train.unroll.problem import Problem
 
 
 class WarmStartState(NamedTuple):

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from meta_train.problem import Bilevel
-from meta_train.problem import Flow
-from meta_train.problem import Problem
+from meta_train.unroll.problem import Bilevel
+from meta_train.unroll.problem import Flow
+from meta_train.unroll.problem import Problem
 
 
 class FlowState(NamedTuple):

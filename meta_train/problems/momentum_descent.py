@@ -7,9 +7,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from meta_train.problem import Bilevel
-from meta_train.problem import Momentum
-from meta_train.problem import Problem
+from meta_train.unroll.problem import Bilevel
+from meta_train.unroll.problem import Momentum
+from meta_train.unroll.problem import Problem
 
 
 class MomentumState(NamedTuple):

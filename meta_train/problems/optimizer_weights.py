@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from learned_optim import LearnedOptimizer
-from meta_train.problem import Problem
 from meta_train.tasks import augment
 from meta_train.tasks.base import Task
+from meta_train.unroll.problem import Problem
 
 
 class InnerState(NamedTuple):

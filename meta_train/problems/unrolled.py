@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax
 import optax
 
-from meta_train.problem import Bilevel
-from meta_train.problem import Problem
+from meta_train.unroll.problem import Bilevel
+from meta_train.unroll.problem import Problem
 
 
 class UnrolledState(NamedTuple):

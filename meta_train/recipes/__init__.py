@@ -19,10 +19,10 @@ import optax
 
 from learned_optim import LearnedOptimizer
 from learned_optim import nearest
-from meta_train.counted import counted
 from meta_train.estimators.base import Estimator
-from meta_train.train import FitResult
-from meta_train.train import fit
+from meta_train.host.counted import counted
+from meta_train.training.fit import FitResult
+from meta_train.training.fit import fit
 
 
 class Recipe(NamedTuple):

@@ -8,11 +8,11 @@ import optax
 
 import learned_optim
 from meta_train import estimators
-from meta_train import objectives
 from meta_train import problems
 from meta_train import tasks
-from meta_train import truncation
+from meta_train.problems import objectives
 from meta_train.recipes import Recipe
+from meta_train.unroll import truncation
 
 # Antithetic pairs of each task: cheap tasks have more.
 PAIRS = {

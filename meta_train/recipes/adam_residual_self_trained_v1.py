@@ -7,11 +7,11 @@ stands in pretrained/adam-residual-self-trained-v1/card.md.
 import jax
 
 import learned_optim
-from meta_train import safeguards
-from meta_train import self_training
-from meta_train import truncation
+from meta_train.outer import safeguards
+from meta_train.outer import self_training
 from meta_train.recipes import Recipe
 from meta_train.recipes.adam_residual_schedule_v1 import estimator
+from meta_train.unroll import truncation
 
 # Antithetic pairs of each task.
 PAIRS = {

@@ -10,8 +10,8 @@ import learned_optim
 from meta_train import estimators
 from meta_train import problems
 from meta_train import tasks
-from meta_train import truncation
 from meta_train.recipes import Recipe
+from meta_train.unroll import truncation
 
 
 def recipe(num_steps: int = 3000, seed: int = 0) -> Recipe:

@@ -8,12 +8,12 @@ import optax
 
 import learned_optim
 from meta_train import estimators
-from meta_train import objectives
 from meta_train import problems
 from meta_train import tasks
-from meta_train import truncation
+from meta_train.problems import objectives
 from meta_train.recipes import Recipe
 from meta_train.recipes.adam_residual_schedule_v1 import pull
+from meta_train.unroll import truncation
 
 # Antithetic pairs of each task: those where gradients are noise for the most part have more.
 PAIRS = {

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from meta_train import data
-from meta_train import data_missing
-from meta_train import data_tfds
-from meta_train.counted import counted
+from meta_train.data import missing as data_missing
+from meta_train.data import tfds
+from meta_train.host.counted import counted
 from meta_train.tasks import suites
 from meta_train.tasks.base import Task
 
@@ -62,7 +62,7 @@ def explain(found: AtHand) -> str:
         f"{len(found.left_out)} of {total} left out, for their data are not at hand: {', '.join(found.left_out)}.",
         f"They need {', '.join(wanted)}: put the files, as docs/data.md says, in a folder, and name it by --data-dir.",
     ]
-    downloads = [name for name in wanted if name in data_tfds.NAMES]
-    if downloads and not data_tfds.installed():
+    downloads = [name for name in wanted if name in tfds.NAMES]
+    if downloads and not tfds.installed():
         lines.append(f"Or let tensorflow-datasets bring {', '.join(downloads)}: {data_missing.INSTALL_TFDS}.")
     return "\n".join([*lines, *found.reasons])

@@ -2,8 +2,7 @@
 
     python tests/goldens/regenerate.py
 
-writes `optimizers.json` again, for the registry in `tests/test_optimizers_contract.py`, and the files that are missing
-in `released/`, one for each released theta. It never overwrites one of those: released weights do not change, and
+writes `optimizers.json` again, for the registry in `test_contract.py`, and the files that are missing in `released/`, one for each released theta. It never overwrites one of those: released weights do not change, and
 neither does what they compute. Review the difference in `optimizers.json` before you commit it; an update rule that
 changed on purpose needs a new FEATURE_VERSION.
 """
@@ -85,7 +84,7 @@ def read(path):
 
 def main():
     """Writes `optimizers.json`, and what is missing in `released/`."""
-    registry = runpy.run_path(str(FOLDER.parent / "test_optimizers_contract.py"))["OPTIMIZERS"]
+    registry = runpy.run_path(str(FOLDER.parent / "learned_optim" / "optimizers" / "test_contract.py"))["OPTIMIZERS"]
     goldens = {id: trajectory(made, fixed_theta(made), START) for id, made in registry.items()}
     _write(FOLDER / "optimizers.json", goldens)
     for name in learned_optim.list_pretrained():

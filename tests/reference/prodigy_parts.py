@@ -58,7 +58,7 @@ def run(tx, params, grads):
         updates, state = update_fn(grad, state, params)
         params = jax.tree.map(jnp.add, params, updates)
         made.append(updates)
-        distances.append(float(state.shared["distance"]))
+        distances.append(float(state.shared.distance))
     return made, distances
 
 

@@ -1,0 +1,81 @@
+"""Learned optimizers as the command line names them: released ones by their name, others by their file or run."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import os
+import pathlib
+from typing import Any
+
+import optax
+
+import learned_optim
+from learned_optim import nearest
+from meta_train.evaluation.protocol import Contender
+
+THETA_FILE = "theta.safetensors"  # in the folder of a run that has come to its end
+_FORMS = f"Give a released name, a .safetensors file, or the folder of a run, with its {THETA_FILE}."
+
+
+def load(
+    name: str, horizons: Sequence[int], *, step_scale: float | None = None
+) -> Callable[[Any], optax.GradientTransformation]:
+    """Loads an optimizer as a function of num_steps, which may be traced, or None.
+
+    Args:
+      name: a released name, or the path of a .safetensors file, or of a folder with a theta.safetensors.
+      horizons: numbers of steps that it will be told; a warning is given here if it was not trained for one.
+      step_scale: a factor on its steps.
+
+    Raises:
+      ValueError: if there is no such optimizer, or its file is damaged.
+
+    Example:
+      >>> load("default", [500])(500).update is not None
+      True
+    """
+    if name in _released():
+        for num_steps in horizons:
+            learned_optim.learned_optimizer(name, num_steps=num_steps)
+        optimizer, theta = learned_optim.load_pretrained(name)
+    else:
+        optimizer, theta = learned_optim.load(_file(name))
+    return lambda num_steps: optimizer.transform(theta, num_steps=num_steps, step_scale=step_scale)
+
+
+def contender(name: str, horizons: Sequence[int], *, told: bool = True) -> dict[str, Contender]:
+    """An optimizer for `protocol.judge`, by what to call it: one that is told the number of steps, or is not."""
+    if told:
+        return {name: load(name, horizons)}
+    return {f"{name} without num_steps": load(name, ())(None)}
+
+
+def _released():
+    return ("default", *learned_optim.list_pretrained())
+
+
+def _file(name):
+    """The file that a path means."""
+    path = pathlib.Path(name)
+    if path.is_file():
+        return path
+    if name and path.is_dir():
+        return _file_in(path)
+    if path.suffix == ".safetensors" or os.path.basename(name) != name:
+        beside = sorted(map(str, path.parent.iterdir())) if path.parent.is_dir() else []
+        raise ValueError(f"there is no file or folder {name}. {nearest.hint(name, beside)}{_FORMS}")
+    hint = nearest.hint(name, _released())
+    raise ValueError(f"there is no released optimizer {name!r}. {hint}{_FORMS} Released: {', '.join(_released())}.")
+
+
+def _file_in(folder):
+    if (folder / THETA_FILE).is_file():
+        return folder / THETA_FILE
+    others = sorted(map(str, folder.glob("*.safetensors")))
+    if others:
+        raise ValueError(f"the folder {folder} has no {THETA_FILE}. Did you mean {' or '.join(others)}?")
+    if (folder / "run.json").is_file():
+        raise ValueError(
+            f"the folder {folder} holds a run without {THETA_FILE}, for it has not come to its end: "
+            "go on with it by the command that began it and --resume."
+        )
+    raise ValueError(f"the folder {folder} has no {THETA_FILE}. {_FORMS}")

@@ -1,0 +1,1 @@
+"""How optimizers are judged: runs, tuned baselines, verdicts, reports."""

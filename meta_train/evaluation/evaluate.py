@@ -1,0 +1,150 @@
+"""Trains tasks with optimizers, learned and hand-designed, and measures how well it went."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import math
+import time
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from meta_train.evaluation import lanes
+from meta_train.evaluation import tuning
+from meta_train.evaluation.lanes import Lanes
+from meta_train.tasks.base import Task
+
+
+class Result(NamedTuple):
+    """Training runs of one optimizer on one task."""
+
+    optimizer: str
+    losses: np.ndarray  # float32[seeds, num_steps], training loss of each step's minibatch before the update
+    held_out: dict[str, np.ndarray]  # each float32[seeds], what the task's `evaluate` gives after the last step
+    learning_rate: float | None = None  # if one was tuned
+    step_milliseconds: float = math.nan  # wall-clock time of a step of all seeds side by side, without compilation
+    state_bytes: int = 0  # of the optimizer's state, of one seed
+
+    @property
+    def plain_name(self) -> str:
+        """The optimizer's name without the learning rate that was tuned for the task."""
+        rate = "" if self.learning_rate is None else f"{self.learning_rate:g} "
+        return self.optimizer.replace(f"{rate}(tuned)", "(tuned)")
+
+    @property
+    def final_losses(self) -> np.ndarray:
+        """float32[seeds]: mean training loss over the last tenth of the steps; infinite where it is NaN."""
+        return lanes.final_losses(self.losses)
+
+
+class Curves(NamedTuple):
+    """Training runs with held-out metrics at several numbers of steps, the marks."""
+
+    marks: np.ndarray  # int32[marks], increasing
+    losses: np.ndarray  # float32[seeds, marks[-1]], as in `Result`
+    held_out: dict[str, np.ndarray]  # each float32[marks, seeds]
+    step_milliseconds: float
+    state_bytes: int
+
+    def until(self, num_steps: int, name: str, learning_rate: float | None = None) -> Result:
+        """The beginning of the runs, up to one of the marks."""
+        mark = int(np.flatnonzero(self.marks == num_steps)[0])
+        held_out = {metric: values[mark] for metric, values in self.held_out.items()}
+        losses = self.losses[:, :num_steps]
+        return Result(name, losses, held_out, learning_rate, self.step_milliseconds, self.state_bytes)
+
+
+def run(
+    task: Task,
+    tx: optax.GradientTransformation,
+    *,
+    num_steps: int,
+    num_seeds: int,
+    name: str = "",
+    judged: Callable[[Any, Any], Any] | None = None,
+) -> Result:
+    """Trains a task from several seeds with one optimizer.
+
+    A seed fixes the task's draw, the initial parameters and the minibatches: they are the same for every optimizer, and
+    a run is the beginning of a longer one.
+
+    Args:
+      task: what to train.
+      tx: any optax transformation with final updates; it gets the loss as `value=`.
+      num_steps: updates to make.
+      num_seeds: independent runs, made side by side.
+      name: what to call the optimizer in the result.
+      judged: `(optimizer's state, params) -> params` whose losses are reported, for optimizers that take gradients
+        elsewhere, such as Schedule-Free ones. None: the parameters themselves.
+
+    Raises:
+      ValueError: if num_steps or num_seeds is below 1.
+
+    Example:
+      >>> import optax
+      >>> from meta_train import tasks
+      >>> result = run(tasks.get("quadratic"), optax.sgd(0.1), num_steps=30, num_seeds=2)
+      >>> result.losses.shape
+      (2, 30)
+    """
+    if num_steps < 1 or num_seeds < 1:
+        raise ValueError(f"num_steps and num_seeds must be at least 1, got {num_steps} and {num_seeds}.")
+    program = lanes.build(task, lambda rate, num_steps: tx, width=num_seeds, size=num_steps, judged=judged)
+    curves = measure(program, marks=(num_steps,), num_steps=num_steps, num_seeds=num_seeds)
+    return curves.until(num_steps, name)
+
+
+def measure(
+    program: Lanes, *, marks: Sequence[int], num_steps: int, num_seeds: int, learning_rate: float = 0.0
+) -> Curves:
+    """Runs the first seeds of those for results, all with the same optimizer, and takes the time.
+
+    Args:
+      program: from `lanes.build`, with at least as many lanes as there are seeds.
+      marks: increasing numbers of steps at which held-out metrics are taken; the last one is the length of the runs.
+      num_steps: the number of steps that the optimizer is told.
+      num_seeds: independent runs.
+      learning_rate: what the optimizer is made with.
+    """
+    start = jax.block_until_ready(program.begin(lanes.keys(program.width, lanes.REPORT)))
+    program.compile()
+    began = time.perf_counter()
+    losses, held_out = program.train(np.full(program.width, learning_rate), start, marks, num_steps)
+    milliseconds = 1e3 * (time.perf_counter() - began) / marks[-1]
+    held_out = {metric: values[:, :num_seeds] for metric, values in held_out.items()}
+    return Curves(np.asarray(marks), losses[:num_seeds], held_out, milliseconds, program.state_bytes())
+
+
+def compare(
+    task: Task,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    *,
+    num_steps: int,
+    num_seeds: int = 5,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[Result]:
+    """Runs optimizers beside Adam at 1e-3 and Adam with the best learning rate of a grid, on the same seeds.
+
+    Args:
+      task: what to train.
+      optimizers: names and transformations.
+      num_steps: updates to make.
+      num_seeds: independent runs of each.
+      progress: called with a line of text before each piece of work.
+
+    Returns:
+      A `Result` for each optimizer in the order given, then "Adam 1e-3", then "Adam RATE (tuned)".
+    """
+    results = []
+    for name, tx in {**optimizers, "Adam 1e-3": optax.adam(1e-3)}.items():
+        progress(f"{task.name}: {name}")
+        results.append(run(task, tx, num_steps=num_steps, num_seeds=num_seeds, name=name))
+    progress(f"{task.name}: tuning Adam over {len(tuning.LEARNING_RATES)} learning rates")
+    width = max(num_seeds, tuning.MIN_LANES)
+    program = lanes.build(task, lambda rate, num_steps: optax.adam(rate), width=width, size=num_steps)
+    rate = tuning.tune(program, horizons=(num_steps,), learning_rates=tuning.LEARNING_RATES)[num_steps]
+    curves = measure(program, marks=(num_steps,), num_steps=num_steps, num_seeds=num_seeds, learning_rate=rate)
+    return [*results, curves.until(num_steps, f"Adam {rate:g} (tuned)")]

@@ -1,0 +1,109 @@
+"""An evaluation as files: JSON, plots, and one HTML page that stands alone, with verdicts, plots and tables."""
+
+import base64
+from collections.abc import Mapping
+from collections.abc import Sequence
+import html
+import json
+import pathlib
+
+import numpy as np
+
+from meta_train.evaluation import report
+from meta_train.evaluation import verdict
+from meta_train.evaluation.protocol import Judgement
+from meta_train.evaluation.verdict import Verdict
+from meta_train.host.counted import counted
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: .5rem 0 2rem; font-variant-numeric: tabular-nums; }
+td, th { padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }
+td:first-child, th:first-child { text-align: left; }
+tr.judged { font-weight: bold; }
+img { max-width: 100%; }
+pre { background: #f5f5f5; padding: 1rem; overflow-x: auto; }
+"""
+
+_TIMES = (
+    "Milliseconds are those of a step of all seeds side by side, under load: each device runs a task of its own at the "
+    "same time. They compare optimizers on a task roughly, and say little about what a step takes alone."
+)
+
+
+def write(out: pathlib.Path, title: str, judgements: Mapping[int, Mapping[str, Judgement]]) -> list[pathlib.Path]:
+    """Writes JSON, plots and the page; returns their paths.
+
+    Args:
+      out: the JSON file. The page goes beside it, and for each horizon a plot of the curves and a performance profile.
+      title: what was evaluated, and how.
+      judgements: for each horizon, for each task, what `protocol.judge` gave.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sections, record, made = [], {}, [out, out.with_suffix(".html")]
+    for steps, of_tasks in judgements.items():
+        results = {task: [*judged.contenders, *judged.baselines] for task, judged in of_tasks.items()}
+        curves, profile = (out.with_name(f"{out.stem}-{steps}-{what}.png") for what in ("curves", "profile"))
+        report.plot(results, curves)
+        report.plot_profile(results, profile)
+        found = verdict.verdict(of_tasks)
+        sections.append(section(steps, found, of_tasks, curves, profile))
+        record[str(steps)] = {"verdict": verdict.as_json(found), "tasks": report.as_json(results)}
+        made += [curves, profile]
+    out.with_suffix(".html").write_text(page(title, sections), "utf-8", "xmlcharrefreplace")
+    out.write_text(json.dumps({"title": title, "horizons": record}, indent=2) + "\n", encoding="utf-8")
+    return made
+
+
+def page(title: str, sections: Sequence[str]) -> str:
+    """The page as text, of what `section` gave for each horizon."""
+    return "\n".join(
+        [
+            f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>",
+            f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1>",
+            f"<p>{_TIMES}</p>",
+            *sections,
+            "</html>\n",
+        ]
+    )
+
+
+def section(
+    num_steps: int, found: Verdict, judgements: Mapping[str, Judgement], curves: pathlib.Path, profile: pathlib.Path
+) -> str:
+    """The part of the page about one horizon.
+
+    Args:
+      num_steps: the horizon.
+      found: the verdict.
+      judgements: for each task, what was measured.
+      curves, profile: PNG files, which the page contains.
+    """
+    parts = [
+        f"<h2>{counted(num_steps, 'step')}</h2>",
+        f"<pre>{html.escape(verdict.as_text(found, len(judgements)))}</pre>",
+        _picture(profile, "performance profile"),
+        *(_task(name, judged) for name, judged in judgements.items()),
+        _picture(curves, "training curves"),
+    ]
+    return "\n".join(parts)
+
+
+def _picture(path, what):
+    encoded = base64.b64encode(path.read_bytes()).decode()
+    return f'<h3>{what.capitalize()}</h3><img alt="{what}" src="data:image/png;base64,{encoded}">'
+
+
+def _task(name, judged):
+    metrics = [f"held-out {metric}" for metric in report.metrics(judged.contenders)]
+    header = ["optimizer", "final training loss", *metrics, "ms a step", "state, bytes"]
+    lines = [f"<h3>{html.escape(name)}</h3><table><tr>{''.join(f'<th>{text}</th>' for text in header)}</tr>"]
+    kinds = [" class=judged"] * len(judged.contenders) + [""] * len(judged.baselines)
+    for kind, result in zip(kinds, (*judged.contenders, *judged.baselines), strict=True):
+        cells = [*report.row(result), _time(result.step_milliseconds), f"{result.state_bytes:,}"]
+        lines.append(f"<tr{kind}>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>")
+    return "".join(lines) + "</table>"
+
+
+def _time(milliseconds):
+    return "" if np.isnan(milliseconds) else f"{milliseconds:.3f}"

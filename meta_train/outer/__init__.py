@@ -1,0 +1,1 @@
+"""What moves theta: outer optimizers that are learned themselves, safeguards, searches."""

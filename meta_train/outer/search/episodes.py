@@ -1,0 +1,57 @@
+"""Losses of whole episodes without a gradient: what a search needs to know of a candidate."""
+
+import jax
+
+from meta_train.estimators.base import Estimator
+from meta_train.estimators.base import check_particles
+from meta_train.estimators.base import mean_over_particles
+from meta_train.unroll import episodes as whole
+from meta_train.unroll.capabilities import require_steps
+from meta_train.unroll.problem import Problem
+from meta_train.unroll.truncation import Horizon
+
+
+def episodes(problem: Problem, *, num_particles: int, horizon: Horizon) -> Estimator:
+    """Builds an `Estimator` of the mean loss per inner step of whole episodes, for a search: its gradient is None.
+
+    Each outer step draws new episodes, the same ones for all candidates. Nothing needs to be differentiable, and
+    memory does not depend on the horizon.
+
+    Args:
+      problem: what to evaluate theta on.
+      num_particles: episodes, whose losses are averaged.
+      horizon: distribution of episode lengths.
+
+    Raises:
+      ValueError: if num_particles is below 1.
+      TypeError: if the problem is a `Bilevel`.
+
+    Example: the mean of (theta * step) over 4 steps is 2.5 theta.
+      >>> import jax, jax.numpy as jnp
+      >>> from meta_train import Problem, truncation
+      >>> problem = Problem(
+      ...     init=lambda key, theta, num_steps: jnp.zeros(()),
+      ...     step=lambda key, theta, state, data: (state + theta, state + theta),
+      ... )
+      >>> estimator = episodes(problem, num_particles=1, horizon=truncation.constant(4))
+      >>> theta = jnp.ones(())
+      >>> state = estimator.init(jax.random.key(0), theta)
+      >>> _, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> float(info.loss)
+      2.5
+    """
+    check_particles(num_particles)
+    require_steps(problem, "search.episodes")
+
+    def run(key, theta, state, data):
+        num_steps, episode_key, _ = whole.begin(key, state, horizon)
+        mean, _ = whole.mean_loss(problem, episode_key, theta, num_steps, horizon.high, data)
+        return mean, num_steps
+
+    def estimate(key, theta, state, data, axis_name=None):
+        losses, lengths = jax.vmap(lambda state: run(key, theta, state, data))(state)
+        _, info, _ = mean_over_particles((), losses, lengths, axis_name)
+        return None, whole.following(state), info
+
+    init = lambda key, theta: whole.start(horizon, num_particles)
+    return Estimator(init, estimate, problem.data, num_particles, problem.name)

@@ -1,0 +1,1 @@
+"""What is unrolled: problems, what structure they declare, windows and whole episodes."""

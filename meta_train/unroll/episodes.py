@@ -1,0 +1,76 @@
+"""Whole episodes: what estimators share that run every episode from its first step to its last in one outer step."""
+
+from collections.abc import Callable
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from meta_train.unroll import truncation
+from meta_train.unroll.problem import Problem
+from meta_train.unroll.truncation import Horizon
+
+
+class EpisodesState(NamedTuple):
+    """State of the particles: nothing of an episode outlives its outer step."""
+
+    index: jax.Array  # int32[particles], number of the particle, part of its random keys
+    outer_step: Any  # int32[particles], outer steps made, where the horizon grows; else ()
+
+
+def start(horizon: Horizon, num_particles: int) -> EpisodesState:
+    """The state before the first outer step."""
+    particle = lambda index: EpisodesState(index, truncation.start_count(horizon))
+    return jax.vmap(particle)(jnp.arange(num_particles, dtype=jnp.int32))
+
+
+def following(state: EpisodesState) -> EpisodesState:
+    """The state after an outer step."""
+    return state._replace(outer_step=truncation.next_count(state.outer_step))
+
+
+def begin(key: jax.Array, state: EpisodesState, horizon: Horizon) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A particle's episode in this outer step: `(num_steps int32[], key of the episode, key for a perturbation)`."""
+    horizon_key, noise_key, episode_key = jax.random.split(jax.random.fold_in(key, state.index), 3)
+    return truncation.draw(horizon_key, horizon, state.outer_step), episode_key, noise_key
+
+
+def split(key: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+    """Of an episode's key: the key of its first state, and a function from a step's number to its key.
+
+    Steps get theirs by `fold_in`, so that keys need no memory that grows with the episode.
+    """
+    init_key, steps_key = jax.random.split(key)
+    return init_key, lambda time: jax.random.fold_in(steps_key, time)
+
+
+def mean_loss(
+    problem: Problem, key: jax.Array, theta: Any, num_steps: jax.Array, max_steps: int, data: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Runs an episode; its memory is that of one state, and of a number for each step's loss.
+
+    Args:
+      problem: what to run.
+      key: of the episode.
+      theta: meta-parameters.
+      num_steps: int32[], the episode's length. Under vmap the loop ends with the longest one.
+      max_steps: the longest length possible.
+      data: the problem's data.
+
+    Returns:
+      `(mean, losses)`: the mean loss of the num_steps steps, through which forward-mode derivatives go, and losses
+      float[max_steps] without derivative, NaN from num_steps on.
+    """
+    init_key, step_key = split(key)
+    state = problem.init(init_key, theta, num_steps)
+    dtype = jax.eval_shape(problem.step, key, theta, state, data)[1].dtype
+
+    def body(carry):
+        time, state, total, losses = carry
+        state, loss = problem.step(step_key(time), theta, state, data)
+        return time + 1, state, total + loss, losses.at[time].set(jax.lax.stop_gradient(loss))
+
+    carry = (jnp.zeros((), jnp.int32), state, jnp.zeros((), dtype), jnp.full((max_steps,), jnp.nan, dtype))
+    _, _, total, losses = jax.lax.while_loop(lambda carry: carry[0] < num_steps, body, carry)
+    return total / num_steps.astype(dtype), losses

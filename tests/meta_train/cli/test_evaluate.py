@@ -1,0 +1,93 @@
+"""`meta-train evaluate`: what is refused before any work, tasks whose data are missing, Ctrl-C."""
+
+import json
+
+import pytest
+
+from meta_train import data
+from meta_train import tasks
+from meta_train.cli import evaluate as command
+from meta_train.data import tfds
+from meta_train.evaluation import protocol
+
+QUICK = ("--steps", 100, "--seeds", 1, "--baseline", "adam-1e-3")
+
+
+@pytest.fixture
+def no_data(monkeypatch, tmp_path):
+    monkeypatch.setattr(tfds, "read", lambda name: None)
+    monkeypatch.setattr(tfds, "installed", lambda: False)
+    monkeypatch.delenv(data.DATA_DIR_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    monkeypatch.setattr(protocol, "judge", None)
+    monkeypatch.setattr(tasks.suites, "get", None)
+
+
+def test_tasks_without_data_are_left_out_and_named(run, no_data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tasks, "suite", lambda name, embedded=False: ("wine-softmax", "cifar-mlp", "yacht-mlp"))
+    assert run("evaluate", "default", *QUICK, "--out", tmp_path / "figures.json") == 0
+    output = capsys.readouterr()
+    assert "2 of 3 tasks left out, for their data are not at hand: cifar-mlp, yacht-mlp.\n" in output.err
+    for way in ("They need cifar10, yacht:", "--data-dir", "let tensorflow-datasets bring cifar10: pip install"):
+        assert way in output.err
+    for part in ("wine-softmax, 100 steps, 1 seed\n", "100 steps: default on 1 task\n", "data: cifar-mlp, yacht-mlp\n"):
+        assert part in output.out
+    title = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))["title"]
+    assert title == "default: suite test, 1 of 3 tasks, 100 steps, 1 seed"
+
+
+def test_tasks_that_were_asked_for_by_name_must_be_there(run, no_data, capsys, monkeypatch):
+    monkeypatch.setattr(protocol, "judge", None)
+    arguments = ("--task", "wine-softmax", "--task", "yacht-mlp")
+    assert run("evaluate", "default", *arguments, *QUICK) == 2
+    error = capsys.readouterr().err
+    assert "1 of 2 tasks left out, for their data are not at hand: yacht-mlp." in error
+    assert run("evaluate", "default", "--task", "yacht-mlp", *QUICK) == 2
+    assert "1 of 1 task left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["default", "--baseline", "adamm"], "no baseline 'adamm'. Did you mean 'adam'? Choose from adam, "),
+        (["default", "--baseline", ""], "no baseline ''. Choose from adam, "),
+        (["default", "--suite", "tset"], "no suite 'tset'. Did you mean 'test'? Choose from meta-train, "),
+        (["default", "--task", "rosenbrok"], "got 'rosenbrok'. Did you mean 'rosenbrock'? Choose from digits-"),
+        (["default", "--task", "iris-mlp"], "got 'iris-mlp'. It is in another one: give --suite validation. "),
+        (["default", "--task", "pol-mlp", "--embedded"], "Its data need files: leave --embedded out. Choose from"),
+        (["default", "--out", "figures.csv"], "--out must be a file that ends with .json, got figures.csv"),
+        (["default", "--out", "file/figures.json"], "file is no folder"),
+        (["defualt"], "no released optimizer 'defualt'. Did you mean 'default'? Give a released name, a"),
+        (["runs/mine"], "no file or folder runs/mine"),
+        (["empty"], "the folder empty has no theta.safetensors"),
+        ([""], "no released optimizer ''"),
+        (["default", "--data-dir", "file"], "--data-dir must be a folder, got file"),
+    ],
+)
+def test_refused_before_any_work(arguments, hint, run, no_work, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    assert run("evaluate", *arguments) == 2
+    error = capsys.readouterr().err
+    assert hint in error
+    assert "learned_optim.load" not in error
+
+
+def test_a_folder_of_data_that_does_not_exist_is_not_taken_for_missing_data(run, no_data, capsys, monkeypatch):
+    monkeypatch.setenv(data.DATA_DIR_VARIABLE, "no-such-folder")
+    assert run("evaluate", "default", *QUICK) == 2
+    assert "no-such-folder" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_how_to_go_on(run, capsys, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "judge_suite", stop)
+    assert run("evaluate", "default", "--task", "rosenbrock") == 130
+    assert capsys.readouterr().err == "Stopped. What baselines gave is kept: the same command goes on from there.\n"

@@ -1,0 +1,107 @@
+"""What all unrolled estimators share: shards, diverging particles, growing horizons."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from meta_train import Problem
+from meta_train import estimators
+from meta_train.unroll import truncation
+
+WINDOW = 3
+WHOLE_EPISODES = {
+    "forward_gradient": estimators.forward_gradient,
+    "forward_mode": estimators.forward_mode,
+    "full_backprop": estimators.full_backprop,
+    "full_es": estimators.full_es,
+}
+WINDOWS = {
+    "gpes": functools.partial(estimators.gpes, noise_period=2 * WINDOW, unroll_length=WINDOW),
+    "nres": functools.partial(estimators.nres, unroll_length=WINDOW),
+    "pes": functools.partial(estimators.pes, unroll_length=WINDOW),
+    "pes, ranks": functools.partial(estimators.pes, unroll_length=WINDOW, shaping=estimators.centered_ranks),
+    "truncated_backprop": functools.partial(estimators.truncated_backprop, unroll_length=WINDOW),
+    "truncated_es": functools.partial(estimators.truncated_es, unroll_length=WINDOW),
+}
+ALL = WHOLE_EPISODES | WINDOWS
+
+
+def _step(key, theta, state, data):
+    state = 0.9 * state + theta["a"] * data + 0.1 * theta["b"] * jax.random.normal(key, state.shape)
+    return state, jnp.mean(state**2)
+
+
+def _problem():
+    """A noisy walk that theta, of two leaves, pushes."""
+    init = lambda key, theta, num_steps: theta["b"] + jax.random.normal(key, (2,))
+    return Problem(init, _step, jnp.array([1.0, -0.5]))
+
+
+THETA = {"a": jnp.array([0.3, -0.2]), "b": jnp.asarray(0.5)}
+
+
+# "nres" and "pes" are built as "gpes" and "pes, ranks" are; "forward_mode" averages as "full_backprop" does.
+@pytest.mark.parametrize("name", sorted(ALL.keys() - {"forward_mode", "nres", "pes"}))
+def test_shards_make_no_difference_and_neither_does_a_particle_that_diverges(name, quick_to_compile):
+    """Four particles on one device and on two, in episodes of several lengths; one of them is not finite."""
+    estimator = ALL[name](_problem(), num_particles=4, horizon=truncation.log_uniform(4, 6))
+    sharded = jax.shard_map(
+        functools.partial(estimator.estimate, axis_name="shards"),
+        mesh=jax.sharding.Mesh(np.asarray(jax.devices()[:2]), ("shards",)),
+        in_specs=(jax.P(), jax.P(), jax.P("shards"), jax.P()),
+        out_specs=(jax.P(), jax.P("shards"), jax.P()),
+        check_vma=False,
+    )
+
+    @jax.jit
+    def run(key):
+        state = estimator.init(key, THETA)
+        if name in WINDOWS:  # from the second to the fifth step on, so that some episodes end in the window
+            states, steps = state.states.at[2].set(jnp.nan), jnp.array([1, 4, 1, 2], jnp.int32)
+            state = state._replace(states=states, clock=state.clock._replace(step=steps))
+        return [estimate(key, THETA, state, estimator.data) for estimate in (estimator.estimate, sharded)]
+
+    (gradient, state, info), (other, other_state, other_info) = run(jax.random.key(0))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), gradient, other)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), state, other_state)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3), info, other_info)
+    assert int(info.dropped) == int(name in WINDOWS)
+    assert all(np.isfinite(leaf).all() and np.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
+    assert np.isfinite(info.gradient_variance)
+    assert np.isfinite(info.step_losses[:WINDOW]).all()
+
+
+@pytest.mark.parametrize("name", ["full_backprop", "full_es"])
+def test_whole_episodes_that_diverge_are_left_out(name, quick_to_compile):
+    """Half of the episodes, by their first state."""
+    init = lambda key, theta, num_steps: jnp.where(jax.random.bernoulli(key), jnp.inf, jnp.ones(2))
+    estimator = ALL[name](_problem()._replace(init=init), num_particles=32, horizon=truncation.constant(2))
+    run = jax.jit(lambda key: estimator.estimate(key, THETA, estimator.init(key, THETA), estimator.data))
+    gradient, _, info = run(jax.random.key(1))
+    assert 6 < int(info.dropped) < 26
+    assert np.isfinite(info.loss)
+    assert np.isfinite(info.step_losses).all()
+    assert all(np.isfinite(leaf).all() and np.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("name", ["full_es", "gpes"])
+def test_horizons_grow_with_the_outer_step(name, quick_to_compile):
+    """Episodes of 4 steps at first; from the second outer step on, of 4 to 12."""
+    problem = Problem(lambda key, theta, num_steps: (), lambda key, theta, state, data: (state, jnp.sum(theta["a"])))
+    estimator = ALL[name](problem, num_particles=64, horizon=truncation.growing(4, 12, num_steps=1))
+
+    @jax.jit
+    def run(key):
+        def outer_step(state, key):
+            _, state, info = estimator.estimate(key, THETA, state, estimator.data)
+            made = jnp.sum(~jnp.isnan(info.step_losses), dtype=jnp.int32)
+            return state, made if name == "full_es" else jnp.max(state.clock.horizon)
+
+        return jax.lax.scan(outer_step, estimator.init(key, THETA), jax.random.split(key, 5))[1]
+
+    lengths = run(jax.random.key(0))
+    assert lengths[0] == 4
+    assert 9 < lengths[-1] <= 12

@@ -1,0 +1,50 @@
+"""Every estimator that can reach an optimizer's weights trains it on digits; the choice is one argument of `fit`."""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import learned_optim
+import meta_train
+from meta_train import data
+from meta_train import estimators
+from meta_train import problems
+from meta_train import tasks
+from meta_train.unroll import truncation
+
+CHOICES = {
+    "forward_gradient": estimators.forward_gradient,
+    "forward_mode": estimators.forward_mode,
+    "full_backprop": estimators.full_backprop,
+    "full_es": estimators.full_es,
+    "gpes": functools.partial(estimators.gpes, unroll_length=5, noise_period=10),
+    "pes": functools.partial(estimators.pes, unroll_length=5),
+    "nres": functools.partial(estimators.nres, unroll_length=5),
+    "truncated_backprop": functools.partial(estimators.truncated_backprop, unroll_length=5),
+    "truncated_es": functools.partial(estimators.truncated_es, unroll_length=5),
+}
+
+
+@pytest.mark.optax_promotion
+@pytest.mark.parametrize("choice", CHOICES)
+def test_it_trains_an_optimizer(choice, quick_to_compile):
+    optimizer = learned_optim.mlp((2,), step_multiplier=0.1)
+    task = tasks.softmax_regression("digits", data.load("digits", size=4), batch_size=32)
+    problem = problems.optimizer_weights(optimizer, task)
+    estimator = CHOICES[choice](problem, num_particles=16, horizon=truncation.constant(10))
+    theta = optimizer.init(jax.random.key(0))
+    result = meta_train.fit(
+        estimator,
+        theta,
+        optax.adam(0.1),
+        num_steps=40,
+        steps_per_dispatch=40,
+        progress=False,
+        devices=jax.devices()[:1],
+    )
+    losses = np.array([row["loss"] for row in result.metrics])
+    assert losses[-10:].mean() < losses[:3].mean() - 0.1  # it falls fast at first
+    assert all(row["snr"] > 0 and row["gradient_variance"] > 0 and row["dropped"] == 0 for row in result.metrics)

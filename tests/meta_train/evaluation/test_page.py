@@ -1,0 +1,51 @@
+"""The files of an evaluation: JSON, plots, and the page that stands alone, with a section for each horizon."""
+
+import json
+
+import numpy as np
+
+from meta_train.evaluation import page
+from meta_train.evaluation.evaluate import Result
+from meta_train.evaluation.protocol import Judgement
+
+
+def _result(name, final, steps, rate=None):
+    losses = np.full((2, steps), 1.0)
+    losses[:, -1] = final
+    return Result(name, losses, {"loss": np.full(2, 3.0)}, rate, 0.5, 1234)
+
+
+def _judged(steps, finals):
+    return Judgement(
+        [_result("mine <1>", finals, steps)],
+        [_result("Adam 0.01 (tuned)", 0.2, steps, 0.01)],
+        {"adam": np.array([[2.0, 2.0]])},
+    )
+
+
+def test_json_plots_and_a_page_that_stands_alone(tmp_path):
+    judgements = {steps: {"easy": _judged(steps, 0.1), "hard": _judged(steps, [0.1, np.nan])} for steps in (10, 2000)}
+    judgements[10]["hard"] = _judged(10, 0.1)
+    out = tmp_path / "deeper" / "found.json"
+    made = page.write(out, "A <title>", judgements)
+    names = ["found.json", "found.html", *(f"found-{x}-{y}.png" for x in (10, 2000) for y in ("curves", "profile"))]
+    assert [path.name for path in made] == names
+    assert all(path.stat().st_size > 1000 for path in made)
+
+    record = json.loads(out.read_text())
+    assert record["title"] == "A <title>"
+    assert list(record["horizons"]) == ["10", "2000"]
+    assert [record["horizons"][key]["verdict"]["against"][0]["lost"] for key in ("10", "2000")] == [[], ["hard"]]
+    assert record["horizons"]["2000"]["tasks"]["easy"][0]["num_steps"] == 2000
+
+    text = made[1].read_text()
+    assert text.count("data:image/png;base64,") == 4
+    assert "http" not in text
+    assert "mine &lt;1&gt;" in text
+    assert "mine <1>" not in text
+    for part in ("A &lt;title&gt;", "<h2>10 steps</h2>", "<h3>easy</h3>", "Adam 0.01 (tuned)", "1,234", "0.500"):
+        assert part in text
+    first, second = text.split("<h2>2,000 steps</h2>")
+    assert "diverged in 1 of 2" not in first
+    assert "diverged in 1 of 2" in second
+    assert "under load" in first

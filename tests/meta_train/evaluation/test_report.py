@@ -1,0 +1,79 @@
+"""Tables, plots and JSON."""
+
+import json
+import struct
+
+from matplotlib.figure import Figure
+import numpy as np
+
+from meta_train.evaluation import report
+from meta_train.evaluation.evaluate import Result
+
+GOOD = Result("good", np.linspace(2.0, 0.5, 80).reshape(2, 40), {"loss": np.array([1.0, 3.0])})
+DIVERGED = Result("diverged", np.full((2, 40), np.nan), {"loss": np.array([np.nan, np.inf])})
+
+
+def test_table_gives_means_and_standard_errors():
+    header, line = report.table([GOOD]).splitlines()
+    finals = GOOD.losses[:, -4:].mean(axis=1)
+    error = np.abs(finals[0] - finals[1]) / 2  # of the mean of two
+    assert f"{finals.mean():.3f} ± {error:.3f}" in line
+    assert "2.000 ± 1.000" in line
+    assert header.split("  ")[0].strip() == "optimizer"
+    assert "held-out loss" in header
+
+
+def test_table_of_one_seed_has_no_error_and_small_numbers_keep_their_digits():
+    result = Result("tiny", np.full((1, 10), 1.5e-4), {"loss": np.array([0.25])})
+    line = report.table([result]).splitlines()[1]
+    assert "1.50e-04" in line
+    assert "±" not in line
+
+
+def test_table_and_json_survive_divergence():
+    assert report.table([GOOD, DIVERGED]).count("diverged in 2 of 2") == 2
+    record = json.loads(json.dumps(report.as_json({"task": [GOOD, DIVERGED]}), allow_nan=False))
+    assert record["task"][1]["final_training_loss"] == [None, None]
+    assert record["task"][0]["final_training_loss"] == GOOD.final_losses.tolist()
+    assert record["task"][0]["held_out"]["loss"] == [1.0, 3.0]
+    assert record["task"][0]["num_steps"] == 40
+
+
+def test_plot_writes_a_png_with_a_panel_for_each_task(tmp_path):
+    sizes = []
+    for tasks in (["one"], ["one", "two"]):
+        path = tmp_path / "deeper" / f"{len(tasks)}.png"
+        report.plot({task: [GOOD, DIVERGED] for task in tasks}, path)
+        content = path.read_bytes()
+        assert content[:8] == b"\x89PNG\r\n\x1a\n"
+        sizes.append(struct.unpack(">II", content[16:24]))
+    assert sizes[1][0] > 1.5 * sizes[0][0]
+    assert sizes[1][1] == sizes[0][1]
+
+
+def test_panels_that_are_left_over_stay_empty(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: figures.append(figure))
+    report.plot({f"task {i}": [GOOD] for i in range(6)}, tmp_path / "six.png")
+    assert [panel.axison for panel in figures[0].axes] == [True] * 6 + [False] * 2
+
+
+def test_names_are_shown_as_they_are(tmp_path, monkeypatch):
+    figures = []
+    original = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: figures.append(original(figure, *a, **k) or figure))
+    names = ["_mine.safetensors", r"a$\frac$b", "a_b$"]
+    results = {"task": [GOOD._replace(optimizer=name) for name in names]}
+    report.plot(results, tmp_path / "curves.png")
+    report.plot_profile(results, tmp_path / "profile.png")
+    for figure in figures:
+        (panel,) = figure.axes
+        shown = [text.get_text() for text in panel.get_legend().get_texts()]
+        assert [text.replace(r"\$", "$").strip() for text in shown] == names
+    assert len(figures) == 2
+
+
+def test_smoothing_is_a_running_mean_at_its_centre():
+    losses = np.arange(160.0)[None]
+    curves, offset = report._smooth(losses)
+    np.testing.assert_allclose(curves[0], np.arange(curves.shape[1]) + offset)

@@ -1,0 +1,211 @@
+"""The benchmark scripts measure, and record what they measured on."""
+
+import json
+import pathlib
+import runpy
+import sys
+
+import numpy as np
+import pytest
+
+import learned_optim
+from meta_train.training import engine
+
+BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.mark.optax_promotion
+def test_meta_training_benchmark_writes_its_record(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    case = "mlp 4, truncated backprop, 16 particles"
+    monkeypatch.setattr(sys, "argv", ["meta_training.py", "--out", str(out), "--case", case, "--repeats", "1"])
+    runpy.run_path(str(BENCHMARKS / "meta_training.py"), run_name="__main__")
+    record = json.loads(out.read_text())
+    (row,) = record["results"]
+    assert row["case"] == case
+    assert row["devices"] == record["machine"]["devices"] == 2
+    assert row["worst"] == row["best"] == row["inner_steps_per_second"] > 0
+    assert record["versions"]["jax"]
+    assert 0 < row["share_of_matmul_rate"] < 1
+    # Forward and backward pass take 6 operations a weight and example; the first layer needs no gradient of its input.
+    assert 0.8 < row["megaflops_per_inner_step"] / (128 * (4 * 64 * 32 + 6 * 32 * 10) / 1e6) < 2
+    assert row["state_megabytes"] > 16 * 7 * 2410 * 4 / 1e6  # parameters and six momenta of every particle
+    assert f"{row['inner_steps_per_second']:,}" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_update_step_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    arguments = ["--out", str(out), "--size", "2e3", "1e4", "--kind", "mlp", "--rounds", "2"]
+    monkeypatch.setattr(sys, "argv", ["update_step.py", *arguments])
+    runpy.run_path(str(BENCHMARKS / "update_step.py"), run_name="__main__")
+    rows = json.loads(out.read_text())["results"]
+    assert [(row["size"], row["way"], row["name"]) for row in rows] == [
+        (size, way, name)
+        for size in (2000, 10000)
+        for way in ("update", "in place")
+        for name in ("optax.adam", "learned_optimizer()", "mlp")
+    ]
+    assert all(row["times_adam"] == 1.0 for row in rows if row["name"] == "optax.adam")
+    assert [round(row["state"]) for row in rows] == [2, 4, 6] * 4  # in units of the parameters
+    assert all(row["best_milliseconds"] <= row["milliseconds"] for row in rows)
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert "10,000 parameters, in place" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_scaling_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch):
+    out = tmp_path / "deeper" / "figures.json"
+    arguments = ["--quick", "--factor", "particles", "memory_over_horizon", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["scaling.py", *arguments])
+    names = runpy.run_path(str(BENCHMARKS / "scaling.py"), run_name="__main__")
+    record = json.loads(out.read_text())
+    assert [row["particles"] for row in record["particles"]] == [2, 4]
+    assert all(row["worst"] <= row["inner_steps_per_second"] <= row["best"] for row in record["particles"])
+    assert record["particles"][1]["state_bytes"] > record["particles"][0]["state_bytes"]
+    memory = [{**row, "horizon": None} for row in record["memory_over_horizon"]]
+    assert memory[0] == memory[1]
+    assert out.with_suffix(".png").stat().st_size > 10_000
+
+    # A pair's two numbers are received from each other host; a ring all-reduce brings twice theta, less a share.
+    row = names["bytes_per_outer_step"](100, hosts=10, pairs=3)
+    assert (row["gradients"], row["losses"], row["smaller"]) == (720, 216, "losses")
+    assert row["normals_drawn_a_host_with_losses"] == 10 * row["normals_drawn_a_host_with_gradients"] == 3000
+    assert names["bytes_per_outer_step"](100, hosts=10, pairs=30)["smaller"] == "gradients"
+    assert names["bytes_per_outer_step"](100, hosts=1, pairs=30)["smaller"] == "equal"
+
+
+@pytest.mark.optax_promotion
+def test_estimators_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    names = ["forward_mode", "pes", "truncated_backprop"]
+    arguments = ["--quick", "--case", "influence-balancing", "--estimator", *names, "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["estimators.py", *arguments])
+    module = runpy.run_path(str(BENCHMARKS / "estimators.py"), run_name="__main__")
+    (case,) = json.loads(out.read_text())["cases"]
+    assert case["reference"]["norm"] == pytest.approx(2198.4937 / 30, rel=1e-4)
+    rows = {row["estimator"]: row for row in case["results"]}
+    assert list(rows) == names
+    assert {row["inner_steps_of_a_sample"] for row in rows.values()} == {6 * 30}
+    assert max(rows["forward_mode"]["distance"], rows["forward_mode"]["std"]) < 1e-5
+    assert rows["truncated_backprop"]["bias"] == pytest.approx(1 - 511.7798 / 2198.4937, abs=0.02)
+    assert 0 < rows["pes"]["distance"] < 5 * rows["pes"]["distance_by_noise"]
+    assert all(row["seconds_of_an_outer_step"] > 0 for row in rows.values())
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert "truncated_backprop  bias" in capsys.readouterr().out
+
+    # A mean that is off by (3, 0) from (0, 4), in samples that scatter by 1 along the second axis.
+    make = lambda gradients: module["Samples"](np.array(gradients, np.float64), 0, 1, 1, 1.0)
+    figures = module["compare"](make([[3, 3], [3, 5]]), make([[0, 4], [0, 4]]))
+    expected = {"bias": 8**0.5, "distance": 3.0, "distance_by_noise": 1.0, "std": 2**0.5, "rmse": 10**0.5}
+    expected["cosine"] = 4 * 4 / 5
+    assert figures == pytest.approx({name: value / 4 for name, value in expected.items()})
+    assert module["make_case"]("trained", module["QUICK"], None).reference == "full_es"
+
+
+@pytest.mark.optax_promotion
+def test_kill_study_finds_no_difference(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "kills.json"
+    arguments = ["--kills", "1", "--longest", "1", "--checkpoint-seconds", "0.1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["kill_study.py", *arguments])
+    runpy.run_path(str(BENCHMARKS / "kill_study.py"), run_name="__main__")
+    record = json.loads(out.read_text())
+    assert record["theta_equal"] and record["every_step_once"] and record["metrics_equal"]
+    (row,) = record["each_kill"]
+    assert record["repeated"] == row["repeated"] == row["logged"] - row["saved"]
+    assert record["num_steps"] == row["logged"] + 100
+    assert "theta_equal: True" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_beyond_range_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    cases = ["horizon: 50 steps", "batch: 8"]
+    monkeypatch.setattr(sys, "argv", ["beyond_range.py", "--quick", "--out", str(out), "--case", *cases])
+    runpy.run_path(str(BENCHMARKS / "beyond_range.py"), run_name="__main__")
+    rows = json.loads(out.read_text())["results"]
+    assert [row["case"] for row in rows] == cases
+    for row in rows:
+        assert list(row["optimizers"]) == ["default", "Adam 1e-3"]
+        assert all(0 < cell["training_loss"] < cell["first_loss"] < 3 for cell in row["optimizers"].values())
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert "batch: 8" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_combinations_benchmark_writes_its_record(tmp_path, monkeypatch, capsys):
+    out, some = tmp_path / "deeper" / "figures.json", ("alone", "MultiSteps(…, 2), half as many updates")
+    monkeypatch.setattr(sys, "argv", ["combinations.py", "--quick", "--out", str(out)])
+    names = runpy.run_path(str(BENCHMARKS / "combinations.py"))
+    made = names["combinations"]("default", 200)
+    monkeypatch.setitem(names["main"].__globals__, "combinations", lambda *_: {title: made[title] for title in some})
+    monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    names["main"]()
+    rows = json.loads(out.read_text())["results"]
+    assert tuple(rows) == some
+    assert rows[some[0]]["training_loss"] < rows[some[1]]["training_loss"] < np.log(10)  # half as many updates
+    assert all(0 < row["held_out_accuracy"] < 1 for row in rows.values())
+    assert "apply_if_finite(…, 10)" in made
+    assert "MultiSteps" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_self_training_study_writes_its_record_and_a_plot_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    arguments = ["--quick", "--case", "mlp", "--seeds", "1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["self_training.py", *arguments])
+    names = runpy.run_path(str(BENCHMARKS / "self_training.py"))
+    monkeypatch.setitem(names["main"].__globals__, "CASES", {"mlp": learned_optim.learned_adam})
+    monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    names["main"]()
+    record = json.loads(out.read_text())
+    (summary,) = record["summaries"]
+    best = summary["best"]
+    assert list(best) == ["adamw", "frozen", "guarded", "population"]
+    assert list(summary["outer"]) == list(dict.fromkeys([*best.values(), "frozen 1", "live 1"]))
+    assert summary["throughput"][best["adamw"]] == 1.0
+    assert summary["throughput"][best["guarded"]] > 0
+    runs = [(row["outer"], row["seed"], row["share"]) for row in record["results"]]
+    assert len(runs) == len(set(runs)) == 8 + len(summary["outer"]) + 2
+    for row in record["results"]:
+        assert len(row["meta_loss"]) == len(row["inner_steps"]) == 3
+        np.testing.assert_allclose(row["inner_steps"][-1], 20 * row["share"] * 2 * 2 * 2, rtol=0.01)  # pairs × window
+        assert row["skipped"] in (0, [0] * 5)
+    (population,) = (row for row in record["results"] if row["outer"].startswith("population"))
+    assert population["meta_loss"][0] == min(population["initial_meta_losses"])
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert not out.with_suffix(".partial.json").exists()
+    assert "live" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_paper_figures_are_drawn_and_recorded(tmp_path, monkeypatch):
+    figures = ["andrychowicz-quadratics", "nres-variance"]
+    monkeypatch.setattr(sys, "argv", ["paper_figures.py", "--quick", "--out", str(tmp_path), "--figure", *figures])
+    monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    runpy.run_path(str(BENCHMARKS / "paper_figures.py"), run_name="__main__")
+    record = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert list(record) == figures
+    quadratics = record["andrychowicz-quadratics"]
+    assert list(quadratics["final_loss"]) == ["LSTM", "SGD", "Nesterov", "RMSprop", "Adam"]
+    assert 0 < quadratics["final_loss"]["LSTM"] < 0.1 * quadratics["first_loss"]  # tuned on two runs, others diverge
+    rows = {(row["gradients"], row["windows"]): row for row in record["nres-variance"]["results"]}
+    for (kind, windows), row in rows.items():  # fifty samples of a heavy-tailed square: a factor of two
+        for name in ("PES", "NRES"):
+            assert 0.5 < row[name] / row[f"{name}, formula"] < 2, (kind, windows, name)
+    assert rows["orthogonal", 4]["PES, formula"] == 32 * 16 + 4
+    assert rows["orthogonal", 4]["NRES, formula"] == 33 * 4
+    for name in figures:
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+@pytest.mark.optax_promotion
+def test_slow_starts_benchmark_writes_its_record(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "figures.json"
+    monkeypatch.setattr(sys, "argv", ["slow_starts.py", "--quick", "--program", "rnn", "--out", str(out)])
+    runpy.run_path(str(BENCHMARKS / "slow_starts.py"), run_name="__main__")
+    rows = json.loads(out.read_text(encoding="utf-8"))["results"]
+    assert [row["optimizer"] for row in rows] == ["its own", "default, num_steps", "default"]
+    assert all(row["measure"] == "training loss" and 0 < row["median"] < 1 for row in rows)
+    assert len({row["median"] for row in rows}) == 3
+    assert "rnn" in capsys.readouterr().out
