@@ -29,6 +29,26 @@ except ModuleNotFoundError as error:
 else:
     _say_what_to_install = None
 
+__all__ = [
+    "Bilevel",
+    "Estimator",
+    "FitResult",
+    "Problem",
+    "SearchStrategy",
+    "Task",
+    "data",
+    "estimators",
+    "fit",
+    "objectives",
+    "problems",
+    "safeguards",
+    "search",
+    "self_training",
+    "tasks",
+    "truncation",
+    "use_all_cores",
+]
+
 # Modules that the documentation named before they moved into rooms.
 _MOVED = {
     "baselines": "evaluation.baselines",

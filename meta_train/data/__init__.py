@@ -7,3 +7,13 @@ from meta_train.data.dataset import available as available
 from meta_train.data.dataset import embedded as embedded
 from meta_train.data.dataset import load as load
 from meta_train.data.dataset import num_classes as num_classes
+
+__all__ = [
+    "DATA_DIR_VARIABLE",
+    "Dataset",
+    "Text",
+    "available",
+    "embedded",
+    "load",
+    "num_classes",
+]
