@@ -69,5 +69,5 @@ def test_spec():
 
 @pytest.mark.parametrize("learning_rate", [0.0, -0.1, float("nan")])
 def test_bad_rates_are_an_error(learning_rate):
-    with pytest.raises(ValueError, match="initial_learning_rate must be a (positive )?finite number"):
+    with pytest.raises(ValueError, match=r"initial_learning_rate must be a (positive )?finite number"):
         learned_optim.learned_sgd(learning_rate)
