@@ -2,8 +2,8 @@
 
     python tests/goldens/regenerate.py
 
-writes `optimizers.json` again, for the registry in `tests/learned_optim/optimizers/test_contract.py`, and the files that
-are missing in `released/`, one for each released theta. It never overwrites one of those: released weights do not
+writes `optimizers.json` again, for the registry in `tests/learned_optim/optimizers/test_contract.py`, and the files
+that are missing in `released/`, one for each released theta. It never overwrites one of those: released weights do not
 change, and neither does what they compute. Review the difference in `optimizers.json` before you commit it; an update
 rule that changed on purpose needs a new FEATURE_VERSION.
 """
