@@ -1,10 +1,11 @@
-"""Makes pages of files that lie outside of docs/, those that mkdocs.yml lists under `extra: pages_from`.
+"""Adds pages from files outside of docs/: those that mkdocs.yml lists under `extra: pages_from`.
 
-The Markdown files are written for where the repository is browsed. Here
+Notebooks become pages with their stored outputs (docs/hooks/notebooks.py). The Markdown files are written for readers of
+the repository, so this hook adapts them:
 
-- a link to a page or picture of the site leads there; one to another file of the repository, such as a
-  source, becomes its text. What leads nowhere is left as it is, and `mkdocs build --strict` fails;
-- lists are changed to what Python-Markdown takes for such: a blank line before them, four blanks before code in them.
+- A link to a page or picture of the site is redirected to it. A link to another file of the repository, such as a source
+  file, becomes plain text. A broken link is left alone, so that `mkdocs build --strict` fails.
+- Lists get the blank line before them, and code in lists the four spaces, that Python-Markdown needs.
 """
 
 import pathlib
@@ -12,6 +13,7 @@ import posixpath
 import re
 
 from mkdocs.structure.files import File
+import notebooks
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 _LINK = re.compile(r"(!?)\[([^\[\]]+)\]\(([^()#:\s]+)(#[^()\s]*)?\)")
@@ -22,7 +24,13 @@ _LIST_IN_TEXT = re.compile(r"^((?!- |\d+\. )[^\s|#`].*\n)(?=- |1\. )", re.MULTIL
 def on_files(files, config):
     """Adds the pages."""
     for uri, source in config.extra["pages_from"].items():
-        files.append(File.generated(config, uri, abs_src_path=str(ROOT / source)))
+        if source.endswith(".ipynb"):
+            text, pictures = notebooks.rendered(ROOT / source)
+            files.append(File.generated(config, uri, content=text))
+            for name, content in pictures.items():
+                files.append(File.generated(config, posixpath.join(posixpath.dirname(uri), name), content=content))
+        else:
+            files.append(File.generated(config, uri, abs_src_path=str(ROOT / source)))
     return files
 
 
@@ -46,7 +54,7 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def _outside_of_code(adapt, markdown):
-    """Applies a function to all but the blocks of code; those in lists are moved to the right."""
+    """Applies a function to everything but code blocks, and indents code blocks in lists."""
     parts, end = [], 0
     for match in _CODE.finditer(markdown):
         missing = " " * ((4 - len(match[1])) if match[1] else 0)
