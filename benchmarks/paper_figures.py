@@ -164,8 +164,7 @@ def influence_balancing(quick: bool):
     }
 
     def draw(panel):
-        for name, path in paths.items():
-            panel.plot(path, label=name)
+        _paths(panel, paths)
         panel.axhline(optimum, color="k", linestyle=":", label="optimum")
         panel.set(title="influence balancing, windows of 5 in episodes of 500", xlabel="outer step", ylabel="theta")
 
@@ -211,8 +210,7 @@ def pes_toy(quick: bool):
     }
 
     def draw(panel):
-        for name, path in losses.items():
-            panel.plot(path, label=name)
+        _paths(panel, losses)
         panel.set(title="the toy of the PES paper", xlabel="outer step", ylabel="mean loss of an episode")
 
     return record, draw
@@ -235,12 +233,18 @@ def nres_variance(quick: bool):
     record = {"claim": "NRES has at most the variance of PES, far less where windows disagree", "results": rows}
 
     def draw(panel):
-        for kind, marker in (("aligned", "o"), ("orthogonal", "s")):
+        # Three of the four series coincide: the larger, open markers stay visible around the smaller ones.
+        styles = {
+            ("PES", "aligned"): {"marker": "o", "color": "C0", "markersize": 13, "fillstyle": "none"},
+            ("NRES", "aligned"): {"marker": "s", "color": "C1", "markersize": 9, "fillstyle": "none"},
+            ("PES", "orthogonal"): {"marker": "^", "color": "C2", "markersize": 5},
+            ("NRES", "orthogonal"): {"marker": "v", "color": "C3", "markersize": 5},
+        }
+        for (name, kind), style in styles.items():
             some = [row for row in rows if row["gradients"] == kind]
-            for name, color in (("PES", "C0"), ("NRES", "C1")):
-                x = [row["windows"] for row in some]
-                panel.plot(x, [r[name] for r in some], marker, color=color, label=f"{name}, {kind} gradients")
-                panel.plot(x, [r[f"{name}, formula"] for r in some], color=color, linewidth=1)
+            x = [row["windows"] for row in some]
+            panel.plot(x, [r[f"{name}, formula"] for r in some], color="gray", linewidth=1)
+            panel.plot(x, [r[name] for r in some], linestyle="none", label=f"{name}, {kind} gradients", **style)
         panel.set(xscale="log", yscale="log", xlabel="windows in an episode", ylabel="variance of the gradient (trace)")
         panel.set_title(f"variance, theta of {size} numbers (lines: formulas)")
 
@@ -269,6 +273,13 @@ def episode_variance(constructor: Callable[..., Any], gradients: np.ndarray, sam
         return jnp.sum(jax.lax.scan(window, estimator.init(key, theta), keys)[1], axis=0)
 
     return float(np.var(np.asarray(episode(jax.random.split(jax.random.key(0), samples))), axis=0, ddof=1).sum())
+
+
+def _paths(panel, paths):
+    """One line for each estimator; the first is broad, since the second, dashed, may run along it."""
+    styles = ({"linewidth": 4, "alpha": 0.5}, {"linestyle": "--"}, {}, {"linewidth": 1})
+    for (name, path), style in zip(paths.items(), styles, strict=True):
+        panel.plot(path, label=name, **style)
 
 
 def _curves(panel, curves, title):

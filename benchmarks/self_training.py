@@ -235,6 +235,15 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _described(outer: str) -> str:
+    """An outer optimizer in the words of docs/self-training.md, such as "live, steps × 0.3" for "live 0.3"."""
+    kind, number = outer.split()
+    if kind == "adamw":
+        return f"AdamW, rate {number}"
+    words = {"guarded": "live with safeguards", "population": f"population of {MEMBERS} with safeguards"}
+    return words.get(kind, kind) + (f", steps × {number}" if float(number) != 1 else "")
+
+
 def plot(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
     """Meta-loss by inner steps: a panel for each case, a line for each run."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -248,12 +257,12 @@ def plot(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
         for i, outer in enumerate(dict.fromkeys(row["outer"] for row in mine)):
             for row in mine:
                 if row["outer"] == outer:
-                    label = outer if row["seed"] == 0 else None
+                    label = _described(outer) if row["seed"] == 0 else None
                     losses = np.array(row["meta_loss"], np.float64)
                     panel.plot(row["inner_steps"], losses, color=f"C{i}", linewidth=1, alpha=0.8, label=label)
-        panel.set(title=case, xlabel="inner steps", ylabel="meta-loss, 16 episodes that are the same for all")
+        panel.set(title=case, xlabel="inner steps", ylabel="meta-loss on 16 fixed episodes")
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=8)
+        panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)  # lines fill the panel
     figure.savefig(path, dpi=130)
 
 
