@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from learned_optim import LearnedOptimizer
 from meta_train.tasks import augment
 from meta_train.tasks.base import Task
+from meta_train.tasks.base import normalized_loss
+from meta_train.unroll.inner_step import inner_step
 from meta_train.unroll.problem import Problem
 
 
@@ -71,12 +72,17 @@ def optimizer_weights(
         return InnerState(config, params, opt_state, num_steps)
 
     def step(key, theta, state, data):
-        loss, grads = jax.value_and_grad(task.loss)(state.params, key, data, state.config)
-        if not second_derivatives:
-            grads = jax.lax.stop_gradient(grads)
-        tx = optimizer.transform(theta, num_steps=state.num_steps)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
-        params = optax.apply_updates(state.params, updates)
-        return state._replace(params=params, opt_state=opt_state), task.normalize(loss / task.loss_scale(state.config))
+        made = inner_step(
+            task.loss,
+            optimizer.transform(theta, num_steps=state.num_steps),
+            state.params,
+            state.opt_state,
+            key,
+            data,
+            state.config,
+            second_derivatives=second_derivatives,
+        )
+        state = state._replace(params=made.params, opt_state=made.opt_state)
+        return state, normalized_loss(task, made.loss, state.config)
 
     return Problem(init, step, task.data, task.name)

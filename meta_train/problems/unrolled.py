@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import optax
 
+from meta_train.unroll.inner_step import inner_step
 from meta_train.unroll.problem import Bilevel
 from meta_train.unroll.problem import Problem
 
@@ -76,9 +77,14 @@ def inner_update(
     second_derivatives: bool = True,
 ) -> UnrolledState:
     """One update of the inner parameters on the inner loss."""
-    loss, grads = jax.value_and_grad(bilevel.inner_loss)(state.params, theta, key, data)
-    if not second_derivatives:
-        grads = jax.lax.stop_gradient(grads)
-    tx = optax.with_extra_args_support(inner_optimizer)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
-    return UnrolledState(optax.apply_updates(state.params, updates), opt_state)
+    step = inner_step(
+        bilevel.inner_loss,
+        inner_optimizer,
+        state.params,
+        state.opt_state,
+        theta,
+        key,
+        data,
+        second_derivatives=second_derivatives,
+    )
+    return UnrolledState(step.params, step.opt_state)

@@ -1,12 +1,109 @@
-"""`Task`, an inner training problem, and the scale on which tasks compare."""
+"""`Task`, an inner training problem, and the scale on which the losses of different tasks compare."""
 
-from collections.abc import Callable
 import functools
 from typing import Any
 from typing import NamedTuple
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+
+
+class SampleFn(Protocol):
+    """Draws what varies from episode to episode."""
+
+    def __call__(self, key: jax.Array, /) -> Any:
+        """Draws a config.
+
+        Args:
+          key: random key of the episode.
+
+        Returns:
+          The config, a pytree of arrays: scales, targets, subsets of the data. `()` if nothing varies.
+        """
+        ...
+
+
+class TaskInitFn(Protocol):
+    """Draws initial parameters."""
+
+    def __call__(self, key: jax.Array, config: Any, /) -> Any:
+        """Draws the parameters.
+
+        Args:
+          key: random key.
+          config: what `Task.sample` drew for the episode.
+
+        Returns:
+          The initial parameters, a pytree of floating-point arrays.
+        """
+        ...
+
+
+class TaskLossFn(Protocol):
+    """The training loss."""
+
+    def __call__(self, params: Any, key: jax.Array, data: Any, config: Any, /) -> jax.Array:
+        """Computes the loss on a minibatch.
+
+        Args:
+          params: the parameters; the optimizer follows the gradient with respect to them.
+          key: random key that draws the minibatch and everything else that is random in the loss.
+          data: `Task.data`.
+          config: what `Task.sample` drew for the episode.
+
+        Returns:
+          float[], the loss.
+        """
+        ...
+
+
+class EvaluateFn(Protocol):
+    """The evaluation on held-out data."""
+
+    def __call__(self, params: Any, key: jax.Array, data: Any, config: Any, /) -> dict[str, jax.Array]:
+        """Computes the metrics.
+
+        Args:
+          params: the parameters to evaluate.
+          key: random key, for tasks whose evaluation draws something.
+          data: `Task.data`.
+          config: what `Task.sample` drew for the episode.
+
+        Returns:
+          Scalars by name. `loss` is always there, on held-out data where the task has them and without `loss_scale`.
+        """
+        ...
+
+
+class NormalizeFn(Protocol):
+    """Maps a loss to a scale on which tasks compare."""
+
+    def __call__(self, loss: jax.Array, /) -> jax.Array:
+        """Normalizes a loss.
+
+        Args:
+          loss: float[…], a loss without `loss_scale`.
+
+        Returns:
+          float[…], finite for any loss, NaN included.
+        """
+        ...
+
+
+class LossScaleFn(Protocol):
+    """Tells the factor on the loss that an episode drew."""
+
+    def __call__(self, config: Any, /) -> Any:
+        """Reads the factor.
+
+        Args:
+          config: what `Task.sample` drew for the episode.
+
+        Returns:
+          float[] or a Python float, the factor on `Task.loss`.
+        """
+        ...
 
 
 def _one(config):
@@ -28,6 +125,8 @@ class Task(NamedTuple):
       normalize: `(loss) -> scalar` on which tasks compare; finite for any loss, NaN included.
       loss_scale: `(config) -> scalar`. The factor on `loss` that the episode drew; divide by it before `normalize` and
         before reporting. `evaluate` gives losses without it.
+      scale: about the loss of an untrained model, which the task's usual `normalize` divides by. Lists of tasks show
+        it, and it builds other normalizers: `task._replace(normalize=power_normalizer(task.scale))`.
 
     Example:
       >>> import jax
@@ -37,24 +136,41 @@ class Task(NamedTuple):
       >>> params = task.init(jax.random.key(1), config)
       >>> bool(2.0 < task.loss(params, jax.random.key(2), task.data, config) < 2.6)  # about log 10
       True
+      >>> round(task.scale, 2)
+      2.3
     """
 
     name: str
     data: Any
-    sample: Callable[[jax.Array], Any]
-    init: Callable[[jax.Array, Any], Any]
-    loss: Callable[[Any, jax.Array, Any, Any], jax.Array]
-    evaluate: Callable[[Any, jax.Array, Any, Any], dict[str, jax.Array]]
-    normalize: Callable[[jax.Array], jax.Array]
-    loss_scale: Callable[[Any], Any] = _one
+    sample: SampleFn
+    init: TaskInitFn
+    loss: TaskLossFn
+    evaluate: EvaluateFn
+    normalize: NormalizeFn
+    loss_scale: LossScaleFn = _one
+    scale: float = 1.0
 
 
-def log_normalizer(scale: float) -> Callable[[jax.Array], jax.Array]:
-    """Returns `loss -> log(loss / scale + 0.02)`, with the ratio cut to 0…10 and NaN taken as 10.
+def normalized_loss(task: Task, loss: jax.Array, config: Any) -> jax.Array:
+    """Puts a training loss on the scale on which tasks compare.
 
-    About 0 for an untrained model if `scale` is its loss. The logarithm makes a halving count the same early and late;
-    0.02 is where it stops counting. A diverged run costs log(10.02), however it diverged. The function's
-    `keywords["scale"]` tells the scale.
+    Args:
+      task: the task that the loss is of.
+      loss: float[], what `task.loss` gave.
+      config: what `task.sample` drew for the episode; the factor that it drew for the loss is taken out.
+
+    Returns:
+      float[], the normalized loss.
+    """
+    return task.normalize(loss / task.loss_scale(config))
+
+
+def log_normalizer(scale: float) -> NormalizeFn:
+    """Returns `loss -> log(loss / scale + 0.02)`, with the ratio clipped to 0…10 and NaN replaced by 10.
+
+    The result is about 0 for an untrained model if `scale` is its loss. The logarithm makes a halving of the loss count
+    the same early and late in training, until the 0.02 ends the gain. A diverged run costs log(10.02), however it
+    diverged. Give the same `scale` to the `Task`.
 
     Raises:
       ValueError: if scale is not a positive number.
@@ -69,12 +185,12 @@ def log_normalizer(scale: float) -> Callable[[jax.Array], jax.Array]:
     return functools.partial(_log_ratio, scale=float(scale))
 
 
-def power_normalizer(scale: float, power: float = 0.1) -> Callable[[jax.Array], jax.Array]:
-    """Returns `loss -> ((loss / scale) ** power - 1) / power`, with the ratio cut to 0…10 and NaN taken as 10.
+def power_normalizer(scale: float, power: float = 0.1) -> NormalizeFn:
+    """Returns `loss -> ((loss / scale) ** power - 1) / power`, with the ratio clipped to 0…10 and NaN replaced by 10.
 
-    Near the loss of an untrained model it is the logarithm; far below it counts a halving less and less, but without
-    the floor of `log_normalizer`: at a power of .1 a halving at a ratio of 1e-2 counts .63 of one at 1, at 1e-4 .4. The
-    function's `keywords["scale"]` tells the scale.
+    Near the loss of an untrained model it is about the logarithm. Far below it a halving counts less and less, but
+    there is no floor as in `log_normalizer`: with a power of 0.1 a halving at a ratio of 1e-2 counts 0.63 times a
+    halving at a ratio of 1, at a ratio of 1e-4 it counts 0.4 times. Give the same `scale` to the `Task`.
 
     Raises:
       ValueError: if scale is not a positive number, or power does not lie between 0 and 1.

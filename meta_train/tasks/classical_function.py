@@ -117,5 +117,5 @@ def classical_function(name: str, function: Function, *, size: int = 2, variatio
     def evaluate(params, key, data, config):
         return {"loss": loss(params, key, data, config)}
 
-    task = Task(name, (), lambda key: (), init, loss, evaluate, log_normalizer(scale))
+    task = Task(name, (), lambda key: (), init, loss, evaluate, log_normalizer(scale), scale=scale)
     return varied.vary_scales(task, variation)

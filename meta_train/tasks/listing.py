@@ -54,7 +54,7 @@ def describe(name: str, *, data_dir: str | None = None) -> Description:
     return described._replace(
         parameters=size,
         flops=float(lowered.cost_analysis()["flops"]),
-        scale=getattr(task.normalize, "keywords", {}).get("scale"),
+        scale=task.scale,
     )
 
 

@@ -78,5 +78,6 @@ def matrix_factorisation(
         matrix, _, seen = config
         return {"loss": mean_error(params, matrix, ~seen)}
 
-    task = Task(name, (), sample, init, loss, evaluate, log_normalizer(1.0 + noise**2))
+    scale = 1.0 + noise**2
+    task = Task(name, (), sample, init, loss, evaluate, log_normalizer(scale), scale=scale)
     return varied.vary_scales(task, variation)

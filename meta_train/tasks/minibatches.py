@@ -79,6 +79,7 @@ def minibatch_task(
         loss=loss,
         evaluate=lambda params, key, data, config: evaluate(params, key, data),
         normalize=log_normalizer(scale),
+        scale=float(scale),
     )
     return varied.vary_scales(task, variation)
 

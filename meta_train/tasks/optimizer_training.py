@@ -10,14 +10,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from learned_optim import LearnedOptimizer
 from meta_train.tasks import variation as varied
 from meta_train.tasks.base import Task
 from meta_train.tasks.base import log_normalizer
+from meta_train.tasks.base import normalized_loss
 from meta_train.tasks.variation import FIXED
 from meta_train.tasks.variation import Variation
+from meta_train.unroll.inner_step import inner_step
 
 
 def optimizer_training(
@@ -66,9 +67,8 @@ def optimizer_training(
 
         def step(carry, key):
             params, state = carry
-            loss, grads = jax.value_and_grad(inner.loss)(params, key, data, config)
-            updates, state = tx.update(grads, state, params, value=loss)
-            return (optax.apply_updates(params, updates), state), inner.normalize(loss / inner.loss_scale(config))
+            made = inner_step(inner.loss, tx, params, state, key, data, config)
+            return (made.params, made.opt_state), normalized_loss(inner, made.loss, config)
 
         _, losses = jax.lax.scan(step, (params, tx.init(params)), jax.random.split(train_key, num_steps))
         return jnp.mean(losses)
@@ -85,5 +85,6 @@ def optimizer_training(
         loss=lambda theta, key, data, config: over_runs(theta, key, data, num_runs),
         evaluate=lambda theta, key, data, config: {"loss": over_runs(theta, jax.random.key(0), data, 16)},
         normalize=log_normalizer(1.0),
+        scale=1.0,
     )
     return varied.vary_scales(task, variation)

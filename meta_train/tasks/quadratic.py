@@ -47,7 +47,8 @@ def quadratic(name: str = "quadratic", *, size: int = 10, variation: Variation =
     def evaluate(params, key, data, config):
         return {"loss": loss(params, key, data, config)}
 
-    task = Task(name, (), sample, _start(size), loss, evaluate, log_normalizer(size + 1.0))
+    scale = size + 1.0
+    task = Task(name, (), sample, _start(size), loss, evaluate, log_normalizer(scale), scale=scale)
     return varied.vary_scales(task, variation)
 
 
@@ -105,7 +106,8 @@ def ill_conditioned_quadratic(
         del key, data
         return {"loss": error(params, 0.0, config)}
 
-    task = Task(name, (), sample, _start(size), loss, evaluate, log_normalizer(2.0 + noise**2))
+    scale = 2.0 + noise**2
+    task = Task(name, (), sample, _start(size), loss, evaluate, log_normalizer(scale), scale=scale)
     return varied.vary_scales(task, variation)
 
 

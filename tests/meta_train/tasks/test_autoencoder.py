@@ -31,5 +31,5 @@ def test_equals_numpy():
 def test_it_is_normalised_by_the_loss_of_the_mean_image():
     dataset = data.load("digits")
     mean = dataset.train_x.mean(axis=0)
-    scale = tasks.autoencoder("code", dataset).normalize.keywords["scale"]
+    scale = tasks.autoencoder("code", dataset).scale
     np.testing.assert_allclose(scale, np.square(dataset.train_x - mean).mean(), rtol=1e-5)

@@ -4,7 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from meta_train.tasks.base import Task
 from meta_train.tasks.base import log_normalizer
+from meta_train.tasks.base import normalized_loss
 from meta_train.tasks.base import power_normalizer
 
 
@@ -12,7 +14,14 @@ def test_log_normalizer():
     losses = np.array([0.0, 1.0, 2.0, 19.9, 20.1, np.inf, np.nan], np.float32)
     expected = np.log([0.02, 0.52, 1.02, 9.97, 10.02, 10.02, 10.02])
     np.testing.assert_allclose(log_normalizer(2.0)(losses), expected, rtol=1e-5)
-    assert log_normalizer(2.0).keywords["scale"] == 2.0
+
+
+def test_a_task_made_by_hand_needs_neither_loss_scale_nor_scale():
+    task = Task("mine", (), lambda key: (), lambda *_: 0.0, lambda *_: 6.0, lambda *_: {}, log_normalizer(2.0))
+    assert task.scale == 1.0
+    np.testing.assert_allclose(normalized_loss(task, jnp.float32(6.0), ()), np.log(3.02), rtol=1e-6)
+    task = task._replace(loss_scale=lambda config: config)
+    np.testing.assert_allclose(normalized_loss(task, jnp.float32(6.0), 3.0), np.log(1.02), rtol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])

@@ -39,7 +39,7 @@ def test_values(name):
     assert np.all(values > -1e-4)
     np.testing.assert_allclose(np.mean(values), values.mean())
     task = classical_function(name, function, size=len(minimum))
-    np.testing.assert_allclose(task.normalize.keywords["scale"], np.mean(values), rtol=0.1)
+    np.testing.assert_allclose(task.scale, np.mean(values), rtol=0.1)
 
 
 @pytest.mark.parametrize("name", KNOWN)

@@ -27,7 +27,7 @@ def test_losses_of_a_model_that_knows_the_rule():
     np.testing.assert_allclose(task.loss({}, jax.random.key(0), task.data, ()), right, rtol=1e-4)
     wrong = right + np.log(6) + 5.0
     np.testing.assert_allclose(task.evaluate({}, None, task.data, ())["loss"], wrong, rtol=1e-5)
-    np.testing.assert_allclose(task.normalize.keywords["scale"], np.log(7))
+    np.testing.assert_allclose(task.scale, np.log(7))
 
 
 def test_windows_are_drawn_from_all_of_the_text():

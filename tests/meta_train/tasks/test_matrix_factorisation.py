@@ -25,8 +25,8 @@ def test_equals_numpy():
 def test_entries_have_the_variance_that_losses_are_normalised_by():
     task = tasks.matrix_factorisation(shape=(8, 9), rank=3, observed=0.25, noise=0.5)
     matrix, noise, seen = jax.jit(jax.vmap(task.sample))(jax.random.split(jax.random.key(0), 1_000))
-    np.testing.assert_allclose(np.var(matrix + noise), task.normalize.keywords["scale"], rtol=0.05)
-    assert task.normalize.keywords["scale"] == 1.25
+    np.testing.assert_allclose(np.var(matrix + noise), task.scale, rtol=0.05)
+    assert task.scale == 1.25
     assert abs(np.mean(seen) - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 72_000)
 
 

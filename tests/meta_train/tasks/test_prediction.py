@@ -31,7 +31,7 @@ def test_classification_equals_numpy():
     metrics = task.evaluate(params, None, dataset, ())
     np.testing.assert_allclose(metrics["loss"], losses.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["accuracy"], np.mean(logits.argmax(axis=1) == dataset.test_y), rtol=1e-6)
-    np.testing.assert_allclose(task.normalize.keywords["scale"], np.log(3))
+    np.testing.assert_allclose(task.scale, np.log(3))
 
     losses, _ = _cross_entropy(params, dataset.train_x, dataset.train_y)
     draws = jax.jit(jax.vmap(lambda key, data: task.loss(params, key, data, ()), (0, None)))(
@@ -57,7 +57,7 @@ def test_regression_equals_numpy():
     rows = jax.random.randint(jax.random.key(1), (len(dataset.train_x),), 0, len(dataset.train_x))
     loss = task.loss(params, jax.random.key(1), dataset, config)
     np.testing.assert_allclose(loss, errors(dataset.train_x[rows], dataset.train_y[rows]).mean(), rtol=1e-5)
-    assert task.normalize.keywords["scale"] == 1.0
+    assert task.scale == 1.0
 
 
 def test_evaluation_looks_at_no_more_than_its_share():

@@ -36,7 +36,7 @@ def test_they_are_normalised_by_their_expected_first_loss(task):
 
     losses = np.asarray(jax.jit(jax.vmap(loss))(jax.random.split(jax.random.key(0), 10_000)))
     error = losses.std() / 100
-    scale = task.normalize.keywords["scale"]
+    scale = task.scale
     assert scale == {"quadratic": 4.0, "quadratic-ill-conditioned": 6.0}[task.name]
     assert abs(losses.mean() - scale) < 4 * error
     assert error < 0.1

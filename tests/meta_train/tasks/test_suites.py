@@ -86,7 +86,7 @@ def test_fifty_steps_of_adam_lower_the_loss(name):
 @pytest.mark.parametrize("name", [name for name in TRAINED if jax.tree.leaves(get(name).data)])
 def test_first_losses_are_about_what_tasks_are_normalised_by(name):
     losses, before, _, _ = episodes(name)
-    scale = get(name).normalize.keywords["scale"]
+    scale = get(name).scale
     low, high = FIRST.get(name, (0.6, 1.7))
     assert low < losses[:, 0].mean() / scale < high
     assert 0.5 < before["loss"].mean() / losses[:, 0].mean() < 2
@@ -95,7 +95,7 @@ def test_first_losses_are_about_what_tasks_are_normalised_by(name):
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_normalize_is_finite_and_monotone(name):
     task = get(name)
-    losses = task.normalize.keywords["scale"] * jnp.array([0.0, 1e-30, 1e-3, 0.1, 1.0, 3.0, 1e30, jnp.inf])
+    losses = task.scale * jnp.array([0.0, 1e-30, 1e-3, 0.1, 1.0, 3.0, 1e30, jnp.inf])
     normalized = np.asarray(task.normalize(losses))
     assert np.all(np.isfinite(normalized))
     assert np.all(np.diff(normalized) >= 0)
