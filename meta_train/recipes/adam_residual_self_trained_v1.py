@@ -10,7 +10,7 @@ import learned_optim
 from meta_train.outer import safeguards
 from meta_train.outer import self_training
 from meta_train.recipes import Recipe
-from meta_train.recipes.adam_residual_schedule_v1 import estimator
+from meta_train.recipes import parts
 from meta_train.unroll import truncation
 
 # Antithetic pairs of each task.
@@ -26,14 +26,19 @@ PAIRS = {
 
 
 def recipe(num_steps: int = 700, seed: int = 0) -> Recipe:
-    """NRES on seven families, episodes of 100 to 2,000 steps, of which a sixth hide their length."""
+    """NRES on seven families, episodes of 100 to 2,000 steps, of which 15 % hide their length."""
     optimizer = learned_optim.adam_residual(hidden_size=0)
     horizon = truncation.power_law(100, 2000, 1.5)
     live = self_training.live(optimizer, num_steps=num_steps, step_scale=0.3)
     return Recipe(
         optimizer=optimizer,
         theta=optimizer.init(jax.random.key(seed)),
-        estimators=tuple(estimator(optimizer, name, pairs, horizon) for name, pairs in PAIRS.items()),
+        estimators=tuple(
+            parts.nres_on_late_losses(
+                optimizer, name, num_pairs=number, horizon=horizon, horizon_dropout=0.15, norm_power=0.75
+            )
+            for name, number in PAIRS.items()
+        ),
         outer_optimizer=safeguards.safeguarded(live, max_step=0.1, max_rise=0.3, window=50),
         num_steps=num_steps,
         seed=seed,

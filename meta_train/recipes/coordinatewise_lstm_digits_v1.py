@@ -1,13 +1,13 @@
 """`coordinatewise-lstm-digits-v1`: the LSTM of Andrychowicz et al. 2016 on a small network for images of digits.
 
 https://arxiv.org/abs/1606.04474, whose network for MNIST has 20 sigmoid units; so has the task `digits-mlp-sigmoid`,
-for the digits that come with scikit-learn. How it is trained stands with `coordinatewise_lstm_quadratic_v1`.
+for the digits that come with scikit-learn. `parts.truncated_backprop_on_one_task` says how it is trained.
 """
 
 from meta_train.recipes import Recipe
-from meta_train.recipes.coordinatewise_lstm_quadratic_v1 import as_in_the_paper
+from meta_train.recipes import parts
 
 
 def recipe(num_steps: int = 1000, seed: int = 0) -> Recipe:
     """Two hundred batches of four networks, five windows each."""
-    return as_in_the_paper("digits-mlp-sigmoid", 4, num_steps, seed)
+    return parts.truncated_backprop_on_one_task("digits-mlp-sigmoid", 4, num_steps, seed)

@@ -1,6 +1,6 @@
 """`mlp-digits-v1`: a per-parameter MLP optimizer, one hidden layer of 8, meta-trained on the three small tasks.
 
-How it was chosen stands in docs/lab-log.md, what came out in pretrained/mlp-digits-v1/card.md.
+docs/lab-log.md says how it was chosen; the results are in pretrained/mlp-digits-v1/card.md.
 """
 
 import jax

@@ -1,11 +1,11 @@
 """`prodigy-muon-schedule-v1`: Muon's directions in units of Prodigy's distance with a learned schedule, ten families.
 
-How it was chosen stands in docs/lab-log.md, what came out in pretrained/prodigy-muon-schedule-v1/card.md.
+docs/lab-log.md says how it was chosen; the results are in pretrained/prodigy-muon-schedule-v1/card.md.
 """
 
 import learned_optim
 from meta_train.recipes import Recipe
-from meta_train.recipes.prodigy_residual_schedule_v1 import on_all_families
+from meta_train.recipes import parts
 
 # Antithetic pairs of each task: those where gradients are noise for the most part have more.
 PAIRS = {
@@ -28,4 +28,4 @@ PAIRS = {
 def recipe(num_steps: int = 400, seed: int = 0) -> Recipe:
     """NRES on all families, 100 to 2,000 steps, a quarter of unknown length; three quarters of the way are kept."""
     optimizer = learned_optim.prodigy_muon()
-    return on_all_families(optimizer, PAIRS, num_steps, seed, horizon_dropout=0.25, share=0.75)
+    return parts.nres_on_all_families(optimizer, PAIRS, num_steps, seed, horizon_dropout=0.25, share=0.75)
