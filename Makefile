@@ -1,6 +1,6 @@
 # make demo       do the main job on real data: train with a learned optimizer, meta-train one, compare
 # make test       run the tests
-# make lint       check style
+# make lint       check style, who imports whom, and types
 # make bench      measure meta-training throughput
 # make docs       build the documentation site, site/index.html
 # make notebooks  run notebooks/*.py and store them with their outputs as .ipynb, ten to twenty minutes on two cores
@@ -20,6 +20,8 @@ test: .venv/dev
 
 lint: .venv/dev
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 bench: .venv/meta
 	$(BIN)/python benchmarks/meta_training.py

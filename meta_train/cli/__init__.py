@@ -6,13 +6,13 @@ import warnings
 
 import typer
 
-import meta_train
 from meta_train.cli import compare
 from meta_train.cli import demo
 from meta_train.cli import evaluate
 from meta_train.cli import list_tasks
 from meta_train.cli import plot
 from meta_train.cli import train
+from meta_train.host import cores
 from meta_train.host import parallel
 from meta_train.training import engine
 
@@ -37,7 +37,7 @@ app.command()(plot.plot)
 
 def run(argv: list[str]) -> int | None:
     """Runs one command on all cores. Returns the exit status; what is wrong is printed to standard error."""
-    meta_train.use_all_cores()
+    cores.use_all_cores()
     engine.cache_compilations()
     form = warnings.formatwarning
     warnings.formatwarning = lambda message, *place, **line: f"meta-train: {message}\n"  # without lines of our sources

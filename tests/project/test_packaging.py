@@ -1,10 +1,13 @@
 """The wheel, installed without extras into an empty environment, is the library with its weights and no more."""
 
+import email
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
+import zipfile
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -58,6 +61,31 @@ def _copy_checkout(destination):
             shutil.copy(ROOT / name, destination / name)
 
 
+def _check_contents(wheel, source):
+    """The wheel holds all modules and type markers, and metadata that a package index shows without a broken link."""
+    archive = zipfile.ZipFile(wheel)
+    names = set(archive.namelist())
+    modules = {
+        str(path.relative_to(source))
+        for name in ("learned_optim", "meta_train")
+        for path in source.glob(f"{name}/**/*.py")
+    }
+    assert len(modules) > 150
+    assert modules - names == set(), "add the package to setup.cfg"
+    assert {"learned_optim/py.typed", "meta_train/py.typed"} <= names
+    assert not any(name.startswith(("tests/", "benchmarks/", "pretrained/")) for name in names)
+
+    (path,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+    metadata = email.message_from_string(archive.read(path).decode("utf-8"))
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["License-File"] == "LICENSE"
+    assert "Typing :: Typed" in metadata.get_all("Classifier")
+    assert metadata["Description-Content-Type"].startswith("text/markdown")
+    description = metadata.get_payload()
+    assert "optax.chain" in description
+    assert re.findall(r"\]\((?!https:)[^)]*\)|<img|<a ", description) == []
+
+
 def test_wheel_without_extras(tmp_path):
     source, wheels, environment, elsewhere = (tmp_path / name for name in ("source", "wheels", "venv", "elsewhere"))
     elsewhere.mkdir()
@@ -65,6 +93,7 @@ def test_wheel_without_extras(tmp_path):
     pip = ("-m", "pip", "--disable-pip-version-check", "--quiet")
     _run(sys.executable, *pip, "wheel", "--no-deps", "--wheel-dir", wheels, source, cwd=elsewhere)
     (wheel,) = wheels.iterdir()
+    _check_contents(wheel, source)
 
     _run(sys.executable, "-m", "venv", environment, cwd=elsewhere)
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")
