@@ -44,7 +44,7 @@ def run(argv: list[str]) -> int | None:
     try:
         return app(args=argv, prog_name="meta-train", obj=argv)
     except SystemExit as end:
-        return end.code
+        return end.code if isinstance(end.code, int | None) else 1
     except BrokenPipeError:  # nobody reads any more
         raise
     except (ValueError, OSError, ModuleNotFoundError) as error:

@@ -20,7 +20,9 @@ def compare(
     task: Annotated[str, typer.Option(help="Name of the task.")] = "digits-mlp",
     steps: options.Steps = 500,
     seeds: options.Seeds = 5,
-    out: Annotated[pathlib.Path, typer.Option(help="PNG file for the training curves.")] = pathlib.Path("compare.png"),
+    out: Annotated[
+        pathlib.Path, typer.Option(parser=options.path, metavar="PATH", help="PNG file for the training curves.")
+    ] = pathlib.Path("compare.png"),
     data_dir: options.DataDir = None,
 ):
     """Compare optimizers on one task: a table, and curves as a PNG.

@@ -6,11 +6,16 @@ from typing import Annotated
 
 import typer
 
+from meta_train.cli import options
 from meta_train.cli import outputs
 from meta_train.cli import showcase as showcase
 
 
-def demo(out: Annotated[pathlib.Path, typer.Option(help="Folder for what the demo makes.")] = pathlib.Path("demo")):
+def demo(
+    out: Annotated[
+        pathlib.Path, typer.Option(parser=options.path, metavar="PATH", help="Folder for what the demo makes.")
+    ] = pathlib.Path("demo"),
+):
     """Train with the released optimizer, meta-train one, compare.
 
     It takes a few minutes. An interrupted demo goes on where it was when it is started again.

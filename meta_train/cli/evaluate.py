@@ -36,7 +36,10 @@ def evaluate(
     baseline: Annotated[
         list[str] | None, typer.Option(help=f"May be repeated: {', '.join(BASELINES)}.  [default: all]")
     ] = None,
-    out: Annotated[pathlib.Path | None, typer.Option(help="JSON file; plots and an HTML page go beside it.")] = None,
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(parser=options.path, metavar="PATH", help="JSON file; plots and an HTML page go beside it."),
+    ] = None,
     data_dir: options.DataDir = None,
 ):
     """Judge an optimizer on a suite of tasks, beside baselines.

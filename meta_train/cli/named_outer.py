@@ -16,6 +16,23 @@ FORMS = "adamw[:RATE], learned:NAME, live or population[:MEMBERS]"
 _RATE, _MEMBERS = 3e-3, 10
 
 
+def check(name: str, *, step_scale: float | None = None, **bounds: Any) -> None:
+    """Checks the arguments of `build` that do not depend on the recipe, without touching a JAX device.
+
+    A run of several processes is checked this way before its processes start.
+
+    Raises:
+      ValueError: as `build` does.
+
+    Example:
+      >>> check("adamw:0.003", max_step=0.1)
+    """
+    kind, option = _parse(name, step_scale)
+    if kind == "learned":
+        named_optimizer.load(option, ())
+    safeguards.safeguarded(optax.identity(), **bounds)
+
+
 def build(
     name: str, optimizer: LearnedOptimizer, num_steps: int, *, step_scale: float | None = None, **bounds: Any
 ) -> optax.GradientTransformation | SearchStrategy:
@@ -40,22 +57,32 @@ def build(
       4
     """
     guard = functools.partial(safeguards.safeguarded, **bounds)
+    kind, option = _parse(name, step_scale)
+    if kind == "adamw":
+        rate = _number(name, option, float, _RATE)
+        return guard(optax.adamw(optax.warmup_cosine_decay_schedule(0.0, rate, min(20, num_steps // 10), num_steps)))
+    if kind == "learned":
+        return guard(named_optimizer.load(option, [num_steps], step_scale=step_scale)(num_steps))
+    if kind == "live":
+        return guard(self_training.live(optimizer, num_steps=num_steps, step_scale=step_scale))
+    members = _number(name, option, int, _MEMBERS)
+    return self_training.population(
+        optimizer, num_members=members, num_steps=num_steps, step_scale=step_scale, safeguard=guard
+    )
+
+
+def _parse(name, step_scale):
+    """The kind of outer optimizer and what stands behind the colon; both make sense."""
     kind, _, option = name.partition(":")
     if kind == "adamw" and step_scale is not None:
         raise ValueError(f"step_scale is for learned outer optimizers, got {name!r}: give its rate, as in adamw:0.003.")
     if kind == "adamw":
-        rate = _number(name, option, float, _RATE)
-        return guard(optax.adamw(optax.warmup_cosine_decay_schedule(0.0, rate, min(20, num_steps // 10), num_steps)))
-    if kind == "learned" and option:
-        return guard(named_optimizer.load(option, [num_steps], step_scale=step_scale)(num_steps))
-    if name == "live":
-        return guard(self_training.live(optimizer, num_steps=num_steps, step_scale=step_scale))
-    if kind == "population":
-        members = _number(name, option, int, _MEMBERS)
-        return self_training.population(
-            optimizer, num_members=members, num_steps=num_steps, step_scale=step_scale, safeguard=guard
-        )
-    raise ValueError(f"the outer optimizer must be {FORMS}, got {name!r}.")
+        _number(name, option, float, _RATE)
+    elif kind == "population":
+        _number(name, option, int, _MEMBERS)
+    elif not (name == "live" or (kind == "learned" and option)):
+        raise ValueError(f"the outer optimizer must be {FORMS}, got {name!r}.")
+    return kind, option
 
 
 def _number(name, option, kind, default):

@@ -8,6 +8,18 @@ import typer
 
 from meta_train import data
 
+
+def path(text: str | pathlib.Path) -> pathlib.Path:
+    """A path from the command line. An empty one, as from a shell variable that is not set, would mean this folder.
+
+    Raises:
+      typer.BadParameter: if the text is empty.
+    """
+    if not str(text).strip():
+        raise typer.BadParameter("expected a path, got ''. Give '.' for the current folder.")
+    return pathlib.Path(text)
+
+
 OPTIMIZER_HELP = "a released name ('learned-optim list'), a .safetensors file, or the folder of a run"
 
 Optimizer = Annotated[str, typer.Argument(metavar="OPTIMIZER", help=f"{OPTIMIZER_HELP.capitalize()}.")]
@@ -16,7 +28,11 @@ Steps = Annotated[int, typer.Option(min=1, help="Training steps of each run.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Independent runs of each optimizer.")]
 DataDir = Annotated[
     pathlib.Path | None,
-    typer.Option(help=f"Folder with data sets in standard files.  [default: ${data.DATA_DIR_VARIABLE}]"),
+    typer.Option(
+        parser=path,
+        metavar="PATH",
+        help=f"Folder with data sets in standard files.  [default: ${data.DATA_DIR_VARIABLE}]",
+    ),
 ]
 
 

@@ -5,14 +5,18 @@ from typing import Annotated
 
 import typer
 
+from meta_train.cli import options
 from meta_train.cli import outputs
 from meta_train.evaluation import report
 from meta_train.training import run_metrics
 
 
 def plot(
-    run: Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
-    out: Annotated[pathlib.Path | None, typer.Option(help="PNG file.  [default: RUN/curves.png]")] = None,
+    run: Annotated[pathlib.Path, typer.Argument(parser=options.path, metavar="RUN", help="Folder of a run.")],
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(parser=options.path, metavar="PATH", help="PNG file.  [default: RUN/curves.png]"),
+    ] = None,
 ):
     """Draw the curves of a meta-training run, finished or not.
 

@@ -1,6 +1,7 @@
 """`meta-train train`."""
 
 import inspect
+import math
 import pathlib
 import shlex
 import sys
@@ -24,7 +25,10 @@ from meta_train.training import run_folder
 def train(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, or a Python file with one.")],
-    out: Annotated[pathlib.Path | None, typer.Option(help="Folder of the run.  [default: runs/RECIPE]")] = None,
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(parser=options.path, metavar="PATH", help="Folder of the run.  [default: runs/RECIPE]"),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Outer steps.  [default: the recipe's]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed.  [default: the recipe's]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
@@ -62,12 +66,14 @@ def train(
     options.use_data_dir(data_dir)
     bounds = {"step_scale": step_scale, "max_step": max_step, "trust_ratio": trust_ratio, "max_rise": max_rise}
     _check_pairs(coordinator, process_id, outer, bounds)
+    if outer is not None:
+        named_outer.check(outer, **bounds)
     recipes.check(recipe)
     out = out or pathlib.Path("runs") / pathlib.Path(recipe).stem
     outputs.check_folder(out)
     if process_id is None:  # of several processes, the first may be quick to write what another one would find here
         run_folder.check(out, resume=resume)
-    if process_id is not None:
+    if process_id is not None and coordinator is not None:
         distributed.initialize(coordinator, num_processes, process_id)
     elif num_processes > 1:
         raise typer.Exit(distributed.launch(context.obj, num_processes))
@@ -86,9 +92,7 @@ def train(
         return
     path = out / named_optimizer.THETA_FILE
     learned_optim.save(path, chosen.optimizer, result.theta)
-    tail = result.metrics[-max(1, len(result.metrics) // 20) :]
-    mean = sum(row["loss"] for row in tail) / len(tail)
-    print(f"Mean meta-loss of the last {counted(len(tail), 'outer step')}: {mean:.3f}")
+    print(_last_losses([row["loss"] for row in result.metrics]))
     print(f"Wrote {path}. Next: python -m meta_train evaluate {shlex.quote(str(path))}")
 
 
@@ -98,9 +102,25 @@ def train_help() -> str:
         textwrap.fill(f"{name}: {text}", 76, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
         for name, text in recipes.descriptions().items()
     ]
+    text = inspect.cleandoc(train.__doc__ or "")
     title = "Recipes, with the outer steps that they make unless --steps says otherwise; all have seed 0:"
     # \b: the lines stay as they are.
-    return f"{inspect.cleandoc(train.__doc__)}\n\n{title}\n\n\b\n" + "\n".join(lines)
+    return f"{text}\n\n{title}\n\n\b\n" + "\n".join(lines)
+
+
+def _last_losses(losses):
+    """A line about the last twentieth of the outer steps."""
+    last = losses[-max(1, len(losses) // 20) :]
+    finite = [loss for loss in last if math.isfinite(loss)]
+    steps = counted(len(last), "outer step")
+    if not finite:
+        return f"The meta-loss is not finite in the last {steps}."
+    mean = sum(finite) / len(finite)
+    if len(finite) < len(last):
+        left_out = len(last) - len(finite)
+        which = f"{left_out} that {'is' if left_out == 1 else 'are'} not finite"
+        return f"Mean meta-loss of the last {steps}, without {which}: {mean:.3f}"
+    return f"Mean meta-loss of the last {steps}: {mean:.3f}"
 
 
 def _check_pairs(coordinator, process_id, outer, bounds):

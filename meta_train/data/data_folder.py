@@ -94,7 +94,7 @@ def _find_inside(folder, name):
         missing = [stem for stem, found in zip(IDX_FILES, idx, strict=True) if not found]
         if missing:
             raise ValueError(f"{folder} has some of the four idx files but not {', '.join(missing)} (or with .gz).")
-        return tuple(path for (path,) in idx)
+        return tuple(path for found in idx for path in found)
     named = _existing(folder, name, _SUFFIXES)
     if named:
         return named

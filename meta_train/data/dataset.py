@@ -8,7 +8,10 @@ import difflib
 import functools
 import os
 from pathlib import Path
+from typing import Literal
 from typing import NamedTuple
+from typing import TypeAlias
+from typing import overload
 
 import numpy as np
 
@@ -39,8 +42,43 @@ class Text(NamedTuple):
     vocabulary: tuple[str, ...]  # the characters of the whole text, sorted
 
 
+# For type checkers: what `load` returns for names that are well known. Files of such a name could hold something else.
+_DatasetName: TypeAlias = Literal[
+    "breast_cancer",
+    "cifar10",
+    "diabetes",
+    "digits",
+    "fashion_mnist",
+    "iris",
+    "kmnist",
+    "mnist",
+    "photos",
+    "svhn_cropped",
+    "wine",
+]
+_TextName: TypeAlias = Literal["sklearn_docs", "tiny_shakespeare"]
+
+
+@overload
 def load(
-    name: str, *, size: int | None = None, grey: bool = False, data_dir: str | os.PathLike | None = None
+    name: _DatasetName, *, size: int | None = None, grey: bool = False, data_dir: str | os.PathLike[str] | None = None
+) -> Dataset: ...
+
+
+@overload
+def load(
+    name: _TextName, *, size: int | None = None, grey: bool = False, data_dir: str | os.PathLike[str] | None = None
+) -> Text: ...
+
+
+@overload
+def load(
+    name: str, *, size: int | None = None, grey: bool = False, data_dir: str | os.PathLike[str] | None = None
+) -> Dataset | Text: ...
+
+
+def load(
+    name: str, *, size: int | None = None, grey: bool = False, data_dir: str | os.PathLike[str] | None = None
 ) -> Dataset | Text:
     """Loads a data set by name.
 
@@ -67,7 +105,7 @@ def load(
     return _load(name, size, grey, None if name in embedded() else _folder(data_dir))
 
 
-def available(name: str, data_dir: str | os.PathLike | None = None) -> str | None:
+def available(name: str, data_dir: str | os.PathLike[str] | None = None) -> str | None:
     """Where `load` would take the data set from, without reading or downloading it.
 
     Args:

@@ -40,6 +40,9 @@ class Result(NamedTuple):
         return lanes.final_losses(self.losses)
 
 
+_HELD_OUT = "held_out/"  # before the name of a metric, among the arrays of `Curves.to_arrays`
+
+
 class Curves(NamedTuple):
     """Training runs with held-out metrics at several numbers of steps, the marks."""
 
@@ -55,6 +58,22 @@ class Curves(NamedTuple):
         held_out = {metric: values[mark] for metric, values in self.held_out.items()}
         losses = self.losses[:, :num_steps]
         return Result(name, losses, held_out, learning_rate, self.step_milliseconds, self.state_bytes)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The fields as arrays with flat names, such as a `.npz` file holds."""
+        fields = {name: np.asarray(value) for name, value in self._asdict().items() if name != "held_out"}
+        return fields | {f"{_HELD_OUT}{metric}": values for metric, values in self.held_out.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Curves":
+        """The inverse of `to_arrays`."""
+        return cls(
+            marks=arrays["marks"],
+            losses=arrays["losses"],
+            held_out={name.removeprefix(_HELD_OUT): x for name, x in arrays.items() if name.startswith(_HELD_OUT)},
+            step_milliseconds=float(arrays["step_milliseconds"]),
+            state_bytes=int(arrays["state_bytes"]),
+        )
 
 
 def run(

@@ -50,8 +50,12 @@ def remember(
     arrays = _read(path)
     if arrays is None:
         arrays = compute()
-        cache_folder.put(path, lambda file: np.savez_compressed(file, **arrays))
+        cache_folder.put(path, lambda file: _write(file, arrays))
     return arrays
+
+
+def _write(file, arrays):
+    np.savez_compressed(file, **arrays)
 
 
 def _read(path):

@@ -181,8 +181,9 @@ def _program(task, make, size, judged):
             return moving, jax.lax.dynamic_update_index_in_dim(losses, loss, number, 0)
 
         def segment(carry, ends):
-            carry = jax.lax.fori_loop(*ends, body, carry)
-            news = wanted & (ends[0] < ends[1])  # marks that only fill up are not evaluated
+            first, end = ends
+            carry = jax.lax.fori_loop(first, end, body, carry)
+            news = wanted & (first < end)  # marks that only fill up are not evaluated
             return carry, jax.lax.cond(news, evaluate, nothing, start, carry[0])
 
         moving = start.params, jax.vmap(lambda rate, params: transformation(rate).init(params))(rates, start.params)

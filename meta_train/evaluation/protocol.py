@@ -109,10 +109,11 @@ def judge(
     found = {}
     for steps in bench.horizons:
         mine = [each[steps].result for each in own]
-        paces = {key: rivals[key][steps].ladder for key in baselines if key in pacemakers and mine}
+        paces = {key: rivals[key][steps].ladder for key in baselines} if mine else {}
         speedups = {
             key: np.stack([scores.speedup(result.final_losses, finals) for result in mine])
             for key, finals in paces.items()
+            if finals is not None
         }
         found[steps] = Judgement(mine, [rivals[key][steps].result for key in baselines], speedups)
     return found
@@ -167,8 +168,8 @@ def _scheduled(bench, baseline, program, rates, ladder):
     for steps in bench.horizons:
         rate = rates[steps]
         result = run(rate, steps).until(steps, _title(baseline, rate), rate)
-        rungs = [lanes.final_losses(run(rate, rung).losses) for rung in _rungs(steps)] if ladder else None
-        found[steps] = _Measured(result, np.stack(rungs) if ladder else None)
+        finals = [lanes.final_losses(run(rate, rung).losses) for rung in _rungs(steps) if ladder]
+        found[steps] = _Measured(result, np.stack(finals) if ladder else None)
     return found
 
 
@@ -181,8 +182,8 @@ def _unscheduled(bench, baseline, program, rates, ladder):
         curves = _run(bench, baseline, program, rate, tuple(sorted({*mine, end})))
         for steps in mine:
             result = curves.until(steps, _title(baseline, rate), rate)
-            rungs = [lanes.final_losses(curves.losses[:, :rung]) for rung in _rungs(steps)] if ladder else None
-            found[steps] = _Measured(result, np.stack(rungs) if ladder else None)
+            finals = [lanes.final_losses(curves.losses[:, :rung]) for rung in _rungs(steps) if ladder]
+            found[steps] = _Measured(result, np.stack(finals) if ladder else None)
     return found
 
 
@@ -218,13 +219,10 @@ def _run(bench, baseline, program, rate, marks):
         curves = evaluate.measure(
             program, marks=marks, num_steps=marks[-1], num_seeds=bench.num_seeds, learning_rate=rate or 0.0
         )
-        held_out = {f"held_out/{metric}": values for metric, values in curves.held_out.items()}
-        return {**{key: np.asarray(value) for key, value in curves._replace(held_out=0)._asdict().items()}, **held_out}
+        return curves.to_arrays()
 
-    arrays = kept.remember(bench.cache, lambda: _name(bench, program, ("run", rate, marks, bench.num_seeds)), run)
-    held_out = {key.partition("/")[2]: values for key, values in arrays.items() if key.startswith("held_out/")}
-    time, size = float(arrays["step_milliseconds"]), int(arrays["state_bytes"])
-    return Curves(arrays["marks"], arrays["losses"], held_out, time, size)
+    asked = ("run", rate, marks, bench.num_seeds)
+    return Curves.from_arrays(kept.remember(bench.cache, lambda: _name(bench, program, asked), run))
 
 
 def _name(bench, program, asked):

@@ -180,10 +180,13 @@ def _label(name):
 
 
 def _smooth(losses):
-    """Running mean along the steps, and the step that the first of its entries stands for."""
+    """Running mean along the steps, and the step that the first of its entries stands for.
+
+    Each mean is taken by itself: in differences of cumulative sums, a NaN or a huge loss would spoil all later entries.
+    """
     width = max(1, losses.shape[1] // 40)
-    sums = np.cumsum(np.pad(losses.astype(np.float64), ((0, 0), (1, 0))), axis=1)
-    return (sums[:, width:] - sums[:, :-width]) / width, (width - 1) / 2
+    windows = np.lib.stride_tricks.sliding_window_view(losses, width, axis=1)  # [seeds, steps - width + 1, width]
+    return windows.mean(axis=-1, dtype=np.float64), (width - 1) / 2
 
 
 def _finite_list(values):

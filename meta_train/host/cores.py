@@ -28,7 +28,8 @@ def use_all_cores() -> None:
     Raises:
       RuntimeError: if JAX has been used already.
     """
-    if jax.config.jax_num_cpu_devices < 1 and not _chosen_in_xla_flags():  # the former is the variable too
+    chosen: int = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]  # jax defines it at run time
+    if chosen < 1 and not _chosen_in_xla_flags():  # the former reflects the variable as well
         jax.config.update("jax_num_cpu_devices", count())
 
 

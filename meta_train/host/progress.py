@@ -19,21 +19,27 @@ class Bar(Protocol):
 
     def update(self, n: int = 1) -> Any:
         """Notes that n more pieces of work are done."""
+        ...
 
-    def set_description(self, text: str) -> None:
+    def set_description(self, text: str, /) -> None:
         """Says what is being worked on."""
+        ...
 
-    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+    def set_postfix_str(self, text: str, /, refresh: bool = True) -> None:
         """Says how it goes; `refresh=False` shows it with the next update."""
+        ...
 
-    def write(self, text: str, file: TextIO | None = None) -> None:
+    def write(self, text: str, /, file: TextIO | None = None) -> None:
         """Prints text, by default to standard output, without spoiling the bar."""
+        ...
 
     def __enter__(self) -> "Bar":
         """Returns the bar."""
+        ...
 
-    def __exit__(self, *error: Any) -> Any:
+    def __exit__(self, error_type: Any, error: Any, traceback: Any, /) -> Any:
         """Leaves the bar as it is."""
+        ...
 
 
 def bar(

@@ -148,6 +148,8 @@ def _load(name_or_file):
     if name_or_file in names():
         return importlib.import_module(f"{__name__}.{name_or_file}")
     spec = importlib.util.spec_from_file_location(f"recipe_{pathlib.Path(name_or_file).stem}", name_or_file)
+    if spec is None or spec.loader is None:  # of no file that ends with .py
+        raise ImportError(f"{name_or_file} cannot be loaded as a Python file.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -164,6 +166,7 @@ def _describe(path):
     arguments = functions[-1].args
     values = arguments.defaults
     defaults = dict(zip([each.arg for each in arguments.args][-len(values) :], values, strict=True)) if values else {}
-    if isinstance(defaults.get("num_steps"), ast.Constant):
-        text += f"; {counted(defaults['num_steps'].value, 'outer step')}"
+    num_steps = defaults.get("num_steps")
+    if isinstance(num_steps, ast.Constant) and isinstance(num_steps.value, int):
+        text += f"; {counted(num_steps.value, 'outer step')}"
     return f"{text[:1].upper()}{text[1:]}."

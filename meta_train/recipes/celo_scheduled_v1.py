@@ -3,6 +3,8 @@
 The results are in pretrained/celo-scheduled-v1/card.md.
 """
 
+from collections.abc import Hashable
+
 import optax
 
 import learned_optim
@@ -14,7 +16,10 @@ def recipe(num_steps: int = 500, seed: int = 0) -> Recipe:
     """As stage 1, with the rule as it was released and frozen."""
     both = parts.pes_on_six_families(learned_optim.celo(lstm_size=16), num_steps, seed)
     _, rule = learned_optim.load_pretrained("celo-rule-v1")
-    movers = {"train": parts.decaying_adam(num_steps), "freeze": optax.set_to_zero()}
+    movers: dict[Hashable, optax.GradientTransformation] = {
+        "train": parts.decaying_adam(num_steps),
+        "freeze": optax.set_to_zero(),
+    }
     return both._replace(
         theta={**both.theta, **rule},
         outer_optimizer=optax.multi_transform(movers, {"rule": "freeze", "scheduler": "train"}),

@@ -52,7 +52,7 @@ def nres_on_late_losses(
     task = task._replace(normalize=tasks.power_normalizer(task.scale, power=0.3))
     problem = objectives.late(problems.optimizer_weights(optimizer, task, horizon_dropout=horizon_dropout), power=1.0)
     nres = estimators.nres(problem, num_particles=num_pairs, unroll_length=50, horizon=horizon, std=0.03)
-    return estimators.normalised(nres, power=norm_power)
+    return estimators.normalized(nres, power=norm_power)
 
 
 def adam_with_pull(
@@ -128,7 +128,7 @@ def pes_on_six_families(optimizer: LearnedOptimizer, num_steps: int, seed: int) 
     return Recipe(
         optimizer=optimizer,
         theta=optimizer.init(jax.random.key(seed)),
-        estimators=tuple(estimators.normalised(pes(name, pairs), power=0.75) for name, pairs in _SIX_FAMILIES.items()),
+        estimators=tuple(estimators.normalized(pes(name, pairs), power=0.75) for name, pairs in _SIX_FAMILIES.items()),
         outer_optimizer=decaying_adam(num_steps),
         num_steps=num_steps,
         seed=seed,

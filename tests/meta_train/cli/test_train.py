@@ -1,5 +1,7 @@
 """`meta-train train`: recipes of all kinds of quality, and what comes next."""
 
+from math import inf
+from math import nan
 import shlex
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 import learned_optim
 from meta_train import recipes
 from meta_train import tasks
+from meta_train.cli import train
 from meta_train.host import distributed
 
 BEGINNING = """
@@ -84,10 +87,16 @@ def test_help_lists_recipes_and_defaults(run, capsys):
         (["demo", "--out", "{file}/run"], "must be in a folder that can be written to"),
         (["demo", "--num-processes", "2", "--out", "{file}"], "is no folder"),
         (["demo", "--max-step", "1"], "give --outer as well"),
+        (["demo", "--out", ""], "Invalid value for '--out': expected a path, got ''"),
+        (["demo", "--data-dir", ""], "Invalid value for '--data-dir': expected a path, got ''"),
+        (["demo", "--num-processes", "2", "--outer", "WRONG"], "the outer optimizer must be adamw[:RATE], "),
+        (["demo", "--num-processes", "2", "--outer", "learned:velo"], "no released optimizer 'velo'"),
+        (["demo", "--num-processes", "2", "--outer", "live", "--max-step", "0"], "max_step must be positive"),
     ],
 )
 def test_refused_before_any_work(arguments, hint, run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(recipes, "get", None)
+    monkeypatch.setattr(distributed, "launch", None)
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert run("train", *(argument.format(file=tmp_path / "file") for argument in arguments)) == 2
     assert hint in capsys.readouterr().err
@@ -114,6 +123,22 @@ def test_the_next_command_works(run, recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert run(*command, "--steps", 2, "--seeds", 1, "--baseline", "adam-1e-3") == 0
     assert f"2 steps: {out / 'theta.safetensors'} on 1 task\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("losses", "line"),
+    [
+        ([9.0] * 38 + [1.0, 2.0], "Mean meta-loss of the last 2 outer steps: 1.500"),
+        ([9.0] * 38 + [1.0, nan], "Mean meta-loss of the last 2 outer steps, without 1 that is not finite: 1.000"),
+        (
+            [1.0] * 60 + [inf, 1.0, nan],
+            "Mean meta-loss of the last 3 outer steps, without 2 that are not finite: 1.000",
+        ),
+        ([nan], "The meta-loss is not finite in the last 1 outer step."),
+    ],
+)
+def test_the_last_losses_leave_out_what_is_not_finite(losses, line):
+    assert train._last_losses(losses) == line
 
 
 @pytest.mark.parametrize("moment", ["get", "run"])

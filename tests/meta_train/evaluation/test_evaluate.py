@@ -82,3 +82,22 @@ def test_compare_adds_untuned_and_tuned_adam(monkeypatch):
 def test_run_refuses_to_do_nothing(arguments):
     with pytest.raises(ValueError, match="at least 1"):
         evaluate.run(BOWL, optax.sgd(0.1), **arguments)
+
+
+def test_curves_as_arrays_and_back():
+    """These names are in the files of earlier evaluations."""
+    held_out = {"loss": np.ones((2, 3)), "accuracy": np.zeros((2, 3))}
+    curves = evaluate.Curves(np.array([5, 10]), np.ones((3, 10), np.float32), held_out, 1.5, 48)
+    arrays = curves.to_arrays()
+    assert set(arrays) == {
+        "marks",
+        "losses",
+        "held_out/loss",
+        "held_out/accuracy",
+        "step_milliseconds",
+        "state_bytes",
+    }
+    assert all(isinstance(array, np.ndarray) for array in arrays.values())
+    again = evaluate.Curves.from_arrays(arrays)
+    jax.tree.map(np.testing.assert_array_equal, curves, again)
+    assert (again.step_milliseconds, again.state_bytes) == (1.5, 48)

@@ -5,6 +5,7 @@ import struct
 
 from matplotlib.figure import Figure
 import numpy as np
+import pytest
 
 from meta_train.evaluation import report
 from meta_train.evaluation.evaluate import Result
@@ -73,7 +74,18 @@ def test_names_are_shown_as_they_are(tmp_path, monkeypatch):
     assert len(figures) == 2
 
 
-def test_smoothing_is_a_running_mean_at_its_centre():
+def test_smoothing_is_a_running_mean_at_its_center():
     losses = np.arange(160.0)[None]
     curves, offset = report._smooth(losses)
     np.testing.assert_allclose(curves[0], np.arange(curves.shape[1]) + offset)
+
+
+@pytest.mark.parametrize("spike", [np.nan, np.inf, 1e30])
+def test_smoothing_recovers_after_a_spike(spike):
+    losses = np.ones((2, 160), np.float32)
+    losses[0, 50] = spike
+    curves, offset = report._smooth(losses)
+    near = np.abs(np.arange(curves.shape[1]) + offset - 50) < 2  # the four windows of four steps that hold the spike
+    np.testing.assert_array_equal(curves[0, ~near], 1.0)
+    np.testing.assert_array_equal(curves[0, near], np.float64(np.float32(spike)) / 4 if spike == 1e30 else spike)
+    np.testing.assert_array_equal(curves[1], 1.0)
