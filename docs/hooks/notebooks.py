@@ -27,8 +27,7 @@ def rendered(path: pathlib.Path) -> tuple[str, dict[str, bytes]]:
                 blocks.append(f"![What the cell above draws]({name})")
             else:
                 raise ValueError(f"{path}: the site can show text and PNG, and a cell has {output['output_type']}.")
-    origin = f"This page is the notebook `notebooks/{path.name}` with its stored outputs. Its source is `{path.stem}.py`."
-    blocks.insert(1, f"*{origin}*")
+    blocks.insert(1, f"*This page is the notebook `notebooks/{path.name}` with its stored outputs.*")
     return "\n\n".join(blocks) + "\n", pictures
 
 

@@ -1,10 +1,10 @@
 """Adds pages from files outside of docs/: those that mkdocs.yml lists under `extra: pages_from`.
 
-Notebooks become pages with their stored outputs (docs/hooks/notebooks.py). The Markdown files are written for readers of
-the repository, so this hook adapts them:
+Notebooks become pages with their stored outputs (docs/hooks/notebooks.py). The Markdown files are written for readers
+of the repository, so this hook adapts them:
 
-- A link to a page or picture of the site is redirected to it. A link to another file of the repository, such as a source
-  file, becomes plain text. A broken link is left alone, so that `mkdocs build --strict` fails.
+- A link to a page or picture of the site is redirected to it. A link to another file of the repository, such as a
+  source file, becomes plain text. A broken link is left alone, so that `mkdocs build --strict` fails.
 - Lists get the blank line before them, and code in lists the four spaces, that Python-Markdown needs.
 """
 
@@ -13,6 +13,7 @@ import posixpath
 import re
 
 from mkdocs.structure.files import File
+
 import notebooks
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
