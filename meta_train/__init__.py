@@ -1,6 +1,7 @@
 """Meta-trains learned optimizers."""
 
 import importlib
+from typing import TYPE_CHECKING
 import warnings
 
 from meta_train.host import extra
@@ -63,12 +64,14 @@ _MOVED = {
 }
 
 
-def __getattr__(name: str):
-    """Modules under the names that they had before, with a warning; or, without the extra `meta`, what to install."""
-    if name in _MOVED:
-        place = f"meta_train.{_MOVED[name]}"
-        warnings.warn(f"meta_train.{name} has moved: import {place}.", DeprecationWarning, stacklevel=2)
-        return importlib.import_module(place)
-    if _say_what_to_install is not None:
-        return _say_what_to_install(name)
-    raise AttributeError(f"module 'meta_train' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker takes a module with __getattr__ to have any name, and would miss wrong ones
+
+    def __getattr__(name: str):
+        """Resolves former module names, with a warning. Without the extra `meta`, says what to install."""
+        if name in _MOVED:
+            place = f"meta_train.{_MOVED[name]}"
+            warnings.warn(f"meta_train.{name} has moved: import {place}.", DeprecationWarning, stacklevel=2)
+            return importlib.import_module(place)
+        if _say_what_to_install is not None:
+            return _say_what_to_install(name)
+        raise AttributeError(f"module 'meta_train' has no attribute {name!r}")
