@@ -260,7 +260,7 @@ def plot(records: Sequence[dict], path: pathlib.Path) -> None:
 
 def main() -> None:
     """Measures, and writes the record and the plot."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/estimators.json"))
     parser.add_argument("--case", nargs="+", choices=CASES, default=CASES, help="default: all")
     parser.add_argument("--estimator", nargs="+", choices=RUNS_OF_A_PARTICLE, default=list(RUNS_OF_A_PARTICLE))

@@ -155,7 +155,7 @@ def study(kills: int, seed: int, longest: float, checkpoint_seconds: float, fold
 
 def main() -> None:
     """Makes the study and writes its record."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/kill_study.json"))
     parser.add_argument("--kills", type=int, default=20, help="how often (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")

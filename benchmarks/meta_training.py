@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -108,13 +109,11 @@ def measure(
     optimizer: learned_optim.LearnedOptimizer,
     estimator: meta_train.Estimator,
     repeats: int,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]  # bound by assignment
 ) -> dict:
     """Times `repeats` dispatches after the first; gives median, best and worst rate, and the program's memory."""
     began = time.perf_counter()
-    case = engine.build(
-        [estimator], optax.adam(1e-3), steps_per_dispatch=STEPS_PER_DISPATCH, devices=devices
-    )
+    case = engine.build([estimator], optax.adam(1e-3), steps_per_dispatch=STEPS_PER_DISPATCH, devices=devices)
     state = case.init(optimizer.init(jax.random.key(0)), 0)
     rates = []
     for repeat in range(repeats + 1):
@@ -125,7 +124,7 @@ def measure(
         if repeat == 0:
             first = time.perf_counter() - began
     rates = rates[1:]
-    memory = case.lower(state).compile().memory_analysis()  # of one device
+    memory = memory_of(case.lower(state).compile())  # of one device
     return {
         "devices": case.mesh.size,
         "weights": sum(leaf.size for leaf in jax.tree.leaves(state.theta)),
@@ -143,7 +142,23 @@ def flops_per_inner_step(optimizer: learned_optim.LearnedOptimizer, task: str = 
     problem = problems.optimizer_weights(optimizer, tasks.get(task))
     key, theta = jax.random.key(0), optimizer.init(jax.random.key(0))
     state = problem.init(key, theta, jnp.asarray(100, jnp.int32))
-    return jax.jit(problem.step).lower(key, theta, state, problem.data).compile().cost_analysis()["flops"]
+    return flops_of(jax.jit(problem.step).lower(key, theta, state, problem.data).compile())
+
+
+def flops_of(compiled: jax.stages.Compiled) -> float:
+    """Floating-point operations of a compiled program, as XLA counts them."""
+    costs = compiled.cost_analysis()
+    if costs is None:
+        raise RuntimeError("this backend does not count floating-point operations: run the benchmark on another one.")
+    return costs["flops"]
+
+
+def memory_of(compiled: jax.stages.Compiled) -> Any:
+    """The memory that a compiled program needs on each device: XLA's `CompiledMemoryStats`."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        raise RuntimeError("this backend does not tell a program's memory: run the benchmark on another one.")
+    return memory
 
 
 def matmul_rate(size: int = 1024, repeats: int = 10) -> float:
@@ -194,7 +209,7 @@ def _processor():
 
 def main() -> None:
     """Measures the cases named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/meta_training.json"))
     parser.add_argument("--case", nargs="+", choices=CASES, default=STANDARD, metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--all", action="store_true", help="every architecture and every estimator; takes long")

@@ -10,6 +10,8 @@ digits; `andrychowicz-mnist` uses the same LSTM on MNIST, where there is a copy 
 `nres-variance` (Li et al. 2023, https://arxiv.org/abs/2304.12180): variance of PES and of NRES against formulas.
 
 Writes a PNG for each and `figures.json`. `--quick` is a smoke test at toy sizes.
+
+Longer than 300 lines: each figure is a section of its own, and these are read one by one.
 """
 
 import argparse

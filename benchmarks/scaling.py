@@ -15,6 +15,8 @@ at toy sizes, whose figures mean nothing.
 - processes: whole runs of `python -m meta_train train`, with logging and checkpoints, without the first dispatch.
 - memory: state and temporaries of the compiled program, as XLA counts them.
 - bytes: on paper, see `bytes_per_outer_step`.
+
+Longer than 300 lines: each factor has a measurement of its own, and these are read one by one.
 """
 
 import argparse
@@ -30,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 from typing import NamedTuple
 
 import jax
@@ -43,6 +46,7 @@ from meta_train import estimators
 from meta_train import problems
 from meta_train import recipes
 from meta_train import tasks
+from meta_train.host import cores
 from meta_train.host import progress
 from meta_train.host.counted import counted
 from meta_train.training import engine
@@ -81,13 +85,17 @@ def make_estimator(optimizer, *, task, pairs, window, horizon=None):
 
 def make_recipe(num_steps: int, seed: int = 0, *, optimizer: str, **base) -> recipes.Recipe:
     """The base as a recipe, for the command line."""
-    optimizer = getattr(learned_optim, optimizer)()
-    theta = optimizer.init(jax.random.key(seed))
-    return recipes.Recipe(optimizer, theta, (make_estimator(optimizer, **base),), optax.adam(1e-3), num_steps, seed)
+    built = getattr(learned_optim, optimizer)()
+    theta = built.init(jax.random.key(seed))
+    return recipes.Recipe(built, theta, (make_estimator(built, **base),), optax.adam(1e-3), num_steps, seed)
 
 
 def prepare(
-    seconds: float, devices: Sequence[jax.Device] | None = None, *, optimizer: str, **arguments
+    seconds: float,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]  # bound by assignment
+    *,
+    optimizer: str,
+    **arguments,
 ) -> tuple[Callable[[], float], dict]:
     """Compiles an outer step. Returns a function that times one dispatch, and the program's facts.
 
@@ -125,7 +133,7 @@ def _build(optimizer, devices=None, **arguments):
 
 
 def _memory(case, state):
-    memory = case.lower(state).compile().memory_analysis()  # of one device
+    memory = _STANDARD["memory_of"](case.lower(state).compile())  # of one device
     return {
         "state_bytes": memory.argument_size_in_bytes * case.mesh.size,
         "temporary_bytes": memory.temp_size_in_bytes * case.mesh.size,
@@ -165,7 +173,7 @@ def measure_devices(sizes: Sizes, counts: Sequence[int], rounds: int, bar: progr
     ways = [
         *[{"devices": n, "cores_a_device": 1, "copies": 1} for n in counts],
         {"devices": 1, "cores_a_device": "all", "copies": 1},
-        {"devices": 1, "cores_a_device": 1, "copies": _cores()},
+        {"devices": 1, "cores_a_device": 1, "copies": cores.count()},
     ]
     groups = []
     try:
@@ -186,7 +194,7 @@ def _start_worker(sizes, way):
     work = {**_base(sizes), "devices": way["devices"], "seconds": sizes.seconds}
     environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
     if way["cores_a_device"] == 1:  # several devices, also if one is used: then none of them takes all cores
-        environment["JAX_NUM_CPU_DEVICES"] = str(max(2, _cores(), way["devices"]))
+        environment["JAX_NUM_CPU_DEVICES"] = str(max(2, cores.count(), way["devices"]))
     command = [sys.executable, __file__, "--worker", json.dumps(work)]
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
 
@@ -360,10 +368,6 @@ def _base(sizes):
     return {"optimizer": sizes.optimizer, "task": sizes.task, "pairs": sizes.pairs, "window": sizes.window}
 
 
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def plot(record: dict, path: pathlib.Path) -> None:
     """Draws a panel for each factor to a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -412,7 +416,7 @@ def plot(record: dict, path: pathlib.Path) -> None:
 
 def main() -> None:
     """Measures, and writes the record and the plot."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/scaling.json"))
     parser.add_argument("--repeats", type=int, default=5, help="timed rounds (default: %(default)s)")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2], help="numbers of devices (default: 1 2)")
@@ -435,7 +439,7 @@ def main() -> None:
         "parameters": lambda bar: measure_parameters(sizes, few, bar),
         "memory_over_horizon": lambda bar: memory_over_horizons(sizes, bar),
     }
-    record = {factor: [] for factor in FACTORS}
+    record: dict[str, Any] = {factor: [] for factor in FACTORS}
     with progress.bar(None, unit="run") as bar:
         for factor, measure in measures.items():
             if factor == "particles":  # those before it run in processes of their own, which need the cores

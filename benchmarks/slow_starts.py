@@ -89,7 +89,8 @@ def digits(dataset: data.Dataset, batch_size: int, private: bool) -> Callable[..
             return (optax.apply_updates(params, updates), state), None
 
         (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), jax.random.split(step_key, num_steps))
-        logits = network.apply(params if private else params.slow, test_x)
+        final: Any = params  # a LookaheadParams unless private
+        logits = network.apply(final if private else final.slow, test_x)
         return jnp.mean((jnp.argmax(logits, -1) == test_y).astype(jnp.float32))
 
     return run

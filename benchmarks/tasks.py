@@ -71,7 +71,7 @@ def measure(name, standard, repeats):
         "milliseconds_a_step": round(statistics.median(milliseconds), 4),
         "best": round(min(milliseconds), 4),
         "times_digits_mlp": round(statistics.median(own / other for own, other in pairs), 3),
-        "temporary_bytes_a_particle": program[0].memory_analysis().temp_size_in_bytes // PARTICLES,
+        "temporary_bytes_a_particle": _STANDARD["memory_of"](program[0]).temp_size_in_bytes // PARTICLES,
         "normalized_loss_first": round(float(losses[:, 0].mean()), 3),
         "normalized_loss_last": round(float(losses[:, -5:].mean()), 3),
     }
@@ -79,7 +79,7 @@ def measure(name, standard, repeats):
 
 def main() -> None:
     """Measures the tasks named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/tasks.json"))
     parser.add_argument("--suite", choices=tasks.SUITES, help="(default: all)")
     parser.add_argument("--task", nargs="+", choices=tasks.TASKS, metavar="NAME", help="(default: all of the suite)")

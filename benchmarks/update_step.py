@@ -67,7 +67,7 @@ def flops_per_coordinate(tx):
     params = {name: jnp.ones((256, 256), jnp.float32) for name in ("first", "second")}
     with unittest.mock.patch.object(networks, "in_blocks", lambda function, arrays, widest: function(arrays)):
         compiled = update(tx).lower(params, tx.init(params), params).compile()
-    return compiled.cost_analysis()["flops"] / (2 * 256 * 256)
+    return _shared["flops_of"](compiled) / (2 * 256 * 256)
 
 
 WAYS = {"update": update, "in place": in_place}
@@ -96,7 +96,7 @@ def measure(size: int, kinds: list[str], rounds: int, flops: dict[str, float], p
                     "way": way,
                     "name": name,
                     "compile_seconds": round(time.perf_counter() - began, 2),
-                    "temporaries": round(compiled.memory_analysis().temp_size_in_bytes / num_bytes, 3),
+                    "temporaries": round(_shared["memory_of"](compiled).temp_size_in_bytes / num_bytes, 3),
                     "state": round(sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / num_bytes, 2),
                     "flops_per_coordinate": round(flops[name]),
                 }
@@ -145,7 +145,7 @@ def plot(rows: list[dict], path: pathlib.Path) -> None:
 
 def main() -> None:
     """Measures the architectures and sizes named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/update_step.json"))
     parser.add_argument("--size", nargs="+", type=lambda text: round(float(text)), default=[10**5, 10**6, 10**7])
     parser.add_argument("--kind", nargs="+", choices=optimizers.KINDS, default=sorted(optimizers.KINDS), metavar="NAME")
