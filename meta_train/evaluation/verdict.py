@@ -48,7 +48,8 @@ def verdict(judgements: Mapping[str, Judgement], contender: int = 0) -> Verdict:
 
     Example:
       >>> import optax
-      >>> from meta_train import protocol, tasks
+      >>> from meta_train import tasks
+      >>> from meta_train.evaluation import protocol
       >>> task = tasks.get("quadratic")
       >>> judged = protocol.judge(task, {"sgd": optax.sgd(0.1)}, horizons=(20,), num_seeds=2, baselines=["adam-1e-3"])
       >>> verdict({"quadratic": judged[20]}).against[0].won
@@ -77,7 +78,7 @@ def as_text(found: Verdict, num_tasks: int) -> str:
     lines = [f"{found.optimizer} on {counted(num_tasks, 'task')}"]
     for rival in found.against:
         lines.append(
-            f"  {rival.baseline.ljust(width)}  at or below its training loss on {len(rival.won):2}, "
+            f"  at or below {(rival.baseline + ':').ljust(width + 1)}  training loss on {len(rival.won):2}, "
             f"held-out loss on {len(rival.won_held_out):2}"
             + (f"; not on {', '.join(rival.lost)}" if rival.lost else "")
         )

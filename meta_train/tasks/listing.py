@@ -73,7 +73,7 @@ def table(descriptions: list[Description]) -> str:
         texts += [text.rjust(w) for text, w in zip(row[5:], widths[5:], strict=True)]
         lines.append("  ".join(texts).rstrip())
     lines.append(
-        "Mflop a step: of loss and gradient, before XLA optimises; what a loop repeats, as in recurrent nets, once."
+        "Mflop a step: loss and gradient, before XLA optimizes them. The body of a loop (recurrent nets) counts once."
     )
     return "\n".join(lines)
 
