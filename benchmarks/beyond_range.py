@@ -1,8 +1,8 @@
 """A released optimizer beyond what it was meta-trained for: longer runs, larger models, other batch sizes.
 
-Each case is judged by `meta_train.protocol` beside Adam and AdamW with cosine decay, tuned for the case, and Adam at
-1e-3; three seeds. The data are scikit-learn's. Writes JSON and a plot. What is done is kept, case by case: started
-again, it goes on.
+Each case is judged by `meta_train.evaluation.protocol`, on three seeds, beside Adam and AdamW with cosine decay, both
+tuned for the case, and Adam at 1e-3. The data come with scikit-learn. Writes JSON and a plot. Finished cases are kept:
+started again, it continues with the others.
 
     python benchmarks/beyond_range.py [NAME] [--out FILE] [--case CASE …] [--quick]
 """

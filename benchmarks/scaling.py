@@ -101,7 +101,7 @@ def prepare(
 
     Args:
       seconds: about how long a dispatch shall take.
-      devices: see `meta_train.engine.build`.
+      devices: see `engine.build`.
       optimizer: name of the architecture.
       **arguments: of `make_estimator`.
 

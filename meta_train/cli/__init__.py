@@ -35,16 +35,16 @@ app.command("tasks")(list_tasks.list_tasks)
 app.command()(plot.plot)
 
 
-def run(argv: list[str]) -> int | None:
+def run(argv: list[str]) -> int:
     """Runs one command on all cores. Returns the exit status; what is wrong is printed to standard error."""
     cores.use_all_cores()
     engine.cache_compilations()
     form = warnings.formatwarning
     warnings.formatwarning = lambda message, *place, **line: f"meta-train: {message}\n"  # without lines of our sources
     try:
-        return app(args=argv, prog_name="meta-train", obj=argv)
+        return app(args=argv, prog_name="meta-train", obj=argv) or 0
     except SystemExit as end:
-        return end.code if isinstance(end.code, int | None) else 1
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BrokenPipeError:  # nobody reads any more
         raise
     except (ValueError, OSError, ModuleNotFoundError) as error:

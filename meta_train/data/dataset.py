@@ -1,6 +1,6 @@
 """Data sets as arrays in memory: `load` finds one by name, where it is to be had.
 
-The sources, in this order: what scikit-learn bundles (`embedded`), files in a folder (`meta_train.data_folder` says
+The sources, in this order: what scikit-learn bundles (`embedded`), files in a folder (`data_folder` says
 which), and tensorflow-datasets. The folder is the argument `data_dir` or the environment variable LEARNED_OPTIM_DATA.
 """
 

@@ -36,7 +36,7 @@ def name(title: str, *parts: Any) -> str:
 
 
 def remember(
-    folder: str | os.PathLike | None, make_name: Callable[[], str], compute: Callable[[], dict[str, np.ndarray]]
+    folder: str | os.PathLike[str] | None, make_name: Callable[[], str], compute: Callable[[], dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
     """Arrays from the folder, or else computed and put there, complete or not at all. None as folder keeps nothing.
 

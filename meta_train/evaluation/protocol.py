@@ -1,7 +1,7 @@
 """How learned optimizers are judged: beside tuned and tuning-free baselines, on tasks they were not trained on.
 
 For each task every optimizer runs from the same seeds. Learning rates of the baselines are tuned for the task and the
-horizon, on other seeds (`meta_train.tuning`). Speedups come from runs of the tuned baselines over shorter and longer
+horizon, on other seeds (`tuning`). Speedups come from runs of the tuned baselines over shorter and longer
 horizons, at that rate.
 
 Several horizons cost little more than the longest. An optimizer that is not told the number of steps runs once, or once
@@ -67,7 +67,7 @@ def judge(
     num_seeds: int = 5,
     baselines: Sequence[str] = tuple(BASELINES),
     pacemakers: Sequence[str] = PACEMAKERS,
-    cache: str | os.PathLike | None = None,
+    cache: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[int, Judgement]:
     """Judges optimizers on one task, at several horizons.
@@ -126,7 +126,7 @@ class _Bench(NamedTuple):
     starts: Starter
     horizons: tuple[int, ...]  # increasing
     num_seeds: int
-    cache: str | os.PathLike | None
+    cache: str | os.PathLike[str] | None
     data_digest: str | None  # None without a cache
     progress: Callable[[str], None]
 

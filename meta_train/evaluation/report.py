@@ -45,7 +45,7 @@ def row(result: Result) -> list[str]:
     ]
 
 
-def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike) -> None:
+def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike[str]) -> None:
     """Draws training curves to a PNG: a panel for each task, a line for each optimizer, the range of seeds shaded.
 
     The curves are running means over a fortieth of the steps; the vertical axis is logarithmic.
@@ -81,7 +81,7 @@ def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike) -> No
     figure.savefig(path, dpi=130)
 
 
-def plot_profile(results: Mapping[str, Sequence[Result]], path: str | os.PathLike) -> None:
+def plot_profile(results: Mapping[str, Sequence[Result]], path: str | os.PathLike[str]) -> None:
     """Draws a performance profile to a PNG: on what share of the tasks an optimizer ends how close to the best one.
 
     Args:
@@ -109,7 +109,7 @@ def plot_profile(results: Mapping[str, Sequence[Result]], path: str | os.PathLik
     figure.savefig(path, dpi=130)
 
 
-def plot_run(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> None:
+def plot_run(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
     """Draws the course of a meta-training run to a PNG: loss of each task, gradient norm, dropped particles.
 
     In a run of a population also the loss of each member, and with safeguards how often they acted.

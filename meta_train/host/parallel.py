@@ -27,7 +27,7 @@ class Stopped(Exception):
 def over_devices(
     work: Callable[[Any, Callable[[], None]], Any],
     items: Sequence[Any],
-    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]  # a class that jax binds by assignment
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]  # bound by assignment
 ) -> Iterator[tuple[Any, Any]]:
     """Yields `(item, work(item, stop_here))` as they come to their end; each device works on the next item.
 

@@ -7,7 +7,7 @@ import traceback
 
 
 @contextlib.contextmanager
-def told(path: str | os.PathLike) -> Iterator[None]:
+def told(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turns an error that comes from a file, or from what its code calls, into a ValueError that shows the file's line.
 
     Errors that do not come from the file are raised as they are.

@@ -121,7 +121,7 @@ def get(name_or_file: str, *, num_steps: int | None = None, seed: int | None = N
     return made
 
 
-def run(recipe: Recipe, *, run_dir: str | os.PathLike, resume: bool = False, tensorboard: bool = False) -> FitResult:
+def run(recipe: Recipe, *, run_dir: str | os.PathLike[str], resume: bool = False, tensorboard: bool = False) -> FitResult:
     """Meta-trains a recipe with `fit`, keeping the run's files in `run_dir`, where `resume` finds them.
 
     Raises:
