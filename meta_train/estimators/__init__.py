@@ -1,30 +1,47 @@
 """Meta-gradient estimators, one a file: each builds an `Estimator` from a `Problem`."""
 
-from meta_train.estimators import linear_solvers
-from meta_train.estimators.adjoint import adjoint
-from meta_train.estimators.antithetic import centered_ranks
-from meta_train.estimators.base import Estimator
-from meta_train.estimators.base import Info
-from meta_train.estimators.evograd import evograd
-from meta_train.estimators.forward_gradient import forward_gradient
-from meta_train.estimators.forward_mode import forward_mode
-from meta_train.estimators.full_backprop import full_backprop
-from meta_train.estimators.full_es import full_es
-from meta_train.estimators.gpes import gpes
-from meta_train.estimators.implicit import implicit
-from meta_train.estimators.normalised import normalised
-from meta_train.estimators.nres import nres
-from meta_train.estimators.pes import pes
-from meta_train.estimators.reversible import reversible
-from meta_train.estimators.truncated_backprop import truncated_backprop
-from meta_train.estimators.truncated_es import truncated_es
-from meta_train.estimators.watched import watched
+from typing import TYPE_CHECKING
+
+from meta_train.estimators import linear_solvers as linear_solvers
+from meta_train.estimators.adjoint import adjoint as adjoint
+from meta_train.estimators.antithetic import Shaping as Shaping
+from meta_train.estimators.antithetic import centered_ranks as centered_ranks
+from meta_train.estimators.base import EstimateFn as EstimateFn
+from meta_train.estimators.base import Estimator as Estimator
+from meta_train.estimators.base import EstimatorInitFn as EstimatorInitFn
+from meta_train.estimators.base import Info as Info
+from meta_train.estimators.base import check_particles as check_particles
+from meta_train.estimators.base import check_std as check_std
+from meta_train.estimators.base import mean_over_particles as mean_over_particles
+from meta_train.estimators.base import perturbation as perturbation
+from meta_train.estimators.episode_losses import episode_losses as episode_losses
+from meta_train.estimators.evograd import evograd as evograd
+from meta_train.estimators.forward_gradient import forward_gradient as forward_gradient
+from meta_train.estimators.forward_mode import forward_mode as forward_mode
+from meta_train.estimators.full_backprop import full_backprop as full_backprop
+from meta_train.estimators.full_es import full_es as full_es
+from meta_train.estimators.gpes import gpes as gpes
+from meta_train.estimators.implicit import implicit as implicit
+from meta_train.estimators.normalized import normalized as normalized
+from meta_train.estimators.nres import nres as nres
+from meta_train.estimators.pes import pes as pes
+from meta_train.estimators.reversible import reversible as reversible
+from meta_train.estimators.truncated_backprop import truncated_backprop as truncated_backprop
+from meta_train.estimators.truncated_es import truncated_es as truncated_es
+from meta_train.estimators.watched import watched as watched
+from meta_train.unroll.renamed import renamed as _renamed
 
 __all__ = [
+    "EstimateFn",
     "Estimator",
+    "EstimatorInitFn",
     "Info",
+    "Shaping",
     "adjoint",
     "centered_ranks",
+    "check_particles",
+    "check_std",
+    "episode_losses",
     "evograd",
     "forward_gradient",
     "forward_mode",
@@ -33,11 +50,16 @@ __all__ = [
     "gpes",
     "implicit",
     "linear_solvers",
-    "normalised",
+    "mean_over_particles",
+    "normalized",
     "nres",
+    "perturbation",
     "pes",
     "reversible",
     "truncated_backprop",
     "truncated_es",
     "watched",
 ]
+
+if not TYPE_CHECKING:  # a checker reports the old names
+    __getattr__ = _renamed(__name__, {"normalised": "normalized"})

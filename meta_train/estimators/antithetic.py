@@ -1,12 +1,25 @@
-"""Antithetic pairs: theta under a perturbation and under its negative, and what becomes of their losses' difference."""
+"""Antithetic pairs: theta plus and minus a perturbation, and the weights that their loss differences give."""
 
-from collections.abc import Callable
 from typing import Any
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
-Shaping = Callable[[jax.Array], jax.Array]
+
+class Shaping(Protocol):
+    """Shapes the loss differences of all antithetic pairs, such as `jnp.sign` or `centered_ranks`."""
+
+    def __call__(self, differences: jax.Array, /) -> jax.Array:
+        """Shapes the differences.
+
+        Args:
+          differences: float[pairs], L⁺ − L⁻ of all pairs on all devices.
+
+        Returns:
+          float[pairs], an odd function of the differences.
+        """
+        ...
 
 
 def pair(theta: Any, noise: Any) -> Any:

@@ -1,9 +1,9 @@
 """`Estimator`: what every meta-gradient estimator returns, and the averaging over particles that they share."""
 
-from collections.abc import Callable
 import math
 from typing import Any
 from typing import NamedTuple
+from typing import Protocol
 
 import jax
 import jax.flatten_util
@@ -25,6 +25,44 @@ class Info(NamedTuple):
     step_losses: Any = ()
 
 
+class EstimatorInitFn(Protocol):
+    """Makes the state of the particles before the first outer step."""
+
+    def __call__(self, key: jax.Array, theta: Any, /) -> Any:
+        """Makes the state.
+
+        Args:
+          key: random key.
+          theta: meta-parameters.
+
+        Returns:
+          The state, a pytree of arrays, each with the leading axis `num_particles`.
+        """
+        ...
+
+
+class EstimateFn(Protocol):
+    """Estimates the gradient for one outer step."""
+
+    def __call__(
+        self, key: jax.Array, theta: Any, state: Any, data: Any, /, axis_name: str | None = None
+    ) -> tuple[Any, Any, Info]:
+        """Estimates the gradient.
+
+        Args:
+          key: random key of the outer step, the same for all shards of the particles.
+          theta: meta-parameters.
+          state: what `init` or the estimate before returned, or a shard of it along the particles.
+          data: `Estimator.data`.
+          axis_name: the mapped axis that the shards lie on; None if state holds all particles.
+
+        Returns:
+          `(gradient, state, info)`. The gradient has the structure of theta and, like info, is the mean over the
+          particles of all shards; None from an estimator of losses only, such as `episode_losses`.
+        """
+        ...
+
+
 class Estimator(NamedTuple):
     """A stateful estimator of the gradient of a problem's mean loss per inner step with respect to theta.
 
@@ -39,8 +77,8 @@ class Estimator(NamedTuple):
       name: the problem's name.
     """
 
-    init: Callable[[jax.Array, Any], Any]
-    estimate: Callable[..., tuple[Any, Any, Info]]
+    init: EstimatorInitFn
+    estimate: EstimateFn
     data: Any
     num_particles: int
     name: str

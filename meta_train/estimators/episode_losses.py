@@ -1,21 +1,21 @@
-"""Losses of whole episodes without a gradient: what a search needs to know of a candidate."""
+"""Losses of whole episodes without a gradient: all that a search needs to know about a candidate."""
 
 import jax
 
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
-from meta_train.unroll import episodes as whole
+from meta_train.unroll import episodes
 from meta_train.unroll.capabilities import require_steps
 from meta_train.unroll.problem import Problem
 from meta_train.unroll.truncation import Horizon
 
 
-def episodes(problem: Problem, *, num_particles: int, horizon: Horizon) -> Estimator:
+def episode_losses(problem: Problem, *, num_particles: int, horizon: Horizon) -> Estimator:
     """Builds an `Estimator` of the mean loss per inner step of whole episodes, for a search: its gradient is None.
 
-    Each outer step draws new episodes, the same ones for all candidates. Nothing needs to be differentiable, and
-    memory does not depend on the horizon.
+    `search.episodes` is the same function. Each outer step draws new episodes, the same ones for all candidates.
+    Nothing needs to be differentiable, and memory does not depend on the horizon.
 
     Args:
       problem: what to evaluate theta on.
@@ -33,7 +33,7 @@ def episodes(problem: Problem, *, num_particles: int, horizon: Horizon) -> Estim
       ...     init=lambda key, theta, num_steps: jnp.zeros(()),
       ...     step=lambda key, theta, state, data: (state + theta, state + theta),
       ... )
-      >>> estimator = episodes(problem, num_particles=1, horizon=truncation.constant(4))
+      >>> estimator = episode_losses(problem, num_particles=1, horizon=truncation.constant(4))
       >>> theta = jnp.ones(())
       >>> state = estimator.init(jax.random.key(0), theta)
       >>> _, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
@@ -41,17 +41,17 @@ def episodes(problem: Problem, *, num_particles: int, horizon: Horizon) -> Estim
       2.5
     """
     check_particles(num_particles)
-    require_steps(problem, "search.episodes")
+    require_steps(problem, "episode_losses")
 
     def run(key, theta, state, data):
-        num_steps, episode_key, _ = whole.begin(key, state, horizon)
-        mean, _ = whole.mean_loss(problem, episode_key, theta, num_steps, horizon.high, data)
+        num_steps, episode_key, _ = episodes.begin(key, state, horizon)
+        mean, _ = episodes.mean_loss(problem, episode_key, theta, num_steps, horizon.high, data)
         return mean, num_steps
 
     def estimate(key, theta, state, data, axis_name=None):
         losses, lengths = jax.vmap(lambda state: run(key, theta, state, data))(state)
         _, info, _ = mean_over_particles((), losses, lengths, axis_name)
-        return None, whole.following(state), info
+        return None, episodes.following(state), info
 
-    init = lambda key, theta: whole.start(horizon, num_particles)
+    init = lambda key, theta: episodes.start(horizon, num_particles)
     return Estimator(init, estimate, problem.data, num_particles, problem.name)

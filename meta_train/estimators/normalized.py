@@ -1,8 +1,8 @@
 """Estimates divided by a power of their norm, so that all tasks have a say in an average, on whatever scale.
 
-The outer step averages the gradients of all tasks. A task whose normalised loss moves by whole units then outweighs
+The outer step averages the gradients of all tasks. A task whose normalized loss moves by whole units then outweighs
 one that can hardly be improved by a twentieth, though halving its training time may be worth as much. Dividing each
-gradient by its norm is normalised gradient descent (Hazan, Levy, Shalev-Shwartz 2015, "Beyond Convexity: Stochastic
+gradient by its norm is normalized gradient descent (Hazan, Levy, Shalev-Shwartz 2015, "Beyond Convexity: Stochastic
 Quasi-Convex Optimization", https://arxiv.org/abs/1507.02030), for each task by itself.
 """
 
@@ -13,7 +13,7 @@ import optax
 from meta_train.estimators.base import Estimator
 
 
-def normalised(estimator: Estimator, power: float = 1.0) -> Estimator:
+def normalized(estimator: Estimator, power: float = 1.0) -> Estimator:
     """Divides an estimator's gradient by a power of its norm.
 
     Where the estimate is mostly noise, as with evolution strategies on a few pairs, its norm measures the scale of the
@@ -38,7 +38,7 @@ def normalised(estimator: Estimator, power: float = 1.0) -> Estimator:
       ...     init=lambda key, theta, num_steps: jnp.ones(()),
       ...     step=lambda key, theta, state, data: (state, 1e3 * theta * state),
       ... )
-      >>> estimator = normalised(estimators.truncated_backprop(
+      >>> estimator = normalized(estimators.truncated_backprop(
       ...     problem, num_particles=1, unroll_length=2, horizon=truncation.constant(2)))
       >>> state = estimator.init(jax.random.key(0), jnp.zeros(()))
       >>> gradient, state, info = estimator.estimate(jax.random.key(1), jnp.zeros(()), state, estimator.data)

@@ -8,9 +8,10 @@ Deviations: an episode may end inside of a window. Losses before the end are wei
 losses after it run under the new episode's and are weighted by it.
 """
 
+from meta_train.estimators import noise_policy
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
-from meta_train.estimators.gpes import gpes
+from meta_train.estimators.persistent_es import persistent_es
 from meta_train.unroll.problem import Problem
 from meta_train.unroll.truncation import Horizon
 
@@ -68,11 +69,12 @@ def nres(
     References:
       Li et al. 2023, https://arxiv.org/abs/2304.12180
     """
-    return gpes(
+    return persistent_es(
         problem,
+        noise_policy.whole_episode(std),
+        "nres",
         num_particles=num_particles,
         unroll_length=unroll_length,
-        noise_period=None,
         horizon=horizon,
         std=std,
         stagger=stagger,

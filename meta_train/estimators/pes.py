@@ -7,9 +7,10 @@ Deviations: an episode may end inside of a window. Losses before the end are wei
 episode, losses after it by the new window's alone.
 """
 
+from meta_train.estimators import noise_policy
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
-from meta_train.estimators.gpes import gpes
+from meta_train.estimators.persistent_es import persistent_es
 from meta_train.unroll.problem import Problem
 from meta_train.unroll.truncation import Horizon
 
@@ -67,11 +68,12 @@ def pes(
     References:
       Vicol et al. 2021, https://arxiv.org/abs/2112.13835
     """
-    return gpes(
+    return persistent_es(
         problem,
+        noise_policy.every_window(),
+        "pes",
         num_particles=num_particles,
         unroll_length=unroll_length,
-        noise_period=unroll_length,
         horizon=horizon,
         std=std,
         stagger=stagger,

@@ -14,7 +14,7 @@ def watched(estimator: Estimator) -> Estimator:
     invariant to the gradient's scale are that much smaller.
 
     Args:
-      estimator: any estimator; what `search.episodes` makes is cheapest.
+      estimator: any estimator; `episode_losses` is the cheapest.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -72,16 +72,9 @@ def optimizer_weights(
         return InnerState(config, params, opt_state, num_steps)
 
     def step(key, theta, state, data):
-        made = inner_step(
-            task.loss,
-            optimizer.transform(theta, num_steps=state.num_steps),
-            state.params,
-            state.opt_state,
-            key,
-            data,
-            state.config,
-            second_derivatives=second_derivatives,
-        )
+        loss = lambda params: task.loss(params, key, data, state.config)
+        tx = optimizer.transform(theta, num_steps=state.num_steps)
+        made = inner_step(loss, tx, state.params, state.opt_state, second_derivatives=second_derivatives)
         state = state._replace(params=made.params, opt_state=made.opt_state)
         return state, normalized_loss(task, made.loss, state.config)
 

@@ -77,14 +77,6 @@ def inner_update(
     second_derivatives: bool = True,
 ) -> UnrolledState:
     """One update of the inner parameters on the inner loss."""
-    step = inner_step(
-        bilevel.inner_loss,
-        inner_optimizer,
-        state.params,
-        state.opt_state,
-        theta,
-        key,
-        data,
-        second_derivatives=second_derivatives,
-    )
+    loss = lambda params: bilevel.inner_loss(params, theta, key, data)
+    step = inner_step(loss, inner_optimizer, state.params, state.opt_state, second_derivatives=second_derivatives)
     return UnrolledState(step.params, step.opt_state)

@@ -1,38 +1,54 @@
 """Tasks to train inside: one family a file, named instances in `suites.py`, augmentations in `augment.py`."""
 
-from meta_train.tasks import augment
-from meta_train.tasks.autoencoder import autoencoder
-from meta_train.tasks.base import Task
-from meta_train.tasks.base import log_normalizer
-from meta_train.tasks.base import power_normalizer
-from meta_train.tasks.classical_function import classical_function
-from meta_train.tasks.convnet import convnet
-from meta_train.tasks.language_model import language_model
-from meta_train.tasks.matrix_factorisation import matrix_factorisation
-from meta_train.tasks.mlp import mlp
-from meta_train.tasks.optimizer_training import optimizer_training
-from meta_train.tasks.prediction import classification
-from meta_train.tasks.prediction import regression
-from meta_train.tasks.quadratic import ill_conditioned_quadratic
-from meta_train.tasks.quadratic import quadratic
-from meta_train.tasks.recurrent_language_model import recurrent_language_model
-from meta_train.tasks.resnet import resnet
-from meta_train.tasks.softmax_regression import softmax_regression
-from meta_train.tasks.suites import SUITES
-from meta_train.tasks.suites import TASKS
-from meta_train.tasks.suites import get
-from meta_train.tasks.suites import is_embedded
-from meta_train.tasks.suites import suite
-from meta_train.tasks.tabular import tabular
-from meta_train.tasks.transformer_language_model import transformer_language_model
-from meta_train.tasks.vae import vae
-from meta_train.tasks.variation import Variation
-from meta_train.tasks.vision_transformer import vision_transformer
+from typing import TYPE_CHECKING
+
+from meta_train.tasks import augment as augment
+from meta_train.tasks.autoencoder import autoencoder as autoencoder
+from meta_train.tasks.base import EvaluateFn as EvaluateFn
+from meta_train.tasks.base import LossScaleFn as LossScaleFn
+from meta_train.tasks.base import NormalizeFn as NormalizeFn
+from meta_train.tasks.base import SampleFn as SampleFn
+from meta_train.tasks.base import Task as Task
+from meta_train.tasks.base import TaskInitFn as TaskInitFn
+from meta_train.tasks.base import TaskLossFn as TaskLossFn
+from meta_train.tasks.base import log_normalizer as log_normalizer
+from meta_train.tasks.base import normalized_loss as normalized_loss
+from meta_train.tasks.base import power_normalizer as power_normalizer
+from meta_train.tasks.classical_function import classical_function as classical_function
+from meta_train.tasks.convnet import convnet as convnet
+from meta_train.tasks.language_model import language_model as language_model
+from meta_train.tasks.matrix_factorization import matrix_factorization as matrix_factorization
+from meta_train.tasks.mlp import mlp as mlp
+from meta_train.tasks.optimizer_training import optimizer_training as optimizer_training
+from meta_train.tasks.prediction import classification as classification
+from meta_train.tasks.prediction import regression as regression
+from meta_train.tasks.quadratic import ill_conditioned_quadratic as ill_conditioned_quadratic
+from meta_train.tasks.quadratic import quadratic as quadratic
+from meta_train.tasks.recurrent_language_model import recurrent_language_model as recurrent_language_model
+from meta_train.tasks.resnet import resnet as resnet
+from meta_train.tasks.softmax_regression import softmax_regression as softmax_regression
+from meta_train.tasks.suites import SUITES as SUITES
+from meta_train.tasks.suites import TASKS as TASKS
+from meta_train.tasks.suites import get as get
+from meta_train.tasks.suites import is_embedded as is_embedded
+from meta_train.tasks.suites import suite as suite
+from meta_train.tasks.tabular import tabular as tabular
+from meta_train.tasks.transformer_language_model import transformer_language_model as transformer_language_model
+from meta_train.tasks.vae import vae as vae
+from meta_train.tasks.variation import Variation as Variation
+from meta_train.tasks.vision_transformer import vision_transformer as vision_transformer
+from meta_train.unroll.renamed import renamed as _renamed
 
 __all__ = [
     "SUITES",
     "TASKS",
+    "EvaluateFn",
+    "LossScaleFn",
+    "NormalizeFn",
+    "SampleFn",
     "Task",
+    "TaskInitFn",
+    "TaskLossFn",
     "Variation",
     "augment",
     "autoencoder",
@@ -44,8 +60,9 @@ __all__ = [
     "is_embedded",
     "language_model",
     "log_normalizer",
-    "matrix_factorisation",
+    "matrix_factorization",
     "mlp",
+    "normalized_loss",
     "optimizer_training",
     "power_normalizer",
     "quadratic",
@@ -59,3 +76,6 @@ __all__ = [
     "vae",
     "vision_transformer",
 ]
+
+if not TYPE_CHECKING:  # a checker reports the old names
+    __getattr__ = _renamed(__name__, {"matrix_factorisation": "matrix_factorization"})

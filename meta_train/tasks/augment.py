@@ -3,11 +3,12 @@
 All but `delayed_gradients` turn a `Task` into another, and can be stacked in any order. They change what the inner
 optimizer sees, and what `evaluate` gives stays in the units of the task.
 
-Reparametrisation: Metz et al. 2022, "VeLO", https://arxiv.org/abs/2211.09760. Random subspaces: Li et al. 2018,
+Reparametrization: Metz et al. 2022, "VeLO", https://arxiv.org/abs/2211.09760. Random subspaces: Li et al. 2018,
 "Measuring the Intrinsic Dimension of Objective Landscapes", https://arxiv.org/abs/1804.08838
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import NamedTuple
 
@@ -18,9 +19,10 @@ import optax
 
 from learned_optim import LearnedOptimizer
 from meta_train.tasks.base import Task
+from meta_train.unroll.renamed import renamed
 
 
-def reparametrised(task: Task, low: float = 1e-3, high: float = 1e3) -> Task:
+def reparametrized(task: Task, low: float = 1e-3, high: float = 1e3) -> Task:
     """Parameters in other units: one factor for all of them, drawn log-uniformly for each episode.
 
     The optimizer sees p / s, the task p: initial parameters are divided by s and the gradient is multiplied by it.
@@ -30,7 +32,7 @@ def reparametrised(task: Task, low: float = 1e-3, high: float = 1e3) -> Task:
 
     Example:
       >>> from meta_train import tasks
-      >>> reparametrised(tasks.get("quadratic")).name
+      >>> reparametrized(tasks.get("quadratic")).name
       'quadratic'
     """
 
@@ -38,21 +40,21 @@ def reparametrised(task: Task, low: float = 1e-3, high: float = 1e3) -> Task:
         factor = _log_uniform(key, (), low, high)
         return jax.tree.map(lambda x: factor, params)
 
-    return _reparametrised(task, low, high, draw)
+    return _reparametrized(task, low, high, draw)
 
 
-def reparametrised_per_tensor(task: Task, low: float = 1e-3, high: float = 1e3) -> Task:
-    """Like `reparametrised`, with a factor of its own for each tensor."""
+def reparametrized_per_tensor(task: Task, low: float = 1e-3, high: float = 1e3) -> Task:
+    """Like `reparametrized`, with a factor of its own for each tensor."""
 
     def draw(key, params):
         factors = _log_uniform(key, (len(jax.tree.leaves(params)),), low, high)
         return jax.tree.unflatten(jax.tree.structure(params), list(factors))
 
-    return _reparametrised(task, low, high, draw)
+    return _reparametrized(task, low, high, draw)
 
 
-def reparametrised_per_parameter(task: Task, low: float = 1e-3, high: float = 1e3) -> Task:
-    """Like `reparametrised`, with a factor of its own for each entry of each tensor."""
+def reparametrized_per_parameter(task: Task, low: float = 1e-3, high: float = 1e3) -> Task:
+    """Like `reparametrized`, with a factor of its own for each entry of each tensor."""
 
     def draw(key, params):
         leaves = [
@@ -61,7 +63,7 @@ def reparametrised_per_parameter(task: Task, low: float = 1e-3, high: float = 1e
         ]
         return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
-    return _reparametrised(task, low, high, draw)
+    return _reparametrized(task, low, high, draw)
 
 
 def noisy_gradients(task: Task, low: float = 1e-3, high: float = 1e-1) -> Task:
@@ -204,7 +206,7 @@ def _delay(delay):
     return optax.GradientTransformation(init, update)
 
 
-def _reparametrised(task: Task, low: float, high: float, draw: Callable[[jax.Array, Any], Any]) -> Task:
+def _reparametrized(task: Task, low: float, high: float, draw: Callable[[jax.Array, Any], Any]) -> Task:
     _check_range(low, high)
 
     def sample(key):
@@ -264,3 +266,14 @@ def _log_uniform(key, shape, low, high):
 def _check_range(low, high):
     if not 0 < low <= high:
         raise ValueError(f"a range must be 0 < low <= high, got {low} and {high}.")
+
+
+if not TYPE_CHECKING:  # a checker reports the old names
+    __getattr__ = renamed(
+        __name__,
+        {
+            "reparametrised": "reparametrized",
+            "reparametrised_per_tensor": "reparametrized_per_tensor",
+            "reparametrised_per_parameter": "reparametrized_per_parameter",
+        },
+    )

@@ -14,7 +14,7 @@ from meta_train.tasks.variation import FIXED
 from meta_train.tasks.variation import Variation
 
 
-def matrix_factorisation(
+def matrix_factorization(
     name: str = "matrix-factorisation",
     *,
     shape: tuple[int, int] = (30, 40),
@@ -34,14 +34,14 @@ def matrix_factorisation(
       variation: scales of the initial parameters and of the loss.
 
     Returns:
-      A `Task` without data: each episode draws the matrix and what of it is observed. The loss is normalised by the
+      A `Task` without data: each episode draws the matrix and what of it is observed. The loss is normalized by the
       variance of an entry, 1 + noise². `evaluate` gives the loss on the entries that are not observed, without noise.
 
     Raises:
       ValueError: if an argument is out of range.
 
     Example:
-      >>> matrix_factorisation(shape=(4, 5), rank=1).name
+      >>> matrix_factorization(shape=(4, 5), rank=1).name
       'matrix-factorisation'
     """
     if not (1 <= rank <= min(shape) and 0 < observed < 1 and noise >= 0):

@@ -67,7 +67,7 @@ def optimizer_training(
 
         def step(carry, key):
             params, state = carry
-            made = inner_step(inner.loss, tx, params, state, key, data, config)
+            made = inner_step(lambda params: inner.loss(params, key, data, config), tx, params, state)
             return (made.params, made.opt_state), normalized_loss(inner, made.loss, config)
 
         _, losses = jax.lax.scan(step, (params, tx.init(params)), jax.random.split(train_key, num_steps))

@@ -24,7 +24,7 @@ from meta_train.tasks.classical_function import ROSENBROCK
 from meta_train.tasks.classical_function import STYBLINSKI_TANG
 from meta_train.tasks.classical_function import classical_function
 from meta_train.tasks.convnet import convnet
-from meta_train.tasks.matrix_factorisation import matrix_factorisation
+from meta_train.tasks.matrix_factorization import matrix_factorization
 from meta_train.tasks.mlp import mlp
 from meta_train.tasks.optimizer_training import optimizer_training
 from meta_train.tasks.quadratic import ill_conditioned_quadratic
@@ -93,7 +93,7 @@ TASKS = {
     "quadratic-ill-conditioned": _train(ill_conditioned_quadratic, noise=0.1),
     "levy": _train(classical_function, function=LEVY, size=6),
     "styblinski-tang": _train(classical_function, function=STYBLINSKI_TANG, size=8),
-    "matrix-factorisation": _train(matrix_factorisation),
+    "matrix-factorisation": _train(matrix_factorization),
     "adam-on-quadratics": _train(optimizer_training, optimizer=learned_optim.learned_adam(0.01), inner=quadratic()),
     "digits-mlp-narrow": _train(mlp, _DIGITS, hidden_sizes=(24, 24)),
     "digits-mlp-tanh": _train(mlp, _DIGITS, hidden_sizes=(40, 20), activation=jax.nn.tanh, batch_size=32),
@@ -147,7 +147,7 @@ TASKS = {
     "breast-cancer-softmax": _test(softmax_regression, _CANCER, batch_size=32),
     "rosenbrock": _test(classical_function, function=ROSENBROCK, size=4),
     "quadratic-large": _test(ill_conditioned_quadratic, size=50, condition=(1e3, 1e3)),
-    "matrix-factorisation-noisy": _test(matrix_factorisation, shape=(40, 60), rank=5, noise=0.1),
+    "matrix-factorisation-noisy": _test(matrix_factorization, shape=(40, 60), rank=5, noise=0.1),
     "photos-vit": _test(vision_transformer, _PHOTOS, patch_size=4, width=24),
     "docs-rnn": _test(recurrent_language_model, _DOCS, core=hk.VanillaRNN, hidden_size=48),
     "cifar-mlp": _test(mlp, _CIFAR_8, hidden_sizes=(64, 64)),

@@ -1,43 +1,116 @@
-"""One outer step: the estimators' gradients moved by an outer optimizer, or their losses told to a search.
+"""One outer step: an `OuterRule` says how theta moves, by an outer optimizer or by a search."""
 
-`descending` and `searching` return the same pair of functions:
-
-  begin: `(key, theta) -> (theta, outer_state, estimator_states)`.
-  update: `(key, theta, outer_state, estimator_states, data) -> ((theta, outer_state, estimator_states), gradient,
-    infos)`, with the gradient averaged over the tasks and one `Info` for each.
-"""
-
-from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from meta_train.estimators.base import Estimator
+from meta_train.estimators.base import Info
 from meta_train.outer.search.base import SearchStrategy
 
-OuterStep = tuple[Callable[..., tuple[Any, Any, Any]], Callable[..., tuple[Any, Any, Any]]]
+
+class Carried(NamedTuple):
+    """What an outer step hands to the next one."""
+
+    theta: Any  # the meta-parameters; of a search, its answer so far
+    outer_state: Any  # the outer optimizer's state, or the search's
+    estimator_states: tuple[Any, ...]  # one per estimator: [particles, …], in a search [particles, candidates, …]
 
 
-def descending(estimators: Sequence[Estimator], outer_optimizer: optax.GradientTransformation, axis: str) -> OuterStep:
+class BeginFn(Protocol):
+    """Makes what the first outer step gets."""
+
+    def __call__(self, key: jax.Array, theta: Any, /) -> Carried:
+        """Begins.
+
+        Args:
+          key: random key.
+          theta: initial meta-parameters.
+        """
+        ...
+
+
+class UpdateFn(Protocol):
+    """Makes an outer step."""
+
+    def __call__(self, key: jax.Array, carried: Carried, data: Any, /) -> tuple[Carried, Any, list[Info]]:
+        """Makes the step.
+
+        Args:
+          key: random key of the outer step.
+          carried: what the last outer step handed on; of the estimators' states, the shard of this device.
+          data: the `data` of each estimator.
+
+        Returns:
+          `(carried, gradient, infos)`: the gradient averaged over the estimators, and an `Info` of each of them.
+        """
+        ...
+
+
+class AfterHostFn(Protocol):
+    """The part of an outer step that runs on the host."""
+
+    def __call__(self, outer_state: Any, /) -> tuple[Any, Any]:
+        """Finishes the step.
+
+        Args:
+          outer_state: the state after `begin` or `update`, as NumPy arrays.
+
+        Returns:
+          `(theta, outer_state)`.
+        """
+        ...
+
+
+class OuterRule(NamedTuple):
+    """How theta moves in an outer step; built by `outer_rule`.
+
+    Fields:
+      begin: `(key, theta) -> carried`.
+      update: `(key, carried, data) -> (carried, gradient, infos)`. It is compiled, with the particles on a mapped axis.
+      after_host: `(outer_state) -> (theta, outer_state)`, called on the host after `begin` and after each `update`;
+        None if the whole step is compiled.
+    """
+
+    begin: BeginFn
+    update: UpdateFn
+    after_host: AfterHostFn | None = None
+
+
+def outer_rule(
+    estimators: Sequence[Estimator], outer_optimizer: optax.GradientTransformation | SearchStrategy, axis: str
+) -> OuterRule:
+    """Builds the rule for what `fit` takes as its outer optimizer. The particles lie on the mapped `axis`."""
+    if isinstance(outer_optimizer, SearchStrategy):
+        return searching(estimators, outer_optimizer, axis)
+    return descending(estimators, outer_optimizer, axis)
+
+
+def descending(estimators: Sequence[Estimator], outer_optimizer: optax.GradientTransformation, axis: str) -> OuterRule:
     """Steps by an outer optimizer. The particles lie on the mapped `axis`.
 
-    The outer optimizer gets the mean loss as `value=` and those of all estimators, float[tasks], as `task_losses=`.
+    The outer optimizer gets the mean loss as `value=` and the losses of all estimators, float[tasks], as
+    `task_losses=`.
     """
     tx = optax.with_extra_args_support(outer_optimizer)
 
     def begin(key, theta):
         states = tuple(e.init(jax.random.fold_in(key, i), theta) for i, e in enumerate(estimators))
-        return theta, tx.init(theta), states
+        return Carried(theta, tx.init(theta), states)
 
-    def update(key, theta, outer_state, estimator_states, data):
+    def update(key, carried, data):
+        theta = carried.theta
         results = [
-            estimator.estimate(jax.random.fold_in(key, i), theta, estimator_state, data[i], axis_name=axis)
-            for i, (estimator, estimator_state) in enumerate(zip(estimators, estimator_states, strict=True))
+            estimator.estimate(jax.random.fold_in(key, i), theta, state, data[i], axis_name=axis)
+            for i, (estimator, state) in enumerate(zip(estimators, carried.estimator_states, strict=True))
         ]
-        gradients, estimator_states, infos = zip(*results, strict=True)
+        gradients = [gradient for gradient, _, _ in results]
+        infos = [info for _, _, info in results]
         if any(gradient is None for gradient in gradients):
             raise ValueError(
                 "an outer optimizer needs estimators of the gradient, got one that gives losses only, such as "
@@ -45,45 +118,55 @@ def descending(estimators: Sequence[Estimator], outer_optimizer: optax.GradientT
             )
         gradient, losses = _mean(gradients), jnp.stack([info.loss for info in infos])
         extra = {"value": jnp.mean(losses), "task_losses": losses}
-        updates, outer_state = tx.update(gradient, outer_state, theta, **extra)
-        return (optax.apply_updates(theta, updates), outer_state, estimator_states), gradient, infos
+        updates, outer_state = tx.update(gradient, carried.outer_state, theta, **extra)
+        states = tuple(state for _, state, _ in results)
+        return Carried(optax.apply_updates(theta, updates), outer_state, states), gradient, infos
 
-    return begin, update
+    return OuterRule(begin, update)
 
 
-def searching(estimators: Sequence[Estimator], strategy: SearchStrategy, axis: str) -> OuterStep:
+def searching(estimators: Sequence[Estimator], strategy: SearchStrategy, axis: str) -> OuterRule:
     """Steps by a search: it asks, every estimator runs on all candidates with the same random numbers, it is told.
 
-    An estimator's state is one for each candidate: leaves [particles, candidates, …]. Its `Info` is over all of them:
-    counts add up, the rest are means over the candidates for which they are numbers.
+    An estimator has a state for each candidate: leaves [particles, candidates, …]. Its `Info` covers all candidates:
+    counts are sums, everything else is the mean over the candidates that have a number there.
     """
     count = len(estimators)
 
     def begin(key, theta):
         for_all = lambda x: jnp.repeat(x[:, None], strategy.num_candidates, axis=1)
         states = [e.init(jax.random.fold_in(key, i), theta) for i, e in enumerate(estimators)]
-        return theta, strategy.init(jax.random.fold_in(key, count), theta), tuple(jax.tree.map(for_all, states))
+        search_state = strategy.init(jax.random.fold_in(key, count), theta)
+        return Carried(theta, search_state, tuple(jax.tree.map(for_all, states)))
 
-    def update(key, theta, outer_state, estimator_states, data):
-        del theta
-        candidates = strategy.ask(jax.random.fold_in(key, count), outer_state)
+    def update(key, carried, data):
+        candidates = strategy.ask(jax.random.fold_in(key, count), carried.outer_state)
         results = []
-        for i, (estimator, estimator_state) in enumerate(zip(estimators, estimator_states, strict=True)):
+        for i, (estimator, state) in enumerate(zip(estimators, carried.estimator_states, strict=True)):
 
             def estimate(theta, state, i=i, estimator=estimator):
                 return estimator.estimate(jax.random.fold_in(key, i), theta, state, data[i], axis_name=axis)
 
-            results.append(jax.vmap(estimate, in_axes=(0, 1), out_axes=(0, 1, 0))(candidates, estimator_state))
-        gradients, estimator_states, infos = zip(*results, strict=True)
+            results.append(jax.vmap(estimate, in_axes=(0, 1), out_axes=(0, 1, 0))(candidates, state))
         zeros = optax.tree.zeros_like(candidates)
-        gradients = _mean([zeros if gradient is None else gradient for gradient in gradients])
-        losses = jnp.mean(jnp.stack([info.loss for info in infos]), axis=0)
-        outer_state = strategy.tell(jax.random.fold_in(key, count + 1), outer_state, candidates, losses, gradients)
+        gradients = _mean([zeros if gradient is None else gradient for gradient, _, _ in results])
+        losses = jnp.mean(jnp.stack([info.loss for _, _, info in results]), axis=0)
+        tell_key = jax.random.fold_in(key, count + 1)
+        outer_state = strategy.tell(tell_key, carried.outer_state, candidates, losses, gradients)
         gradient = jax.tree.map(lambda x: jnp.mean(x, axis=0), gradients)
-        infos = [jax.tree.map(_over_candidates, info) for info in infos]
-        return (strategy.best(outer_state), outer_state, estimator_states), gradient, infos
+        infos = [jax.tree.map(_over_candidates, info) for _, _, info in results]
+        states = tuple(state for _, state, _ in results)
+        return Carried(strategy.best(outer_state), outer_state, states), gradient, infos
 
-    return begin, update
+    on_host = strategy.on_host
+    if on_host is None:
+        return OuterRule(begin, update)
+
+    def after_host(outer_state):
+        outer_state = on_host(outer_state)
+        return strategy.best(outer_state), outer_state
+
+    return OuterRule(begin, update, after_host)
 
 
 def _mean(trees):

@@ -9,14 +9,13 @@ import optax
 
 
 class InnerLossFn(Protocol):
-    """A loss of inner parameters, such as `Task.loss` or `Bilevel.inner_loss`."""
+    """A loss of inner parameters, with all other arguments bound."""
 
-    def __call__(self, params: Any, /, *arguments: Any) -> jax.Array:
+    def __call__(self, params: Any, /) -> jax.Array:
         """Computes the loss.
 
         Args:
           params: the inner parameters; the gradient is taken with respect to them.
-          *arguments: everything else that the loss reads.
 
         Returns:
           float[], the loss.
@@ -37,17 +36,16 @@ def inner_step(
     inner_optimizer: optax.GradientTransformation,
     params: Any,
     opt_state: Any,
-    *arguments: Any,
+    *,
     second_derivatives: bool = True,
 ) -> InnerStep:
     """Makes one update of the inner parameters.
 
     Args:
-      loss: `(params, *arguments) -> scalar`.
+      loss: `(params) -> scalar`, such as `lambda params: task.loss(params, key, data, config)`.
       inner_optimizer: an optax transformation with final updates; it gets the loss as `value=`.
       params: the inner parameters.
       opt_state: the inner optimizer's state.
-      *arguments: passed on to the loss, such as `key, data, config` for a task.
       second_derivatives: whether derivatives with respect to theta may pass through the gradient.
 
     Returns:
@@ -59,7 +57,7 @@ def inner_step(
       >>> float(step.params), float(step.loss)
       (0.5, 1.0)
     """
-    value, grads = jax.value_and_grad(loss)(params, *arguments)
+    value, grads = jax.value_and_grad(loss)(params)
     if not second_derivatives:
         grads = jax.lax.stop_gradient(grads)
     tx = optax.with_extra_args_support(inner_optimizer)

@@ -1,12 +1,119 @@
 """`Problem`, an unrolled computation that meta-parameters theta steer, and `Bilevel`, an inner and an outer loss."""
 
-from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
+from typing import Protocol
+
+import jax
+
+
+class ParamsInitFn(Protocol):
+    """Draws inner parameters."""
+
+    def __call__(self, key: jax.Array, theta: Any, /) -> Any:
+        """Draws the parameters.
+
+        Args:
+          key: random key.
+          theta: meta-parameters.
+
+        Returns:
+          The initial inner parameters, a pytree of floating-point arrays.
+        """
+        ...
+
+
+class BilevelLossFn(Protocol):
+    """An inner or an outer loss."""
+
+    def __call__(self, params: Any, theta: Any, key: jax.Array, data: Any, /) -> jax.Array:
+        """Computes the loss.
+
+        Args:
+          params: the inner parameters.
+          theta: meta-parameters.
+          key: random key that draws the minibatch, if there is one.
+          data: `Bilevel.data`.
+
+        Returns:
+          float[], the loss.
+        """
+        ...
+
+
+class RatesFn(Protocol):
+    """The rates of SGD with momentum at a step."""
+
+    def __call__(self, theta: Any, step: jax.Array, /) -> tuple[Any, Any]:
+        """Reads the rates.
+
+        Args:
+          theta: meta-parameters.
+          step: int32[], inner steps made so far.
+
+        Returns:
+          `(learning_rate, decay)`, scalars.
+        """
+        ...
+
+
+class FlowFieldFn(Protocol):
+    """The right-hand side of a differential equation."""
+
+    def __call__(self, time: Any, params: Any, theta: Any, key: jax.Array, data: Any, /) -> Any:
+        """Computes the derivative of the inner parameters with respect to time.
+
+        Args:
+          time: float[], the time; None where a field that does not depend on it is evaluated on its own.
+          params: the inner parameters.
+          theta: meta-parameters.
+          key: random key that draws the minibatch, if there is one.
+          data: `Problem.data`.
+
+        Returns:
+          The derivative, with the structure of params.
+        """
+        ...
+
+
+class ProblemInitFn(Protocol):
+    """Starts an episode."""
+
+    def __call__(self, key: jax.Array, theta: Any, num_steps: jax.Array, /) -> Any:
+        """Makes the first state.
+
+        Args:
+          key: random key of the episode.
+          theta: meta-parameters.
+          num_steps: int32[], the episode's length in inner steps; traced in compiled programs.
+
+        Returns:
+          The state, a pytree of arrays.
+        """
+        ...
+
+
+class ProblemStepFn(Protocol):
+    """Makes one inner step."""
+
+    def __call__(self, key: jax.Array, theta: Any, state: Any, data: Any, /) -> tuple[Any, jax.Array]:
+        """Makes the step.
+
+        Args:
+          key: random key of the step. All randomness comes from it, so that two values of theta can be compared on
+            the same draw.
+          theta: meta-parameters.
+          state: what `init` or the step before returned.
+          data: `Problem.data`.
+
+        Returns:
+          `(state, loss)`: the next state with the structure and shapes of state, and float[], the step's loss.
+        """
+        ...
 
 
 class Bilevel(NamedTuple):
-    """Minimise an outer loss over theta, where the inner parameters minimise an inner loss that theta enters.
+    """Minimize an outer loss over theta, where the inner parameters minimize an inner loss that theta enters.
 
     Fields:
       inner_loss: `(params, theta, key, data) -> scalar`. Theta must influence its gradient with respect to params.
@@ -23,9 +130,9 @@ class Bilevel(NamedTuple):
       ... )
     """
 
-    inner_loss: Callable[[Any, Any, Any, Any], Any]
-    outer_loss: Callable[[Any, Any, Any, Any], Any]
-    init: Callable[[Any, Any], Any]
+    inner_loss: BilevelLossFn
+    outer_loss: BilevelLossFn
+    init: ParamsInitFn
     data: Any = ()
     name: str = "bilevel"
 
@@ -39,7 +146,7 @@ class Momentum(NamedTuple):
     """
 
     bilevel: Bilevel
-    rates: Callable[[Any, Any], tuple[Any, Any]]
+    rates: RatesFn
 
 
 class Flow(NamedTuple):
@@ -52,9 +159,9 @@ class Flow(NamedTuple):
       duration: the time at which it ends.
     """
 
-    init: Callable[[Any, Any], Any]
-    field: Callable[[Any, Any, Any, Any, Any], Any]
-    loss: Callable[[Any, Any, Any, Any], Any]
+    init: ParamsInitFn
+    field: FlowFieldFn
+    loss: BilevelLossFn
     duration: float
 
 
@@ -81,8 +188,8 @@ class Problem(NamedTuple):
       ... )
     """
 
-    init: Callable[[Any, Any, Any], Any]
-    step: Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+    init: ProblemInitFn
+    step: ProblemStepFn
     data: Any = ()
     name: str = "problem"
     bilevel: Bilevel | None = None

@@ -7,16 +7,17 @@ import pytest
 
 from meta_train import Bilevel
 from meta_train import Problem
+from meta_train.estimators import episode_losses
 from meta_train.estimators import full_es
+from meta_train.outer import search
 from meta_train.outer.search import elite_es
-from meta_train.outer.search import episodes
 from meta_train.training import engine
 from meta_train.unroll import episodes as whole
 from meta_train.unroll import truncation
 
 
 def _evaluate(problem, theta, num_particles, horizon):
-    estimator = episodes(problem, num_particles=num_particles, horizon=horizon)
+    estimator = episode_losses(problem, num_particles=num_particles, horizon=horizon)
     state = estimator.init(jax.random.key(0), theta)
     return jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
 
@@ -63,7 +64,7 @@ def test_every_kind_of_horizon_in_a_search(horizon, first, second):
         init=lambda key, theta, num_steps: num_steps.astype(jnp.float32),
         step=lambda key, theta, state, data: (state, state),
     )
-    estimator = episodes(problem, num_particles=2, horizon=horizon)
+    estimator = episode_losses(problem, num_particles=2, horizon=horizon)
     strategy = elite_es(num_candidates=2, num_elites=1, std=0.1)
     built = engine.build([estimator], strategy, steps_per_dispatch=2)
     _, metrics = built.run(built.init({"x": np.float32(1.0)}, 0), 0, 2)
@@ -88,10 +89,14 @@ def test_the_same_episodes_as_full_es():
 
 def test_a_bilevel_has_no_episodes():
     bilevel = Bilevel(lambda *_: 0.0, lambda *_: 0.0, lambda *_: 0.0)
-    with pytest.raises(TypeError, match=r"search\.episodes unrolls the steps of a Problem"):
-        episodes(bilevel, num_particles=1, horizon=truncation.constant(3))
+    with pytest.raises(TypeError, match="episode_losses unrolls the steps of a Problem"):
+        episode_losses(bilevel, num_particles=1, horizon=truncation.constant(3))
 
 
 def test_at_least_one_particle():
     with pytest.raises(ValueError, match="num_particles must be at least 1, got 0"):
-        episodes(None, num_particles=0, horizon=truncation.constant(3))
+        episode_losses(None, num_particles=0, horizon=truncation.constant(3))
+
+
+def test_its_name_among_the_searches():
+    assert search.episodes is episode_losses

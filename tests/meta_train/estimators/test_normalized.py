@@ -33,7 +33,7 @@ def _estimate(estimator):
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 def test_the_direction_stays_and_the_norm_is_a_power_of_what_it_was(scale, power):
-    gradient, _, info = _estimate(estimators.normalised(_estimator(scale), power))
+    gradient, _, info = _estimate(estimators.normalized(_estimator(scale), power))
     norm = (5 * scale) ** (1 - power)
     np.testing.assert_allclose([gradient["a"], gradient["b"]], [0.6 * norm, 0.8 * norm], rtol=1e-5)
     _, _, plain = _estimate(_estimator(scale))
@@ -41,13 +41,13 @@ def test_the_direction_stays_and_the_norm_is_a_power_of_what_it_was(scale, power
 
 
 def test_zero_stays_zero():
-    gradient, _, _ = _estimate(estimators.normalised(_estimator(0.0)))
+    gradient, _, _ = _estimate(estimators.normalized(_estimator(0.0)))
     jax.tree.map(lambda leaf: np.testing.assert_array_equal(leaf, 0.0), gradient)
 
 
 def test_tasks_have_the_same_say_whatever_their_scale():
     """Two tasks that pull in opposite directions, one a million times as hard, cancel: theta stays."""
-    ones = estimators.normalised(_estimator(1.0)), estimators.normalised(_estimator(-1e6))
+    ones = estimators.normalized(_estimator(1.0)), estimators.normalized(_estimator(-1e6))
     result = fit(ones, THETA, optax.sgd(0.1), num_steps=3, progress=False)
     np.testing.assert_allclose([result.theta["a"], result.theta["b"]], 0.0, atol=1e-6)
     result = fit((_estimator(1.0), _estimator(-1e6)), THETA, optax.sgd(0.1), num_steps=3, progress=False)
@@ -55,11 +55,11 @@ def test_tasks_have_the_same_say_whatever_their_scale():
 
 
 def test_it_goes_with_evolution_strategies_on_several_devices():
-    gradient, _, _ = _estimate(estimators.normalised(_estimator(7.0, estimators.nres)))
+    gradient, _, _ = _estimate(estimators.normalized(_estimator(7.0, estimators.nres)))
     np.testing.assert_allclose(optax.tree.norm(gradient), 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("power", [-0.1, 1.1, float("nan")])
 def test_an_impossible_power_is_an_error(power):
     with pytest.raises(ValueError, match=r"power must lie between 0 and 1, got"):
-        estimators.normalised(_estimator(1.0), power)
+        estimators.normalized(_estimator(1.0), power)

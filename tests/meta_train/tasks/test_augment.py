@@ -24,9 +24,9 @@ BOWL = Task(
     loss_scale=lambda config: config,
 )
 SCALINGS = [
-    augment.reparametrised,
-    augment.reparametrised_per_tensor,
-    augment.reparametrised_per_parameter,
+    augment.reparametrized,
+    augment.reparametrized_per_tensor,
+    augment.reparametrized_per_parameter,
 ]
 
 
@@ -50,7 +50,7 @@ def test_wrappers_can_be_stacked():
 
 
 @pytest.mark.parametrize("wrap", SCALINGS)
-def test_reparametrised_gradients(wrap):
+def test_reparametrized_gradients(wrap):
     """Parameters are divided by the factors, gradients multiplied."""
     task = wrap(BOWL, 0.1, 10.0)
     factors, inner = config = task.sample(KEY)

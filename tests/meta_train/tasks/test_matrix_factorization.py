@@ -8,7 +8,7 @@ from meta_train import tasks
 
 
 def test_equals_numpy():
-    task = tasks.matrix_factorisation(shape=(6, 5), rank=2, observed=0.5, noise=0.3)
+    task = tasks.matrix_factorization(shape=(6, 5), rank=2, observed=0.5, noise=0.3)
     config = task.sample(jax.random.key(0))
     matrix, noise, seen = map(np.asarray, config)
     params = task.init(jax.random.key(1), config)
@@ -22,8 +22,8 @@ def test_equals_numpy():
     assert np.linalg.matrix_rank(matrix, tol=1e-4) == 2
 
 
-def test_entries_have_the_variance_that_losses_are_normalised_by():
-    task = tasks.matrix_factorisation(shape=(8, 9), rank=3, observed=0.25, noise=0.5)
+def test_entries_have_the_variance_that_losses_are_normalized_by():
+    task = tasks.matrix_factorization(shape=(8, 9), rank=3, observed=0.25, noise=0.5)
     matrix, noise, seen = jax.jit(jax.vmap(task.sample))(jax.random.split(jax.random.key(0), 1_000))
     np.testing.assert_allclose(np.var(matrix + noise), task.scale, rtol=0.05)
     assert task.scale == 1.25
@@ -33,4 +33,4 @@ def test_entries_have_the_variance_that_losses_are_normalised_by():
 @pytest.mark.parametrize("options", [{"rank": 0}, {"shape": (2, 9)}, {"observed": 1.0}, {"noise": -0.1}])
 def test_bad_arguments(options):
     with pytest.raises(ValueError, match="a matrix factorisation needs 1 <= rank <= min"):
-        tasks.matrix_factorisation(**options)
+        tasks.matrix_factorization(**options)

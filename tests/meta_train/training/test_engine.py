@@ -188,7 +188,9 @@ def test_python_ends_as_usual_while_run_is_being_compiled():
     """It waits for the compilation. It used to abort, with status 134, and hide the error."""
     code = """
 import jax, jax.numpy as jnp, numpy as np, optax
-from meta_train import Problem, engine, estimators, parallel, truncation
+from meta_train import Problem, estimators, truncation
+from meta_train.host import parallel
+from meta_train.training import engine
 
 def step(key, theta, state, data):
     for i in range(8):  # long to compile

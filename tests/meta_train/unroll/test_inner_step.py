@@ -9,8 +9,8 @@ import pytest
 from meta_train.unroll.inner_step import inner_step
 
 
-def _loss(params, scale):
-    return scale * params["w"] ** 2
+def _loss(scale):
+    return lambda params: scale * params["w"] ** 2
 
 
 def _told():
@@ -21,13 +21,13 @@ def _told():
 
 def test_a_step_of_gradient_descent():
     params, tx = {"w": jnp.float32(3.0)}, optax.sgd(0.25)
-    step = inner_step(_loss, tx, params, tx.init(params), jnp.float32(2.0))
+    step = inner_step(_loss(jnp.float32(2.0)), tx, params, tx.init(params))
     np.testing.assert_allclose(step.params["w"], 3.0 - 0.25 * 12.0)
     np.testing.assert_allclose(step.loss, 18.0)  # before the update
 
 
 def test_the_optimizer_gets_the_loss_and_its_state_comes_back():
-    step = inner_step(_loss, _told(), {"w": jnp.float32(3.0)}, jnp.zeros((), jnp.int32), jnp.float32(2.0))
+    step = inner_step(_loss(jnp.float32(2.0)), _told(), {"w": jnp.float32(3.0)}, jnp.zeros((), jnp.int32))
     assert float(step.params["w"]) == 3.0 - 18.0
     assert int(step.opt_state) == 1
 
@@ -39,6 +39,6 @@ def test_second_derivatives(second_derivatives, expected):
     def after(theta):
         params, tx = {"w": jnp.float32(3.0)}, optax.sgd(0.25)
         state = tx.init(params)
-        return inner_step(_loss, tx, params, state, theta, second_derivatives=second_derivatives).params["w"]
+        return inner_step(_loss(theta), tx, params, state, second_derivatives=second_derivatives).params["w"]
 
     np.testing.assert_allclose(jax.grad(after)(jnp.float32(2.0)), expected)

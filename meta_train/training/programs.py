@@ -1,0 +1,137 @@
+"""The compiled programs of a run: one that starts it, and one that makes several outer steps.
+
+The particles are spread over a one-axis mesh of devices. Everything else is replicated on all of them.
+"""
+
+import functools
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from meta_train.outer.outer_metrics import reported
+from meta_train.training.outer_step import Carried
+from meta_train.training.outer_step import OuterRule
+
+AXIS = "particles"
+# For CPUs. `start` of many tasks takes as long to compile as `dispatch` with XLA's optimizations, without them a
+# quarter of that.
+_QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+class EngineState(NamedTuple):
+    """All that changes from outer step to outer step."""
+
+    step: jax.Array  # int32[], outer steps made
+    theta: Any
+    outer_state: Any  # the outer optimizer's state, or the search's
+    estimator_states: tuple[Any, ...]  # one per estimator: [particles, …], in a search [particles, candidates, …]
+
+
+class Metrics(NamedTuple):
+    """The metrics of an outer step; `Engine.run` gives each with a leading axis of steps."""
+
+    loss: jax.Array  # float32[], mean of the tasks' losses
+    task_losses: jax.Array  # float32[tasks]
+    grad_norm: jax.Array  # float32[], before any clipping
+    dropped: jax.Array  # int32[], particles left out because they were not finite
+    inner_steps: jax.Array  # int32[], inner steps made
+    gradient_variance: jax.Array  # float32[], trace of the covariance of the gradient before clipping; NaN if unknown
+    snr: jax.Array  # float32[], squared norm of the gradient over that trace; NaN if unknown
+    outer: dict[str, jax.Array]  # what the outer optimizer or search reports of itself
+
+
+class Programs(NamedTuple):
+    """Jitted functions; each is compiled when it is first called, or ahead of that by its `lower`.
+
+    Fields:
+      start: `(theta, seed) -> EngineState`, before the first outer step.
+      dispatch: `(state, seed, num_steps, data) -> (state, Metrics)`. It takes the memory of the state.
+      put: `((theta, outer_state)) -> (theta, outer_state)` on the devices.
+      placed_state: `(theta, seed) -> EngineState` of abstract arrays, as `start` returns them.
+    """
+
+    start: Any
+    dispatch: Any
+    put: Any
+    placed_state: Any
+
+
+def build(rule: OuterRule, mesh: jax.sharding.Mesh, steps_per_dispatch: int) -> Programs:
+    """Builds the programs for a rule; nothing is traced before it is needed."""
+    replicated: Any = jax.P()  # partition specs and shardings stand in the places of the arrays that they are for
+    sharded: Any = jax.P(AXIS)
+    specs = EngineState(replicated, replicated, replicated, sharded)
+    shardings = EngineState(*(jax.sharding.NamedSharding(mesh, spec) for spec in specs))  # pyright: ignore[reportArgumentType]
+
+    def start(theta, seed):
+        key = jax.random.fold_in(jax.random.key(seed), 0)
+        theta = jax.tree.map(jnp.copy, theta)  # not the caller's memory, for `dispatch` takes it
+        return EngineState(jnp.zeros((), jnp.int32), *rule.begin(key, theta))
+
+    # The replicated outputs are equal on all devices by construction; check_vma cannot see it through the optimizers.
+    spread = jax.shard_map(
+        _dispatch(rule, steps_per_dispatch),
+        mesh=mesh,
+        in_specs=(specs, replicated, replicated, replicated),
+        out_specs=(specs, replicated),
+        check_vma=False,
+    )
+    quickly = _QUICK_TO_COMPILE if mesh.devices.flat[0].platform == "cpu" else None  # it runs once
+    return Programs(
+        start=jax.jit(start, out_shardings=shardings, compiler_options=quickly),
+        dispatch=jax.jit(spread, donate_argnums=0),
+        put=jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings.theta),
+        placed_state=lambda theta, seed: _placed(jax.eval_shape(start, theta, seed), shardings),
+    )
+
+
+def _dispatch(rule, steps_per_dispatch):
+    """Several outer steps: `(state, seed, num_steps, data) -> (state, metrics [steps_per_dispatch, …])`."""
+
+    @functools.partial(jax.jit, inline=True)  # traced once, for its shapes and for the loop
+    def outer_step(state, key, data):
+        key = jax.random.fold_in(key, state.step)
+        carried, gradient, infos = rule.update(key, Carried(*state[1:]), data)
+        return EngineState(state.step + 1, *carried), _metrics(infos, gradient, carried.outer_state)
+
+    def dispatch(state, seed, num_steps, data):
+        key = jax.random.fold_in(jax.random.key(seed), 1)
+        shapes = jax.eval_shape(outer_step, state, key, data)[1]
+        rows = jax.tree.map(lambda x: jnp.zeros((steps_per_dispatch, *x.shape), x.dtype), shapes)
+
+        def body(i, carry):
+            state, rows = carry
+            state, metrics = outer_step(state, key, data)
+            return state, jax.tree.map(lambda row, x: row.at[i].set(x), rows, metrics)
+
+        return jax.lax.fori_loop(0, num_steps, body, (state, rows))
+
+    return dispatch
+
+
+def _metrics(infos, gradient, outer_state):
+    task_losses = jnp.stack([info.loss for info in infos])
+    grad_norm = optax.tree.norm(gradient)
+    # The variance of a mean of independent estimates is the sum of their variances over the square of their number.
+    variance = jnp.asarray(sum(info.gradient_variance for info in infos) / len(infos) ** 2, jnp.float32)
+    return Metrics(
+        jnp.mean(task_losses),
+        task_losses,
+        grad_norm,
+        sum(info.dropped for info in infos),
+        sum(info.inner_steps for info in infos),
+        variance,
+        jnp.square(grad_norm.astype(jnp.float32)) / variance,
+        reported(outer_state),
+    )
+
+
+def _placed(shapes, shardings):
+    """Abstract arrays with their shardings, as `jit` sees the arrays that it made."""
+    place = lambda sharding, tree: jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding, weak_type=x.weak_type), tree
+    )
+    return jax.tree.map(place, shardings, shapes)
