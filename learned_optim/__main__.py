@@ -1,4 +1,4 @@
-"""The command line of the released optimizers: `python -m learned_optim {list,card}`."""
+"""Command line of the released optimizers: `python -m learned_optim {list,card}`."""
 
 import argparse
 import json
@@ -12,19 +12,23 @@ from learned_optim import terminal
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command. Returns the exit status: 0, 1 if nobody reads the output to its end, or 2 for bad arguments."""
+    """Runs one command. Returns the exit status: 0, or 1 if the reader of the output stops early.
+
+    Raises:
+      SystemExit: with status 2 if the arguments are invalid, with 0 after --help.
+    """
     return terminal.run(lambda: _run(argv))
 
 
-def _run(argv):
+def _run(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="learned-optim",
-        description="Look at the optimizers that come with learned_optim.",
+        description="Show the optimizers that come with learned_optim.",
         epilog="To train, evaluate and compare optimizers: python -m meta_train --help",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="{list,card}")
     commands.add_parser("list", help="names of the released optimizers, with architecture and size")
-    card_parser = commands.add_parser("card", help="how one was made, what it was tested on, where it fails")
+    card_parser = commands.add_parser("card", help="how an optimizer was made, what it was tested on, where it fails")
     card_parser.add_argument("name", nargs="?", default="default", help="a name from 'list' (default: %(default)s)")
     arguments = parser.parse_args(argv)
     if arguments.command == "list":

@@ -5,7 +5,8 @@ theta, named by their path, such as `linear_0/w`. Its header holds one metadata 
 
     {"format": 1, "spec": {"kind": "mlp", …}, "sha256": "…"}
 
-`spec` rebuilds the optimizer; `sha256` is taken over it and the tensors (`_digest`), so that a flipped bit is found.
+`optimizers.build(spec)` makes the optimizer again. `sha256` covers the spec and the tensors (`_digest`), so that every
+flipped bit is detected.
 """
 
 import hashlib
@@ -28,16 +29,16 @@ _METADATA_KEY = "learned_optim"
 
 
 def save(path: str | os.PathLike, optimizer: LearnedOptimizer, theta: Theta) -> None:
-    """Writes an optimizer's spec and theta to a safetensors file. An existing file is replaced in one step.
+    """Writes an optimizer's spec and theta to a safetensors file. An existing file is replaced atomically.
 
     Args:
-      path: where to write, by custom with the ending `.safetensors`.
+      path: where to write. The usual ending is `.safetensors`.
       optimizer: the optimizer whose `init` made theta.
       theta: its meta-parameters, a pytree of float32 arrays.
 
     Raises:
-      ValueError: if theta does not fit the optimizer, or is not float32, or if `load` could not build the optimizer:
-        an architecture of your own needs `learned_optim.register_architecture` before.
+      ValueError: if theta does not fit the optimizer or is not float32, or if `load` could not build the optimizer.
+        Register an architecture of your own with `learned_optim.register_architecture` first.
 
     Example:
       >>> import jax, learned_optim, os, tempfile
@@ -75,7 +76,7 @@ def load(path: str | os.PathLike) -> tuple[LearnedOptimizer, Theta]:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if the file is not a safetensors file, is truncated or damaged, was not written by `save`, or holds
+      ValueError: if the file is not a safetensors file, is truncated or damaged, was not written by `save`, or contains
         an architecture that this version does not know.
     """
     tensors, header = _read(pathlib.Path(path))
@@ -88,7 +89,7 @@ def load(path: str | os.PathLike) -> tuple[LearnedOptimizer, Theta]:
     if sorted(names) != sorted(tensors):
         raise ValueError(
             f"{path}: an optimizer of kind {optimizer.spec['kind']!r} has the tensors {sorted(names)}, "
-            f"the file holds {sorted(tensors)}. It was not written by learned_optim.save: make it again."
+            f"the file contains {sorted(tensors)}. It was not written by learned_optim.save: write it again with that."
         )
     theta = jax.tree.unflatten(jax.tree.structure(skeleton), [tensors[name] for name in names])
     try:
@@ -99,30 +100,30 @@ def load(path: str | os.PathLike) -> tuple[LearnedOptimizer, Theta]:
 
 
 def _check_loadable(optimizer):
-    """Raises ValueError unless the spec, as JSON, builds an optimizer with the same theta."""
+    """Raises ValueError unless the spec, after a round trip through JSON, builds an optimizer with the same theta."""
     kind = optimizer.spec["kind"]
     try:
         spec = json.loads(json.dumps(optimizer.spec))
         found = checks.abstract_theta(optimizers.build(spec).init)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"a {kind!r} optimizer is not saved, for it could not be loaded: {error}") from error
+        raise ValueError(f"a {kind!r} optimizer cannot be saved, because it could not be loaded: {error}") from error
     if found != checks.abstract_theta(optimizer.init):
         raise ValueError(
-            f"a {kind!r} optimizer is not saved, for its spec {spec} builds one with another theta. "
-            "The spec must hold every argument of the constructor that changes theta."
+            f"a {kind!r} optimizer cannot be saved, because its spec {spec} builds one with another theta. "
+            "The spec must contain every argument of the constructor that changes theta."
         )
 
 
 def _read(path):
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}. For a released optimizer use learned_optim.learned_optimizer(name).")
+        raise FileNotFoundError(f"no file {path}. For a released optimizer, use learned_optim.learned_optimizer(name).")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except safetensors.SafetensorError as error:
         raise ValueError(
-            f"{path} is not a whole safetensors file ({error}): it is damaged, cut short, or of another format. "
+            f"{path} is not a complete safetensors file ({error}): it is damaged, truncated, or of another format. "
             "Copy it again from where it was saved."
         ) from error
     try:
@@ -130,13 +131,13 @@ def _read(path):
         file_format, spec, expected = header["format"], header["spec"], header["sha256"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{path} is a safetensors file, but not of a learned optimizer: its header has no valid "
+            f"{path} is a safetensors file, but does not contain a learned optimizer: its header has no valid "
             f"{_METADATA_KEY!r} entry. Write such files with learned_optim.save."
         ) from error
     if file_format != FORMAT:
         raise ValueError(f"{path} has format {file_format}, this version reads {FORMAT}: upgrade learned_optim.")
     if _digest(spec, tensors) != expected:
-        raise ValueError(f"{path} is damaged: the checksum of its content is not the one in its header. Copy it again.")
+        raise ValueError(f"{path} is damaged: its content does not match the checksum in its header. Copy it again.")
     return tensors, header
 
 

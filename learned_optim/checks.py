@@ -1,9 +1,10 @@
-"""Checks of what a user passes: each error states the rule, what came, and how to mend it."""
+"""Checks of user input. Each error states the rule, the value received, and the fix."""
 
 from collections.abc import Callable
 import functools
 import operator
 from typing import Any
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +17,14 @@ def whole_number(name: str, value: Any, minimum: int, note: str = "") -> int:
     """Returns a whole number as a Python int.
 
     Args:
-      name: of the argument, for the error.
+      name: name of the argument, for the error message.
       value: an int, or a NumPy integer.
-      minimum: the smallest value that is allowed.
-      note: added to the error, such as what to pass instead.
+      minimum: the smallest allowed value.
+      note: added to the error message, such as what to pass instead.
 
     Raises:
-      TypeError: if it is not a whole number.
-      ValueError: if it is too small.
+      TypeError: if the value is not a whole number.
+      ValueError: if the value is too small.
 
     Example:
       >>> import numpy as np
@@ -53,7 +54,7 @@ def real_number(name: str, value: Any) -> float:
 
 
 def sizes(hidden_sizes: Any) -> tuple[int, ...]:
-    """Returns the sizes of hidden layers as a tuple of ints, or raises ValueError if they are not."""
+    """Returns the sizes of hidden layers as a tuple of ints, or raises ValueError if they are not valid sizes."""
     try:
         found = tuple(whole_number("a size", size, 1) for size in hidden_sizes)
     except (TypeError, ValueError):
@@ -67,16 +68,16 @@ def sizes(hidden_sizes: Any) -> tuple[int, ...]:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Returns a switch as a Python bool, or raises TypeError if it is neither True nor False."""
+    """Returns a flag as a Python bool, or raises TypeError if it is neither True nor False."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}.")
     return bool(value)
 
 
-def num_steps(value: Any) -> Any:
-    """Returns the planned number of updates: a Python int, None, or a JAX scalar as it is.
+def num_steps(value: Any) -> int | jax.Array | None:
+    """Returns the planned number of updates: a Python int, None, or a JAX scalar unchanged.
 
-    A JAX scalar may be traced, so its value is not checked: below 1 it counts as None, as in meta-training.
+    A JAX scalar may be traced, so its value is not checked. In meta-training a value below 1 means None.
     """
     if value is None or isinstance(value, jax.Array):
         if value is not None and (value.shape != () or jnp.issubdtype(value.dtype, jnp.complexfloating)):
@@ -86,46 +87,60 @@ def num_steps(value: Any) -> Any:
     return whole_number("num_steps", value, 1, note)
 
 
-def moment_dtype(value: Any) -> jnp.dtype:
-    """Returns the dtype in which averages of gradients are stored; None means float32."""
+def moment_dtype(value: Any, mu_dtype: Any = None) -> jnp.dtype:
+    """Returns the dtype of stored averages of gradients. None means float32.
+
+    Args:
+      value: the argument `moment_dtype` of a public function that the user called.
+      mu_dtype: its argument `mu_dtype`, optax's name for the same option.
+
+    Raises:
+      TypeError: if the dtype is neither float32 nor bfloat16, or if both arguments are given.
+    """
+    if mu_dtype is not None:
+        if value is not None:
+            raise TypeError(f"mu_dtype={mu_dtype!r} is an alias of moment_dtype={value!r}: pass moment_dtype alone.")
+        warnings.warn("mu_dtype is a deprecated alias: pass moment_dtype.", DeprecationWarning, stacklevel=3)
+        value = mu_dtype
     try:
         dtype = jnp.dtype(jnp.float32 if value is None else value)
     except TypeError:
         dtype = None
-    if dtype not in map(jnp.dtype, MOMENT_DTYPES):
+    if dtype is None or dtype not in [jnp.dtype(allowed) for allowed in MOMENT_DTYPES]:
         raise TypeError(
             f"moment_dtype must be jnp.float32, jnp.bfloat16 or None (float32), got {value!r}. "
-            "float16 is too narrow for gradients, and the arithmetic is in float32."
+            "The range of float16 is too narrow for gradients, and a wider dtype would gain nothing, because "
+            "arithmetic is in float32."
         )
     return dtype
 
 
 def theta(value: Any, init: Callable[[jax.Array], Any], kind: str) -> None:
-    """Raises ValueError unless theta has the structure and shapes that `init` of the architecture `kind` gives."""
+    """Raises ValueError unless theta has the structure and shapes that `init` of the architecture `kind` returns."""
     expected = abstract_theta(init)
     if jax.tree.structure(expected) != jax.tree.structure(value):
         raise ValueError(
             f"theta must come from the init of this {kind!r} optimizer: expected the structure "
             f"{jax.tree.structure(expected)}, got {jax.tree.structure(value)}. "
-            "Build the optimizer with the sizes that theta was made with, or load both with learned_optim.load."
+            "Build the optimizer with the sizes for which theta was made, or load both with learned_optim.load."
         )
     for (path, want), have in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(value), strict=True):
         if jnp.shape(have) != want.shape:
             raise ValueError(
                 f"theta must come from the init of this {kind!r} optimizer: {jax.tree_util.keystr(path)} should have "
-                f"shape {want.shape}, got {jnp.shape(have)}. Build the optimizer with the sizes that theta was made "
-                "with, or load both with learned_optim.load."
+                f"shape {want.shape}, got {jnp.shape(have)}. Build the optimizer with the sizes for which theta "
+                "was made, or load both with learned_optim.load."
             )
 
 
 @functools.lru_cache(maxsize=64)
 def abstract_theta(init: Callable[[jax.Array], Any]) -> Any:
-    """The structure, shapes and dtypes of theta. Nothing is computed, so no JAX backend starts."""
+    """Returns structure, shapes and dtypes of theta. Nothing is computed, so no JAX backend starts."""
     return jax.eval_shape(lambda: init(jax.random.key(0)))
 
 
 def params(tree: Any) -> None:
-    """Raises TypeError, with the leaf's name, unless all parameters are real floating-point arrays."""
+    """Raises TypeError with the name of the leaf unless all parameters are real floating-point arrays."""
     for path, leaf in jax.tree.leaves_with_path(tree):
         try:
             dtype = jnp.result_type(leaf)
@@ -135,14 +150,14 @@ def params(tree: Any) -> None:
             what = f"is {leaf!r}" if dtype is None else f"has dtype {dtype}"
             raise TypeError(
                 f"a learned optimizer updates real floating-point parameters: params{jax.tree_util.keystr(path)} "
-                f"{what}. Put None in its place, and keep it apart: with equinox by "
-                "eqx.partition(model, eqx.is_inexact_array), elsewhere by jax.tree.map. Differentiate with respect "
-                "to the tree that has None, and pass that one to init and update."
+                f"{what}. Put None in its place and keep the leaf in a tree of its own: use "
+                "eqx.partition(model, eqx.is_inexact_array) with equinox, jax.tree.map elsewhere. Differentiate with "
+                "respect to the tree that contains None, and pass that tree to init and update."
             )
 
 
 def gradients(grads: Any, params: Any) -> None:
-    """Raises ValueError unless there are parameters, and gradients of their structure and shapes."""
+    """Raises ValueError unless parameters are given and gradients have their structure and shapes."""
     if params is None:
         raise ValueError(
             "a learned optimizer needs the parameters to compute an update, got params=None: "

@@ -1,13 +1,13 @@
-"""Prodigy's estimate of the distance from the first parameters to a solution, over all tensors of a model together.
+"""Prodigy's estimate of the distance from the initial parameters to a solution, for all tensors of a model together.
 
 Mishchenko and Defazio 2023, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner",
 https://arxiv.org/abs/2306.06101
 
-From gradients g at x, with the first parameters x₀ and β = √.999:
+With the gradient g at the parameters x, the initial parameters x₀ and β = √.999:
 
     r ← β r + (1 - β) D² ⟨g, x₀ - x⟩,  z ← β z + (1 - β) D² g,  D ← max(D, D̂),  D̂ = r / ‖z‖₁
 
-Deviation: D² alone weights the gradients, not the learned step.
+Deviation: gradients are weighted by D² alone, not by the learned step size too.
 """
 
 from collections.abc import Sequence
@@ -24,26 +24,26 @@ from learned_optim.rule import zeros
 
 DECAY = math.sqrt(0.999)
 FARTHEST = 1e10
-_TINY = 1e-18  # below it the sum of |z| tells nothing
+_TINY = 1e-18  # a smaller sum of |z| is treated as zero, and the estimate is skipped
 
 
 class Slots(NamedTuple):
-    """What the estimate needs of a tensor."""
+    """State of the estimate for a tensor."""
 
     gradient_sum: Any  # z, the decayed sum of the weighted gradients
     first_param: Any  # x₀, the tensor before the first update
 
 
 class Shared(NamedTuple):
-    """What the estimate needs of all tensors together."""
+    """State of the estimate that all tensors share."""
 
-    distance: jax.Array  # float32[], D, which never falls
-    first: jax.Array  # float32[], its first value, in whose square z and r are counted
+    distance: jax.Array  # float32[], D, which never decreases
+    first: jax.Array  # float32[], the initial D; its square is the unit of z and r
     gain: jax.Array  # float32[], r, the decayed sum of the weighted ⟨g, x₀ - x⟩
 
 
 def copy(param: jax.Array) -> jax.Array:
-    """A slot: the first parameters, in memory of their own."""
+    """A slot: a copy of the initial parameters, in a buffer of its own."""
     return jnp.array(param, jnp.float32, copy=True)
 
 
@@ -51,9 +51,9 @@ SLOTS = Slots(zeros, copy)
 
 
 def first(params: Sequence[jax.Array], log_share: jax.Array) -> Shared:
-    """What all tensors share before the first update: D, its first value and r.
+    """Returns the shared state before the first update.
 
-    D is exp(log_share) times the mean over all coordinates of the size of their tensor (`schedule.size`).
+    D is exp(log_share) times the mean of `schedule.size` over all coordinates of all tensors.
     """
     weights = [(float(param.size), schedule.size(param.astype(jnp.float32))) for param in params]
     mean_size = sum(n * s for n, s in weights) / max(1.0, sum(n for n, _ in weights))
@@ -67,16 +67,16 @@ def measure(
     slots: Sequence[Slots],
     shared: Shared,
 ) -> tuple[list[Slots], jax.Array, Shared]:
-    """One update of the estimate. z and r are in units of the first D squared.
+    """Updates the estimate. z and r are in units of the squared initial D.
 
     Args:
-      grads: one float32 array per tensor.
-      params: likewise.
-      slots: those of each tensor.
-      shared: what the last call gave, or `first`.
+      grads: the gradient of each tensor, float32.
+      params: the tensors, float32.
+      slots: the slots of each tensor.
+      shared: `first(...)` at first, then the state that the previous call returned.
 
     Returns:
-      Each tensor's new slots, the number ½ log(D̂ / D) + 1, at least -2, and what all tensors share.
+      The new slots of each tensor, the feature ½ log(D̂ / D) + 1 (at least -2), and the new shared state.
     """
     distance = shared.distance
     weight = (1.0 - DECAY) * jnp.square(distance / shared.first)
@@ -95,5 +95,5 @@ def measure(
 
 
 def relative_size(param: jax.Array, distance: jax.Array) -> jax.Array:
-    """½ log(.02 size / D), clipped to ±3: tells a tensor's steps in units of its size from those in units of D."""
+    """½ log(.02 size / D), clipped to ±3: compares steps in units of the tensor's size with steps in units of D."""
     return jnp.clip(0.5 * jnp.log(0.02 * schedule.size(param) / distance), -3.0, 3.0)

@@ -1,17 +1,19 @@
-"""Meshes with explicit axes ("sharding in types"), whose arrays refuse a reshape or a product that is ambiguous.
+"""Support for meshes with explicit axes ("sharding in types").
 
-Inside of an optimizer nothing is ambiguous: updates and state lie as the parameters do. So there the axes are
-automatic, as on other meshes, and the compiler chooses how to lay out what is in between.
+On such a mesh JAX refuses operations whose output sharding is ambiguous, such as some reshapes and products. Inside an
+optimizer the shardings of the results are known: updates and state are sharded like the parameters. The optimizer
+therefore makes the axes automatic, and the compiler chooses the shardings of intermediate arrays.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 
 
 def mesh_of(tree: Any) -> jax.sharding.Mesh | jax.sharding.AbstractMesh | None:
-    """The mesh with explicit axes that arrays of the tree lie on, or None if there is none."""
+    """Returns the mesh with explicit axes on which arrays of the tree are sharded, or None if there is none."""
     for leaf in jax.tree.leaves(tree):
         sharding = _sharding(leaf)
         if isinstance(sharding, jax.NamedSharding) and _explicit(sharding.mesh):
@@ -20,7 +22,7 @@ def mesh_of(tree: Any) -> jax.sharding.Mesh | jax.sharding.AbstractMesh | None:
 
 
 def like(tree: Any, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> Any:
-    """The shardings of a tree of arrays, each for its array or for one with further dimensions at the end."""
+    """Returns the sharding of each array of a tree. It also fits arrays with further dimensions at the end."""
     spec = lambda leaf: getattr(_sharding(leaf), "spec", jax.P())
     return jax.tree.map(lambda leaf: jax.NamedSharding(mesh, spec(leaf)), tree)
 
@@ -28,7 +30,7 @@ def like(tree: Any, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> Any:
 def automatic(
     function: Callable[..., Any], mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh, out_sharding: Any
 ) -> Callable[..., Any]:
-    """The function with the mesh's explicit axes made automatic inside; its results are laid out as `out_sharding`."""
+    """Wraps a function: the mesh's explicit axes are automatic inside, its results are sharded as `out_sharding`."""
     return jax.sharding.auto_axes(function, axes=_explicit(mesh), out_sharding=out_sharding)
 
 

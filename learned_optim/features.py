@@ -9,11 +9,13 @@ import numpy as np
 # Time scales, in steps, of `tanh_time` (Metz et al. 2022, arXiv 2203.11860).
 TIME_SCALES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 
-MAX_GRADIENT = 1e15
+MAX_GRADIENT = 1e15  # larger entries of a gradient are clipped: the sum of their squares stays finite in float32
 MAX_MEAN_SQUARE = 1e37
 
 
-def momenta(grad: jax.Array, previous: Sequence[jax.Array], decays: Sequence[float]) -> tuple[jax.Array, ...]:
+def momenta(
+    grad: jax.Array, previous: Sequence[jax.Array], decays: Sequence[float | jax.Array] | jax.Array
+) -> tuple[jax.Array, ...]:
     """Exponential moving averages of the gradient, one per decay: `m = m + (1 - decay) * (grad - m)`."""
     return tuple(m + (1.0 - decay) * (grad - m) for decay, m in zip(decays, previous, strict=True))
 
@@ -30,32 +32,33 @@ def normalize(x: jax.Array) -> jax.Array:
 
 
 def mean_square(x: jax.Array) -> jax.Array:
-    """Mean over all elements of the square, at most 1e37 so that it is finite: float32[] from a tensor."""
+    """Mean of the squares of all elements, float32[]. It is at most 1e37, so that it stays finite."""
     return jnp.minimum(jnp.mean(jnp.square(x)), MAX_MEAN_SQUARE)
 
 
 def inverse_sqrt(x: jax.Array) -> jax.Array:
-    """`1 / sqrt(x)` of a tensor, as `sqrt(1 / x)`: on CPUs XLA's rsqrt takes eight times as long.
+    """`1 / sqrt(x)` of a tensor, computed as `sqrt(1 / x)`: on CPUs XLA's rsqrt takes eight times as long.
 
-    Its derivative needs x ** -2 to be finite, so x must be at least 1e-19.
+    x must be at least 1e-19, because the derivative computes `x ** -2`, which must be finite.
     """
     return jnp.sqrt(1.0 / x)
 
 
 def second_moment(grad: jax.Array, previous: jax.Array, decay: float | jax.Array) -> jax.Array:
-    """Exponential moving average of the squared gradient, of which ±1e15 counts at most: so its sum stays finite.
+    """Exponential moving average of the squared gradient, clipped to ±1e15 so that v and its mean stay finite.
 
     `v = decay * v + (1 - decay) * clip(grad, -1e15, 1e15) ** 2`. NaN stays NaN.
     """
-    # Not a bound on v itself, and no plain square: for both of these XLA would keep another array in memory.
+    # XLA would keep another array in memory if v itself were clipped, or if the square of `limited` were a
+    # subexpression of its own. Hence the clipped gradient and this order of the products.
     limited = jnp.clip(grad, -MAX_GRADIENT, MAX_GRADIENT)
     return decay * previous + ((1.0 - decay) * limited) * limited
 
 
 def factored_dims(shape: Sequence[int]) -> tuple[int, int] | None:
-    """The second largest and the largest dimension of a tensor, whose second moments Adafactor keeps as row and column.
+    """Returns the second largest and the largest dimension of a tensor, along which Adafactor factors second moments.
 
-    Of equal dimensions the later counts as larger. None for tensors with fewer than two dimensions.
+    Of two equal dimensions the later one counts as larger. Returns None for tensors with fewer than two dimensions.
     Source: Shazeer and Stern 2018, https://arxiv.org/abs/1804.04235
 
     Example:
@@ -69,14 +72,14 @@ def factored_dims(shape: Sequence[int]) -> tuple[int, int] | None:
 
 
 def tanh_time(step: jax.Array) -> jax.Array:
-    """Progress on 11 time scales, `tanh(step / scale - 1)`: float32[11] from a float32 scalar."""
+    """Time features on 11 scales, `tanh(step / scale - 1)`: float32[11] from a float32 scalar."""
     return jnp.tanh(step / np.asarray(TIME_SCALES, np.float32) - 1.0)
 
 
 def log_sign(grad: jax.Array, p: float = 10.0) -> tuple[jax.Array, jax.Array]:
     """Splits a gradient into magnitude and sign (Andrychowicz et al. 2016, arXiv 1606.04474, appendix A).
 
-    `(log|g| / p, sign g)` where `|g| >= exp(-p)`, and `(-1, exp(p) * g)` elsewhere, so that neither is ever large.
+    `(log|g| / p, sign g)` where `|g| >= exp(-p)`, and `(-1, exp(p) * g)` elsewhere, so that neither becomes large.
 
     Example:
       >>> import jax.numpy as jnp
@@ -84,7 +87,7 @@ def log_sign(grad: jax.Array, p: float = 10.0) -> tuple[jax.Array, jax.Array]:
       [[0.0, -1.0], [1.0, -0.0]]
     """
     large = jnp.abs(grad) >= float(np.exp(-p))
-    magnitude = jnp.where(large, jnp.abs(grad), 1.0)  # keeps log and its derivative finite where it is not used
+    magnitude = jnp.where(large, jnp.abs(grad), 1.0)  # keeps the unused branch and its derivative finite
     return (
         jnp.where(large, jnp.log(magnitude) / p, -1.0),
         jnp.where(large, jnp.sign(grad), float(np.exp(p)) * grad),

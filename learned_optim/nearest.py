@@ -1,13 +1,13 @@
-"""What somebody probably meant who wrote a name that does not exist."""
+"""Suggests the name that a user probably meant when a name does not exist."""
 
 from collections.abc import Iterable
 import difflib
 
 
 def hint(name: str, choices: Iterable[str]) -> str:
-    """Returns "Did you mean 'NAME'? ", with the choice that is most like the name, or "" if none is like it.
+    """Returns "Did you mean 'NAME'? " with the most similar choice, or "" if none is similar.
 
-    Capitals, hyphens and underscores make no difference.
+    The comparison ignores case and treats underscores as hyphens.
 
     Example:
       >>> hint("Adam_1e3", ["adam", "adam-1e-3"]) + "Choose from adam, adam-1e-3."

@@ -1,32 +1,45 @@
-"""The Haiku networks inside learned optimizers; one set of weights serves all coordinates of a tensor.
+"""The Haiku networks inside learned optimizers. One set of weights serves all coordinates of a tensor.
 
-The features of a coordinate are never side by side in memory. A narrow network is a sum of products of scalars and
-arrays, which XLA fuses into one loop with what makes its inputs and what uses its outputs (`per_parameter_mlp`); a wide
-one, whose layers are matrix products, goes over the tensor in blocks that fit the processor's cache (`in_blocks`).
+A tensor's features are never stored as one array. The layers of a narrow network are sums of products of scalars and
+arrays: XLA fuses them into one loop with the code that computes their inputs and uses their outputs
+(`per_parameter_mlp`). The layers of a wide network are matrix products: it processes the tensor in blocks that fit the
+processor's cache (`in_blocks`).
 """
 
 from collections.abc import Callable
 from collections.abc import Sequence
 import math
 from typing import Any
+from typing import NamedTuple
+from typing import TypeAlias
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+Network: TypeAlias = hk.Transformed
+"""A pair of pure functions: `init(key, *inputs) -> theta` and `apply(theta, *inputs) -> outputs`."""
+
 _BLOCK = 1 << 14  # coordinates in a block: float32[32, 16384] is 2 MB
-_INDEPENDENT_SUMS = 8  # a fused multiply-add takes four cycles, and two can start in each
-_UNROLLED_WIDTH = 16  # outputs of the widest layer that is unrolled; wider ones take long to compile
+_INDEPENDENT_SUMS = 8  # a fused multiply-add takes four cycles, and two can start in each cycle
+_UNROLLED_WIDTH = 16  # outputs of the widest layer that is unrolled; wider layers take long to compile
 
 
-def per_parameter_mlp(hidden_sizes: Sequence[int], num_outputs: int) -> hk.Transformed:
-    """A ReLU network over coordinates, some of whose inputs are the same for all of them.
+class LSTMState(NamedTuple):
+    """State of an LSTM layer: float32[n, hidden_size] each, with a row for each coordinate or tensor."""
+
+    hidden: Any
+    cell: Any
+
+
+def per_parameter_mlp(hidden_sizes: Sequence[int], num_outputs: int) -> Network:
+    """A ReLU network that maps the features of each coordinate to outputs for it.
 
     Returns:
-      `apply(theta, features, scales, shared) -> outputs`: `features` is a sequence of float32 arrays that broadcast to
-      one shape, `scales` [num_features] their factors, `shared` [num_shared] the inputs that are the same for all
-      coordinates, which enter the first layer once, as a bias, and `outputs` a list of num_outputs arrays.
+      `apply(theta, features, scales, shared) -> outputs`. `features` is a sequence of float32 arrays that broadcast to
+      one shape, and `scales` [num_features] holds a factor for each. `shared` [num_shared] are inputs that are the same
+      for all coordinates; they enter the first layer as a bias. `outputs` is a list of num_outputs arrays.
     """
 
     def network(features: Sequence[jax.Array], scales: jax.Array, shared: jax.Array) -> list[jax.Array]:
@@ -48,15 +61,15 @@ def per_parameter_mlp(hidden_sizes: Sequence[int], num_outputs: int) -> hk.Trans
 
 
 def truncated_normal(key: jax.Array, num_inputs: int, num_outputs: int) -> jax.Array:
-    """Weights of a layer, float32[num_inputs, num_outputs], of deviation 1 / √num_inputs, cut at twice that."""
+    """Random weights, float32[num_inputs, num_outputs], of deviation 1 / √num_inputs, truncated at twice that."""
     return jax.random.truncated_normal(key, -2.0, 2.0, (num_inputs, num_outputs), jnp.float32) / math.sqrt(num_inputs)
 
 
 def unrolled_linear(w: jax.Array, b: jax.Array, inputs: Sequence[jax.Array]) -> list[jax.Array]:
-    """A linear layer as sums of scalar times array, which XLA fuses into one loop with what makes and uses its inputs.
+    """A linear layer as sums of scalar times array, which XLA fuses with the code around it into one loop.
 
-    A stack of the inputs is never in memory. Inputs that are smaller than the others (rows and columns, which
-    broadcast) come together first, as a dot product.
+    The inputs are never stacked in memory. Inputs that are smaller than the others (rows and columns, which broadcast)
+    are combined first, by a dot product.
 
     Args:
       w: float32[len(inputs), num_outputs].
@@ -87,74 +100,72 @@ def _column_linear(w, b, inputs):
 
 
 def _chains(terms, count):
-    """The sum of the terms as up to `count` sums that do not wait for each other."""
+    """Sums the terms as up to `count` independent sums, which the processor can compute in parallel."""
     return sum(sum(terms[i::count]) for i in range(min(count, len(terms))))
 
 
 def relu(x: jax.Array) -> jax.Array:
-    """The larger of x and 0, NaN for NaN, as a select, of which XLA makes a single instruction on x86 processors."""
+    """The larger of x and 0; NaN stays NaN. XLA compiles this select to a single instruction on x86 processors."""
     return jnp.where(x < 0.0, 0.0, x)
 
 
-def coordinatewise_lstm(hidden_size: int, num_layers: int) -> hk.Transformed:
-    """A stack of LSTM layers and a linear output, with a hidden state per coordinate.
+def coordinatewise_lstm(hidden_size: int, num_layers: int) -> Network:
+    """A stack of LSTM layers and a linear output, with a state per coordinate.
 
     Returns:
-      `apply(theta, inputs, state) -> (output, state)` with float32 `inputs` [n, num_inputs], `output` [n], and
-      `state` a tuple of `2 * num_layers` arrays [n, hidden_size]: hidden and cell of the first layer, then the next.
+      `apply(theta, inputs, state) -> (output, state)` with float32 `inputs` [n, num_inputs] and `output` [n]. `state`
+      is a tuple with an `LSTMState` for each layer.
     """
 
-    def network(inputs: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    def network(inputs: jax.Array, state: tuple[LSTMState, ...]) -> tuple[jax.Array, tuple[LSTMState, ...]]:
         new_state = []
         for layer in range(num_layers):
-            previous = hk.LSTMState(*state[2 * layer : 2 * layer + 2])
+            previous = hk.LSTMState(*state[layer])
             inputs, current = hk.LSTM(hidden_size, name=f"lstm_{layer}")(inputs, previous)
-            new_state += [current.hidden, current.cell]
+            new_state.append(LSTMState(current.hidden, current.cell))
         return hk.Linear(1, name="linear")(inputs)[:, 0], tuple(new_state)
 
     return hk.without_apply_rng(hk.transform(network))
 
 
-def tensor_lstm(hidden_size: int, output_sizes: Sequence[int], *, mixing: bool) -> hk.Transformed:
+def tensor_lstm(hidden_size: int, output_sizes: Sequence[int], *, mixing: bool) -> Network:
     """An LSTM with one row for each tensor, followed by linear outputs.
 
     Args:
       hidden_size: units of the LSTM.
       output_sizes: widths of the outputs.
-      mixing: whether rows learn of each other: a linear map of each row's inputs, plus the maximum over all rows of a
-        network of two ReLU layers, then takes the place of the inputs. It needs at least one row.
+      mixing: whether rows exchange information. If so, the LSTM's input is a linear map of the row's own inputs plus
+        the maximum over all rows of a network of two ReLU layers. There must be at least one row.
 
     Returns:
-      `apply(theta, inputs, state) -> (outputs, state)` with float32 `inputs` [n, num_inputs], `state` a pair of arrays
-      [n, hidden_size], hidden and cell, and `outputs` a tuple of arrays [n, output size].
+      `apply(theta, inputs, state) -> (outputs, state)` with float32 `inputs` [n, num_inputs], an `LSTMState` of arrays
+      [n, hidden_size], and `outputs` a tuple of arrays [n, output size].
     """
 
-    def network(
-        inputs: jax.Array, state: tuple[jax.Array, jax.Array]
-    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, jax.Array]]:
+    def network(inputs: jax.Array, state: LSTMState) -> tuple[tuple[jax.Array, ...], LSTMState]:
         if mixing:
             first = jax.nn.relu(hk.Linear(hidden_size, name="mix_first")(inputs))
             second = jax.nn.relu(hk.Linear(hidden_size, name="mix_second")(first))
             inputs = hk.Linear(hidden_size, name="mix_own")(inputs) + jnp.max(second, axis=0, keepdims=True)
         hidden, current = hk.LSTM(hidden_size, name="lstm")(inputs, hk.LSTMState(*state))
         outputs = [hk.Linear(size, name=f"output_{i}")(hidden) for i, size in enumerate(output_sizes)]
-        return tuple(outputs), (current.hidden, current.cell)
+        return tuple(outputs), LSTMState(current.hidden, current.cell)
 
     return hk.without_apply_rng(hk.transform(network))
 
 
 def in_blocks(function: Callable[[Any], Any], arrays: Any, widest: int) -> Any:
-    """`function(arrays)`, in blocks along the longest axis if the network inside has a layer too wide to be unrolled.
+    """Computes `function(arrays)`, in blocks along the longest axis if its network is too wide to be unrolled.
 
-    Where an array is sharded along that axis, each block is gathered from the devices that hold it.
+    If an array is sharded along that axis, each block is gathered from the devices that hold it.
 
     Args:
-      function: from and to pytrees of arrays, each entry of whose results along that axis depends on the same entries
-        of the arguments alone.
+      function: maps a pytree of arrays to a pytree of arrays. Entry i of a result along the longest axis depends only
+        on entries i of the arguments.
       arrays: pytree of float32 arrays of one rank that broadcast to one shape.
       widest: number of outputs of the widest layer in `function`.
     """
-    shape = jnp.broadcast_shapes(*(x.shape for x in jax.tree.leaves(arrays)))
+    shape = np.broadcast_shapes(*(x.shape for x in jax.tree.leaves(arrays)))
     axis = int(np.argmax(shape)) if shape else 0
     rows = max(1, _BLOCK * shape[axis] // int(np.prod(shape))) if shape else 1
     if widest <= _UNROLLED_WIDTH or not shape or rows >= shape[axis]:
@@ -174,13 +185,13 @@ def in_blocks(function: Callable[[Any], Any], arrays: Any, widest: int) -> Any:
     return jax.lax.fori_loop(0, -(-shape[axis] // rows), body, outputs)
 
 
-def _linear(output_size, num_inputs):
-    """The weights float32[num_inputs, output_size] and biases float32[output_size] of a layer."""
+def _linear(output_size: int, num_inputs: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the weights float32[num_inputs, output_size] and biases float32[output_size] of a layer."""
     return _Linear(output_size, num_inputs)()
 
 
 class _Linear(hk.Module):
-    """Holds a layer's weights, so that Haiku names them."""
+    """Holds the weights of a layer under a name that Haiku chooses."""
 
     def __init__(self, output_size: int, num_inputs: int):
         super().__init__(name="linear")

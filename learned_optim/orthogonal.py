@@ -1,7 +1,10 @@
-"""Orthogonalisation of matrices by Newton–Schulz iterations, as in Muon, in blocks and with products of small matrices.
+"""Orthogonalization of matrices by Newton–Schulz iterations, as in Muon.
 
 Jordan, Jin, Boza, You, Cesista, Newhouse, Bernstein 2024, "Muon: An optimizer for hidden layers in neural networks",
 https://kellerjordan.github.io/posts/muon
+
+Deviations: large matrices are split into blocks, and the iterations work on the Gram matrices of blocks. If a matrix is
+sharded over several devices, they exchange only these small matrices.
 """
 
 from collections.abc import Callable
@@ -16,7 +19,10 @@ _TINY = 1e-24
 
 
 def as_wide(x: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
-    """A tensor as a matrix of its last dimension, transposed if it is tall, and what gives such a matrix x's shape."""
+    """Returns a tensor as a wide matrix, and the function that gives a matrix of that shape the shape of x.
+
+    The columns are the last dimension of x. A tall matrix is transposed.
+    """
     matrix = x.reshape(-1, x.shape[-1])
     if matrix.shape[0] > matrix.shape[1]:
         return matrix.T, lambda wide: wide.T.reshape(x.shape)
@@ -24,38 +30,39 @@ def as_wide(x: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
 
 
 def newton_schulz(gram: jax.Array, num_iterations: int) -> jax.Array:
-    """What the iterations A ← (a I + b G + c G²) A, with G = A Aᵀ, multiply A by in all: a polynomial of the first G.
+    """Returns the matrix P such that P A is the result of the iterations A ← (a I + b G + c G²) A with G = A Aᵀ.
+
+    P is a polynomial in the initial G, so the iterations need no product of the size of A.
 
     Args:
-      gram: the first G, float32[..., rows, rows], with no eigenvalue above 1.
+      gram: the initial G, float32[..., rows, rows], with eigenvalues of at most 1.
       num_iterations: at least 1.
     """
     a, b, c = COEFFICIENTS
     identity = jnp.broadcast_to(jnp.eye(gram.shape[-1], dtype=jnp.float32), gram.shape)
-    total = None
-    for number in range(num_iterations):
+    total = factor = a * identity + b * gram + c * (gram @ gram)
+    for _ in range(num_iterations - 1):
+        gram = factor @ gram @ factor
         factor = a * identity + b * gram + c * (gram @ gram)
-        total = factor if number == 0 else factor @ total
-        if number < num_iterations - 1:
-            gram = factor @ gram @ factor
+        total = factor @ total
     return total
 
 
 def orthogonalize(x: jax.Array, num_iterations: int, max_block: int) -> jax.Array:
-    """Brings the singular values of a matrix near to one, and leaves its singular vectors as they are.
+    """Moves the singular values of a matrix towards one and keeps its singular vectors.
 
-    The iterations begin at a size at which the Frobenius norm of A Aᵀ is 1: then no singular value is above 1, and most
-    are closer to it than at a Frobenius norm of A of 1. Only the first and the last product are of the size of x.
+    The matrix A is first scaled such that the Frobenius norm of A Aᵀ is 1. Then no singular value is above 1, and most
+    are closer to 1 than if the Frobenius norm of A were 1. Only the first and the last product have the size of x.
 
     Args:
-      x: float32[..., columns] of any scale; leading dimensions count as one.
-      num_iterations: of Newton and Schulz. After three, singular values that were at least a thirtieth of the largest
-        end between .65 and 1.25, and smaller ones grow some 25 times, measured by the largest.
-      max_block: a shorter side above it is split evenly into blocks of at most so many rows, and each is orthogonalised
-        by itself, so that the cost of a coordinate is bounded.
+      x: float32[..., columns] of any scale; leading dimensions are flattened.
+      num_iterations: number of Newton–Schulz iterations. After three, singular values of at least 1/30 of the largest
+        are between .65 and 1.25, and smaller ones have grown about 25 times relative to the largest.
+      max_block: the largest number of rows in a block. If the shorter side is longer, it is split evenly into blocks,
+        and each block is orthogonalized on its own. This bounds the cost per coordinate.
 
     Returns:
-      The same shape. Zeros stay zeros.
+      An array of the shape of x. Zeros stay zeros.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,6 +1,6 @@
 """The released optimizers: weights and cards that come with the package.
 
-(The weights are the package `learned_optim.pretrained`, the folder `pretrained` of a checkout; hence this file's name.)
+The weights are in the package `learned_optim.pretrained`, which is the folder `pretrained` of a checkout.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from typing import Any
 import warnings
 
 import jax
+import jax.typing
 import numpy as np
 import optax
 
@@ -20,48 +21,50 @@ from learned_optim import checks
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Theta
 
-# What `learned_optimizer()` gives. Released weights never change; a better default is a new name here.
+# The optimizer that `learned_optimizer()` returns. Released weights never change; a better default gets a new name.
 DEFAULT = "prodigy-muon-schedule-v1"
 
-_warned: set[str] = set()  # names whose horizon warning was given
+_warned: set[str] = set()  # names for which the warning about the horizon was given
 
 
 def learned_optimizer(
     name: str = "default",
     *,
     num_steps: int | jax.Array | None = None,
-    step_scale: float | Callable[[jax.Array], jax.Array] | None = None,
-    weight_decay: float | None = None,
+    step_scale: optax.ScalarOrSchedule | None = None,
+    weight_decay: float | jax.Array | None = None,
     mask: Any | Callable[[Any], Any] | None = None,
-    moment_dtype: Any = None,
+    moment_dtype: jax.typing.DTypeLike | None = None,
+    mu_dtype: jax.typing.DTypeLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Returns a released learned optimizer as an optax transformation. There is no learning rate to tune.
 
-    The updates are final: sign and step size are included. `update` needs params; the loss may be passed as `value=`.
-    Nothing is computed here, so a module may build an optimizer when it is imported. `num_steps`, `step_scale` and
-    `weight_decay` may be traced, as `optax.inject_hyperparams` does it.
+    The updates are final: they include sign and step size. `update` needs params; the loss may be passed as `value=`.
+    Nothing is computed here, so a module may build an optimizer while it is imported. `num_steps`, `step_scale` and
+    `weight_decay` may be traced values, such as those of `optax.inject_hyperparams`.
 
     Args:
       name: a name from `list_pretrained()`, or "default".
-      num_steps: the number of updates you plan to make, if you know it. Architectures without progress features
-        ignore it (the card says which). Beyond the range that the optimizer was meta-trained for, a warning is given,
-        once per name. A traced number below 1 counts as None.
-      step_scale: a factor on the updates, a float or an optax schedule `(count) -> factor`. Seldom needed: for a step
-        size of your own choice, or to fine-tune with smaller steps.
-      weight_decay: decoupled weight decay as in AdamW: `weight_decay * step_scale * param` is taken off at every step.
-        There is no learning rate in it, so values are small, such as 1e-4.
+      num_steps: the number of updates that you plan to make, if you know it. Architectures without progress features
+        ignore it (see the card). Outside the range for which the optimizer was meta-trained, the library warns once per
+        name. A traced value below 1 means None.
+      step_scale: a factor on the updates, a number or an optax schedule `(count) -> factor`. It is seldom needed: to
+        choose a step size yourself, or to fine-tune with smaller steps.
+      weight_decay: decoupled weight decay as in AdamW: every update subtracts `weight_decay * step_scale * param`.
+        There is no learning rate in this product, so values are small, such as 1e-4.
       mask: which parameters decay, a tree of bools or a function of params, as in `optax.adamw`.
-      moment_dtype: dtype in which averages of gradients are stored: jnp.float32, which None means too, or jnp.bfloat16
-        to save memory. Second moments and the state of recurrent networks stay float32, for they would not move in
-        bfloat16; momenta of decay above .99 lose precision there.
+      moment_dtype: dtype of stored averages of gradients: jnp.float32 (also meant by None), or jnp.bfloat16 to save
+        memory. Second moments and recurrent state stay float32, because their small increments would be lost in
+        bfloat16. In momenta with a decay above .99, bfloat16 loses precision.
+      mu_dtype: deprecated alias of `moment_dtype`.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`.
 
     Raises:
-      ValueError: if there is no released optimizer of that name, num_steps is below 1, or there is a mask without
+      ValueError: if there is no released optimizer of that name, if num_steps is below 1, or if mask is given without
         weight_decay.
-      TypeError: if num_steps is not a whole number, or moment_dtype neither float32 nor bfloat16.
+      TypeError: if num_steps is not a whole number, or if moment_dtype is neither float32 nor bfloat16.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -75,13 +78,14 @@ def learned_optimizer(
     """
     name = _resolve(name)
     num_steps = checks.num_steps(num_steps)
+    moment_dtype = checks.moment_dtype(moment_dtype, mu_dtype)
     if isinstance(num_steps, int):
         low, high = _trained_horizon(name)
         if not low <= num_steps <= high and name not in _warned:
             _warned.add(name)
             warnings.warn(
                 f"{name!r} was meta-trained on runs of {low} to {high} steps; num_steps={num_steps} is outside of "
-                f"that. Its card says what was measured there: python -m learned_optim card {name}",
+                f"that range. See its card for measurements there: python -m learned_optim card {name}",
                 stacklevel=2,
             )
     optimizer, theta = load_pretrained(name)
@@ -109,11 +113,11 @@ def load_pretrained(name: str = "default") -> tuple[LearnedOptimizer, Theta]:
       'prodigy_muon'
     """
     optimizer, theta = _load(_resolve(name))
-    return optimizer, jax.tree.map(np.array, theta)  # copies: the cached ones stay as they are
+    return optimizer, jax.tree.map(np.array, theta)  # copies, so that the caller cannot change the cached arrays
 
 
 def list_pretrained() -> tuple[str, ...]:
-    """Names of the released optimizers, in alphabetical order.
+    """Returns the names of the released optimizers, in alphabetical order.
 
     Example:
       >>> "mlp-digits-v1" in list_pretrained()
@@ -124,7 +128,7 @@ def list_pretrained() -> tuple[str, ...]:
 
 
 def card(name: str = "default") -> str:
-    """The card of a released optimizer, in Markdown: how it was made, what it was tested on, where it fails.
+    """Returns the card of a released optimizer, in Markdown: how it was made, what it was tested on, where it fails.
 
     Raises:
       ValueError: if there is no released optimizer of that name.
@@ -140,7 +144,7 @@ def _resolve(name):
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ValueError(
             f"there is no released optimizer {name!r}. {hint}Released: {', '.join(names)}. "
-            "For a file of your own use learned_optim.load(path)."
+            "For a file of your own, use learned_optim.load(path)."
         )
     return name
 

@@ -1,4 +1,4 @@
-"""How long steps are: the run's progress, decays, and a learned logarithm of the step for each tensor."""
+"""The size of updates: progress through the run, decay of the step size, and a learned log step size per tensor."""
 
 import math
 from typing import NamedTuple
@@ -10,50 +10,51 @@ from learned_optim import features
 from learned_optim import networks
 
 HIDDEN_SIZE = 16
-ONSET = 100.0  # steps after which `anytime` sets in
+ONSET = 100.0  # updates after which the decay of `anytime` sets in
 
 
 class Progress(NamedTuple):
-    """What a run's position in its horizon tells: float32[] each."""
+    """Features of the progress through a run, float32[] each."""
 
-    position: jax.Array  # 2τ - 1, with the progress τ from 0 to 1
+    position: jax.Array  # 2τ - 1 with the progress τ from 0 to 1
     length: jax.Array  # ½ log(num_steps / 400)
     late: jax.Array  # τ⁴
     known: jax.Array  # 1 if the horizon is known, 0 if not
 
 
 def progress(step: jax.Array, horizon: jax.Array, unknown: jax.Array) -> tuple[Progress, jax.Array]:
-    """What a run's position in its horizon tells, and the linear decay max(1 - τ, .01).
+    """Returns the features of the progress τ = step / horizon and the linear decay max(1 - τ, .01).
 
     Args:
-      step: updates made so far, float32[].
+      step: number of updates made so far, float32[].
       horizon: planned number of updates, float32[], 0 if it is not known.
-      unknown: float32[3], what stands in for the first three features where it is not known. Then nothing decays.
+      unknown: float32[3], replaces the first three features if the horizon is not known. The decay is then 1.
     """
     known = horizon >= 1.0
     num_steps = jnp.maximum(horizon, 1.0)
     tau = jnp.minimum(step / num_steps, 1.0)
     made = jnp.stack([2.0 * tau - 1.0, 0.5 * jnp.log(num_steps / 400.0), tau**4])
     decay = jnp.where(known, jnp.maximum(1.0 - tau, 0.01), 1.0)
-    return Progress(*jnp.where(known, made, unknown), known.astype(jnp.float32)), decay
+    position, length, late = jnp.where(known, made, unknown)
+    return Progress(position, length, late, known.astype(jnp.float32)), decay
 
 
 def anytime(step: jax.Array, exponent: jax.Array) -> jax.Array:
-    """A decay for runs of unknown length: (1 + t / 100) to the power of -exponent."""
+    """Decay for runs of unknown length: (1 + t / 100) to the power of -exponent."""
     return jnp.exp(-exponent * jnp.log1p(step / ONSET))
 
 
 def early(step: jax.Array) -> jax.Array:
-    """exp(-t / 20): 1 at the first update, and soon 0."""
+    """exp(-t / 20): 1 at the first update, close to 0 after 100."""
     return jnp.exp(-step / 20.0)
 
 
 def init_step(
     key: jax.Array, num_tensor_features: int, base: float, hidden_size: int = HIDDEN_SIZE
 ) -> dict[str, jax.Array]:
-    """Theta of `log_step`: the constant `base`, and a network of random weights, if any, whose output is zero."""
+    """Initial theta of `log_step`: the constant `base`, and a random network with zero output if hidden_size > 0."""
     theta = {
-        "base": jnp.full((2,), base, jnp.float32),  # matrices, vectors
+        "base": jnp.full((2,), base, jnp.float32),  # for matrices, for vectors
         "skip": jnp.zeros((num_tensor_features,), jnp.float32),
     }
     if hidden_size:
@@ -66,7 +67,7 @@ def init_step(
 
 
 def log_step(theta: dict[str, jax.Array], c: jax.Array, is_vector: bool) -> jax.Array:
-    """The logarithm of a tensor's step: a constant, and within ±5 what the tensor's features c add."""
+    """Log step size of a tensor: a constant, plus a function of the tensor's features c clipped to ±5."""
     added = c @ theta["skip"]
     if "w" in theta:
         added = added + jax.nn.relu(c @ theta["w"] + theta["b"]) @ theta["w_out"]
@@ -74,7 +75,7 @@ def log_step(theta: dict[str, jax.Array], c: jax.Array, is_vector: bool) -> jax.
 
 
 def size(param: jax.Array) -> jax.Array:
-    """What a tensor's steps are measured by: its root mean square, at least .1 / √fan_in; .1 for vectors, scalars."""
+    """Unit of a tensor's updates: its root mean square, but at least .1 / √fan_in; .1 for vectors and scalars."""
     if param.ndim < 2:
         return jnp.asarray(0.1, jnp.float32)
     return jnp.sqrt(jnp.maximum(features.mean_square(param), 0.01 / math.prod(param.shape[:-1])))

@@ -1,47 +1,49 @@
-"""Features of a whole run or of a whole tensor, which a recurrent network turns into controls of per-parameter rules.
+"""Features of a whole run or of a whole tensor. A recurrent network turns them into controls of per-parameter rules.
 
-`schedule` is what VeLO and Celo have in common: progress through the run, and how the loss has moved on time scales
-from 10 steps to the whole run.
+`schedule` computes the features that VeLO and Celo share: the progress through the run, and how the loss has changed on
+time scales from 10 steps to the whole run.
 
 Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poole, Mordatch, Roberts, Sohl-Dickstein 2022, "VeLO:
 Training Versatile Learned Optimizers by Scaling Up", https://arxiv.org/abs/2211.09760
 
-Features are those of the authors' released code. Deviations:
-- Where the number of steps or the loss is not known, learned constants stand in for the features that need them; the
-  released code needs both. The time scales of the averages of the loss depend on the number of steps.
-- The bound on the loss uses averages that are bias-corrected by the number of losses that they hold; the released code
-  takes one more.
-- The loss counts as ±1e30 at most, so that features stay finite.
+The features are those of the authors' released code. Deviations:
+- If the number of steps or the loss is not known, learned constants replace the features that depend on it. The
+  released code requires both. The loss features depend on the number of steps, which sets their time scales.
+- The bound on the loss uses averages with the bias correction for the number of losses seen; the released code
+  corrects for one more.
+- The loss is clipped to ±1e30, so that features stay finite.
 """
 
-from typing import Any
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learned_optim.networks import LSTMState
+
 PROGRESS_MARKS = (0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1)  # fractions of the run
 NUM_LOSS_AVERAGES = 10
 NUM_LOSS_FEATURES = NUM_LOSS_AVERAGES - 1
 NUM_SCHEDULE_FEATURES = len(PROGRESS_MARKS) + NUM_LOSS_FEATURES
-MAX_LOSS = 1e30  # losses count as ± this at most, so that averages and differences stay finite
+MAX_LOSS = 1e30  # losses are clipped to ± this, so that averages and differences stay finite
 
 
 class LossAverages(NamedTuple):
     """Moving averages of the loss on ten time scales."""
 
-    count: jax.Array  # float32[], losses seen so far
-    mean: jax.Array  # float32[10], bias-corrected means
-    lowest: jax.Array  # float32[10], their lowest values
+    count: jax.Array  # float32[], number of losses seen so far
+    mean: jax.Array  # float32[10], bias-corrected averages
+    lowest: jax.Array  # float32[10], the lowest value of each average so far
     latest: jax.Array  # float32[], the last loss that was finite
 
 
-class LSTMState(NamedTuple):
-    """State of an LSTM with one row for each tensor, or one for all."""
+class RecurrentState(NamedTuple):
+    """State of a recurrent network on the features of `schedule`: the state that all tensors of VeLO and Celo share."""
 
-    hidden: jax.Array  # float32[n, size]
-    cell: jax.Array  # float32[n, size]
+    lstm: LSTMState  # float32[n, size] each; a row for each tensor, or one row for all
+    loss: LossAverages
 
 
 def init_loss_averages() -> LossAverages:
@@ -51,7 +53,7 @@ def init_loss_averages() -> LossAverages:
 
 
 def init_unknown() -> dict[str, jax.Array]:
-    """Meta-parameters: what stands in for progress and for the loss features where they are not known."""
+    """Initial theta: the constants that replace progress and loss features if these are not known."""
     return {
         "progress": jnp.zeros((len(PROGRESS_MARKS),), jnp.float32),
         "loss": jnp.zeros((NUM_LOSS_FEATURES,), jnp.float32),
@@ -59,13 +61,19 @@ def init_unknown() -> dict[str, jax.Array]:
 
 
 def init_lstm_state(size: int) -> dict[str, jax.Array]:
-    """Meta-parameters: the first state of an LSTM, the same for all rows."""
+    """Initial theta: the initial state of an LSTM, the same for all rows."""
     return {"hidden": jnp.zeros((size,), jnp.float32), "cell": jnp.zeros((size,), jnp.float32)}
 
 
-def first_lstm_state(theta: Any, num_rows: int) -> LSTMState:
-    """The state at the first step, of what `init_lstm_state` gave."""
-    return LSTMState(*(jnp.broadcast_to(theta[name], (num_rows, *theta[name].shape)) for name in LSTMState._fields))
+def first_lstm_state(theta: Mapping[str, jax.Array], num_rows: int) -> LSTMState:
+    """The state at the first update. `theta` has the entries of `init_lstm_state`."""
+    rows = lambda x: jnp.broadcast_to(x, (num_rows, *x.shape))
+    return LSTMState(rows(theta["hidden"]), rows(theta["cell"]))
+
+
+def first_recurrent_state(theta: Mapping[str, jax.Array], num_rows: int) -> RecurrentState:
+    """The state at the first update. `theta` has the entries of `init_lstm_state`."""
+    return RecurrentState(first_lstm_state(theta, num_rows), init_loss_averages())
 
 
 def log_magnitude(x: jax.Array) -> jax.Array:
@@ -74,31 +82,38 @@ def log_magnitude(x: jax.Array) -> jax.Array:
 
 
 def without_nan(x: jax.Array) -> jax.Array:
-    """NaN becomes 0, in inputs of a network that mixes tensors: so a NaN stays in the tensor where it arose."""
+    """Replaces NaN by 0. In inputs of a network that mixes tensors this keeps a NaN from reaching other tensors."""
     return jnp.where(jnp.isnan(x), 0.0, x)
 
 
 def schedule(
-    step: jax.Array, horizon: jax.Array, loss: jax.Array | None, averages: LossAverages, unknown: Any
+    step: jax.Array,
+    horizon: jax.Array,
+    loss: jax.Array | None,
+    averages: LossAverages,
+    unknown: Mapping[str, jax.Array],
 ) -> tuple[jax.Array, LossAverages]:
-    """Nine features of progress and nine of the loss.
+    """Computes nine features of the progress and nine of the loss.
 
-    Progress is `tanh(10 * (step / horizon - mark))` for the nine marks. The time constants of the averages of the loss
-    run geometrically from 10 steps to the horizon. A loss feature compares a bias-corrected average, a, with the next
-    slower one, b: `clip((a - low) / (b - low) - 1, -1, 1)`, where low is the lowest a so far; it is 0 for the first two
-    losses. A loss counts as twice the largest average at most. One that is not finite counts as the last one that was,
-    and as not given if there was none.
+    A progress feature is `tanh(10 * (step / horizon - mark))`; there is one for each of the nine marks. The time
+    constants of the ten averages of the loss form a geometric sequence from 10 steps to the horizon. A loss feature
+    compares a bias-corrected average a with the next slower average b: it is `clip((a - low) / (b - low) - 1, -1, 1)`
+    with the lowest a so far, and 0 for the first two losses.
+
+    A loss is at most twice the largest average; larger values are clipped. A loss that is not finite is replaced by the
+    last finite one. If there was none, the loss is not known.
 
     Args:
-      step: updates made so far, a float32 scalar.
-      horizon: planned number of updates, a float32 scalar, 0 if it is not known.
-      loss: a float32 scalar of any size and sign, or None.
-      averages: what the last call gave, or `init_loss_averages()`.
-      unknown: what `init_unknown` gave. Its "progress" stands in where the horizon is not known, its "loss" where
-        either is not; then the averages stay as they are.
+      step: number of updates made so far, float32[].
+      horizon: planned number of updates, float32[], 0 if it is not known.
+      loss: float32[] of any size and sign, or None if it is not known.
+      averages: `init_loss_averages()` at first, then the averages that the previous call returned.
+      unknown: learned constants, with the entries of `init_unknown`. "progress" replaces the progress features if the
+        horizon is not known, "loss" the loss features if the horizon or the loss is not known. In the second case the
+        averages do not change.
 
     Returns:
-      float32[18] and the averages after this loss.
+      The features, float32[18], and the averages after this loss.
     """
     known = horizon >= 1.0
     num_steps = jnp.maximum(horizon, 1.0)
@@ -114,19 +129,26 @@ def schedule(
 
 
 def last_finite(loss: jax.Array, latest: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The loss, or the last one that was finite, of which there were `count`; and whether there is either."""
+    """Returns the loss, or `latest` if it is not finite, and whether the result is valid.
+
+    Args:
+      loss: float32[].
+      latest: the last finite loss.
+      count: number of finite losses so far.
+    """
     finite = jnp.isfinite(loss)
     return jnp.where(finite, loss, latest), finite | (count > 0.0)
 
 
 def _loss_features(loss, averages, num_steps):
     exponents = np.linspace(0.0, 1.0, NUM_LOSS_AVERAGES, dtype=np.float32)
-    rates = 0.1 * (num_steps / 10.0) ** -exponents  # one over the time constants
-    weight = lambda count: -jnp.expm1(-count * rates)  # of `count` losses in an average: 1 - decay ** count
+    rates = 0.1 * (num_steps / 10.0) ** -exponents  # the reciprocals of the time constants
+    weight = lambda count: -jnp.expm1(-count * rates)  # 1 - decay ** count, the total weight of `count` losses
     latest = loss = jnp.clip(loss, -MAX_LOSS, MAX_LOSS)
     loss = jnp.where(averages.count > 0.0, jnp.minimum(loss, 2.0 * jnp.abs(jnp.max(averages.mean))), loss)
     count = averages.count + 1.0
-    # Not the average and then its correction: their rounding errors would be as large as the differences below.
+    # The bias-corrected average is updated directly. If the average were kept uncorrected and corrected here, rounding
+    # errors would be as large as the differences below.
     mean = averages.mean + (weight(1.0) / weight(count)) * (loss - averages.mean)
     lowest = jnp.minimum(averages.lowest, mean)
     short, long, low = mean[:-1], mean[1:], lowest[:-1]

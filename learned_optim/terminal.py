@@ -1,23 +1,23 @@
-"""Runs a command line on any terminal: one that lacks characters, and a pipe whose reader has left."""
+"""Runs a command line so that it survives a terminal with a small character set and a pipe that its reader closed."""
 
 from collections.abc import Callable
 import io
 import os
 import sys
 
-NOBODY_READS = 1  # the exit status, as of other Python programs
+NOBODY_READS = 1  # the exit status after a broken pipe, the same as that of other Python programs
 
 
-def run(command: Callable[[], int | None]) -> int | None:
-    """Runs a command and returns its exit status, or 1 if nobody reads what it prints to the end, as in `| head -1`.
+def run(command: Callable[[], int | None]) -> int:
+    """Runs a command and returns its exit status, or 1 if the reader of its output stops early, as in `| head -1`.
 
     Characters that standard output or standard error cannot encode are replaced by question marks.
 
     Args:
-      command: prints, and returns an exit status.
+      command: prints its output and returns an exit status. None means 0.
 
     Raises:
-      What the command raises, `SystemExit` included, but for `BrokenPipeError`.
+      Any exception of the command, including `SystemExit`, except `BrokenPipeError`.
 
     Example:
       >>> run(lambda: 3)
@@ -28,9 +28,9 @@ def run(command: Callable[[], int | None]) -> int | None:
             stream.reconfigure(errors="replace")
     try:
         try:
-            return command()
+            return command() or 0
         finally:
-            _flush()  # now, for when Python flushes at its end, nothing can be caught
+            _flush()  # here, because an exception of the flush at the interpreter's exit cannot be caught
     except BrokenPipeError:
         _drop_output()
         return NOBODY_READS
@@ -43,13 +43,14 @@ def _flush():
 
 
 def _drop_output():
-    """Lets what is still to be printed go nowhere, so that no flush fails again, not even Python's last one."""
+    """Redirects buffered output to the null device, so that no later flush fails, not even that at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     for stream in (sys.stderr, sys.__stdout__, sys.__stderr__):
+        if stream is None:
+            continue
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except BrokenPipeError:
             os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

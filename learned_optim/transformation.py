@@ -1,6 +1,5 @@
-"""An optax transformation of an architecture's rule: its state, the state at first, the update."""
+"""Turns the rule of an architecture into an optax transformation."""
 
-from collections.abc import Callable
 from collections.abc import Sequence
 import math
 from typing import Any
@@ -13,32 +12,36 @@ import optax
 
 from learned_optim import checks
 from learned_optim import explicit_axes
-from learned_optim.rule import Rule
+from learned_optim.rule import MakeRule
 from learned_optim.rule import TensorSlot
+from learned_optim.rule import Theta
 from learned_optim.rule import momentum
 
 
 class OptimizerState(NamedTuple):
     """State of a learned optimizer's transformation."""
 
-    step: jax.Array  # int32[], updates made so far
-    slots: Any  # as `Rule.slots`: for each array a pytree with the structure of params, for a `TensorSlot` one vector,
-    #             float32[total], with those of all tensors that have elements, end to end
-    shared: Any  # what belongs to no tensor or to all of them together, such as a recurrent network's state
+    step: jax.Array  # int32[], number of updates made so far
+    slots: (
+        Any  # the fields of `Rule.slots`: a `SlotMaker` becomes a pytree with the structure of params, a `TensorSlot`
+    )
+    #             one vector, float32[total], with the slots of all non-empty tensors end to end
+    shared: Any  # state that all tensors share, such as that of a recurrent network
 
 
 def transformation(
-    make_rule: Callable[[Any, jax.Array], Rule], theta: Any, num_steps: Any, moment_dtype: jnp.dtype
+    make_rule: MakeRule, theta: Theta, num_steps: int | jax.Array | None, moment_dtype: jnp.dtype
 ) -> optax.GradientTransformationExtraArgs:
-    """Makes a transformation that holds no JAX array but those that the caller passes: build it anywhere, keep it.
+    """Makes a transformation that creates no JAX array until it is used, so it may be built anywhere, in a trace too.
 
-    The rule is made in each `init` and `update`, so that what it computes of theta belongs to the trace that uses it.
+    `init` and `update` each make the rule anew. Arrays that the rule computes from theta therefore always belong to the
+    trace that uses them.
 
     Args:
-      make_rule: `(theta, horizon) -> Rule`, with a horizon as a float32 scalar, 0 if it is not known.
+      make_rule: `(theta, horizon) -> Rule`. The horizon is a float32 scalar, 0 if it is not known.
       theta: meta-parameters, NumPy or JAX arrays.
-      num_steps: as `checks.num_steps` gives it.
-      moment_dtype: of the slots that are `momentum`.
+      num_steps: the value that `checks.num_steps` returned.
+      moment_dtype: dtype of the slots that are `momentum`.
     """
     horizon = num_steps if isinstance(num_steps, jax.Array) else np.float32(num_steps or 0)
     rule_of = lambda theta, horizon: make_rule(jax.tree.map(jnp.asarray, theta), jnp.asarray(horizon, jnp.float32))
@@ -46,7 +49,7 @@ def transformation(
     def init(params):
         checks.params(params)
         if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
-            return jax.eval_shape(init, params)  # shapes in, shapes out: part of the state is made of the values
+            return jax.eval_shape(init, params)  # shapes in, shapes out: there are no values to compute with
 
         first = lambda theta, horizon, params: _first_state(rule_of(theta, horizon), moment_dtype, params)
         mesh = explicit_axes.mesh_of(params)
@@ -55,7 +58,7 @@ def transformation(
         return first(theta, horizon, params)
 
     def update(updates, state, params=None, *, value=None, **extra_args):
-        del extra_args  # what other transformations in a chain may want
+        del extra_args  # they are for other transformations in a chain
         checks.gradients(updates, params)
 
         advance = lambda theta, horizon, *rest: _advance(rule_of(theta, horizon), moment_dtype, *rest)
@@ -69,10 +72,11 @@ def transformation(
 
 
 def _shardings(rule, params, mesh):
-    """The shardings of a state, on a mesh with explicit axes."""
+    """The shardings of an `OptimizerState` on a mesh with explicit axes, in its place."""
     replicated, like_params = jax.NamedSharding(mesh, jax.P()), explicit_axes.like(params, mesh)
     of_slot = lambda slot: replicated if isinstance(slot, TensorSlot) else like_params
-    return OptimizerState(replicated, jax.tree.map(of_slot, rule.slots), replicated)
+    slots = jax.tree.map(of_slot, rule.slots)
+    return OptimizerState(replicated, slots, replicated)  # pyright: ignore[reportArgumentType] (shardings, not arrays)
 
 
 def _first_state(rule, moment_dtype, params):
@@ -83,16 +87,17 @@ def _first_state(rule, moment_dtype, params):
             return _end_to_end([slot.make(param) for param in tensors])
         return jax.tree.map(lambda param: _stored(slot, slot(jnp.asarray(param)), moment_dtype), params)
 
-    shared = jax.tree.map(jnp.copy, rule.shared(tensors))  # no buffer twice or of theta: the state may be donated
+    # A copy, so that no buffer occurs twice or belongs to theta: the user may donate the state.
+    shared = jax.tree.map(jnp.copy, rule.shared(tensors))
     return OptimizerState(jnp.zeros((), jnp.int32), jax.tree.map(first, rule.slots), shared)
 
 
 def _advance(rule, moment_dtype, grads, state, params, loss):
-    """The updates of all parameters, and the new state."""
+    """Returns the updates of all parameters and the new state."""
     slots, slots_structure = jax.tree.flatten(rule.slots)
     structure = jax.tree.structure(params)
     all_params = [jnp.asarray(param) for param in jax.tree.leaves(params)]
-    full = [i for i, param in enumerate(all_params) if _has_elements(param)]  # the others have nothing to update
+    full = [i for i, param in enumerate(all_params) if _has_elements(param)]  # the rule never sees empty tensors
     of_full = lambda tree: _pick([jnp.asarray(x).astype(jnp.float32) for x in structure.flatten_up_to(tree)], full)
     tensors = _pick(all_params, full)
 
@@ -110,9 +115,9 @@ def _advance(rule, moment_dtype, grads, state, params, loss):
     )
 
     def with_empty(arrays, others):
-        """The pytree of all tensors, from those that have elements."""
-        arrays = dict(zip(full, arrays, strict=True))
-        return structure.unflatten([arrays.get(i, other) for i, other in enumerate(others)])
+        """Returns the pytree of all tensors: `arrays` for the non-empty ones, `others` for the empty ones."""
+        by_index = dict(zip(full, arrays, strict=True))
+        return structure.unflatten([by_index.get(i, other) for i, other in enumerate(others)])
 
     updates = with_empty([new.astype(param.dtype) for new, param in zip(made, tensors, strict=True)], all_params)
     rows = [slots_structure.flatten_up_to(row) for row in new_slots]
@@ -124,7 +129,8 @@ def _advance(rule, moment_dtype, grads, state, params, loss):
         else:
             column = [_stored(slot, array, moment_dtype) for array in column]
             kept.append(with_empty(column, structure.flatten_up_to(stored)))
-    return updates, OptimizerState(optax.safe_increment(state.step), slots_structure.unflatten(kept), shared)
+    step = jnp.asarray(optax.safe_increment(state.step))
+    return updates, OptimizerState(step, slots_structure.unflatten(kept), shared)
 
 
 def _stored(slot, array, moment_dtype):
@@ -140,12 +146,12 @@ def _pick(items, indices):
 
 
 def _end_to_end(arrays: Sequence[jax.Array]) -> jax.Array:
-    """Arrays of any shape in one vector."""
+    """Concatenates arrays of any shape to one vector."""
     return jnp.concatenate([jnp.zeros((0,), jnp.float32), *(jnp.ravel(array) for array in arrays)])
 
 
 def _parted(slot, vector, params):
-    """Undoes `_end_to_end` for the arrays that a tensor slot made of these parameters."""
+    """Undoes `_end_to_end` for the arrays that a `TensorSlot` made for these parameters."""
     shapes = [jax.eval_shape(slot.make, param).shape for param in params]
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     parts = jnp.split(vector, ends[:-1]) if shapes else []

@@ -1,7 +1,8 @@
 """The architectures by name: those of the library, of installed packages, and those that a user registers.
 
-A new one of the library is a file in this folder and a line in the list of imports. A package offers its own by an
-entry point of the group `learned_optim.architectures`, whose name is the kind and whose object is the constructor:
+To add one to the library, write a file in this folder, named after the kind like its constructor, import it below and
+add it to `_CONSTRUCTORS`. A package offers its own architecture by an entry point of the group
+`learned_optim.architectures`, whose name is the kind and whose object is the constructor:
 
     [options.entry_points]
     learned_optim.architectures =
@@ -10,32 +11,47 @@ entry point of the group `learned_optim.architectures`, whose name is the kind a
 
 from collections.abc import Callable
 import importlib.metadata
-import inspect
 from typing import Any
 
 from learned_optim.base import LearnedOptimizer
+from learned_optim.optimizers.adam_residual import adam_residual as adam_residual
+from learned_optim.optimizers.celo import celo as celo
+from learned_optim.optimizers.celo2 import celo2 as celo2
+from learned_optim.optimizers.coordinatewise_lstm import coordinatewise_lstm as coordinatewise_lstm
+from learned_optim.optimizers.factored_mlp import factored_mlp as factored_mlp
+from learned_optim.optimizers.hierarchical_mlp import hierarchical_mlp as hierarchical_mlp
+from learned_optim.optimizers.learned_adam import learned_adam as learned_adam
+from learned_optim.optimizers.learned_momentum import learned_momentum as learned_momentum
+from learned_optim.optimizers.learned_schedule import learned_schedule as learned_schedule
+from learned_optim.optimizers.learned_sgd import learned_sgd as learned_sgd
+from learned_optim.optimizers.mlp import mlp as mlp
+from learned_optim.optimizers.prodigy_muon import prodigy_muon as prodigy_muon
+from learned_optim.optimizers.prodigy_residual import prodigy_residual as prodigy_residual
+from learned_optim.optimizers.rnnprop import rnnprop as rnnprop
+from learned_optim.optimizers.star import star as star
+from learned_optim.optimizers.velo import velo as velo
 
-# One line per architecture, in alphabetical order: its constructor, which bears the name of its file and its kind.
-from learned_optim.optimizers.adam_residual import adam_residual
-from learned_optim.optimizers.celo import celo
-from learned_optim.optimizers.celo2 import celo2
-from learned_optim.optimizers.coordinatewise_lstm import coordinatewise_lstm
-from learned_optim.optimizers.factored_mlp import factored_mlp
-from learned_optim.optimizers.hierarchical_mlp import hierarchical_mlp
-from learned_optim.optimizers.learned_adam import learned_adam
-from learned_optim.optimizers.learned_momentum import learned_momentum
-from learned_optim.optimizers.learned_schedule import learned_schedule
-from learned_optim.optimizers.learned_sgd import learned_sgd
-from learned_optim.optimizers.mlp import mlp
-from learned_optim.optimizers.prodigy_muon import prodigy_muon
-from learned_optim.optimizers.prodigy_residual import prodigy_residual
-from learned_optim.optimizers.rnnprop import rnnprop
-from learned_optim.optimizers.star import star
-from learned_optim.optimizers.velo import velo
+_CONSTRUCTORS: tuple[Callable[..., LearnedOptimizer], ...] = (
+    adam_residual,
+    celo,
+    celo2,
+    coordinatewise_lstm,
+    factored_mlp,
+    hierarchical_mlp,
+    learned_adam,
+    learned_momentum,
+    learned_schedule,
+    learned_sgd,
+    mlp,
+    prodigy_muon,
+    prodigy_residual,
+    rnnprop,
+    star,
+    velo,
+)
 
-KINDS = {name: constructor for name, constructor in list(globals().items()) if inspect.isfunction(constructor)}
-
-__all__ = [*KINDS]  # what `learned_optim` passes on to its users
+KINDS = {constructor.__name__: constructor for constructor in _CONSTRUCTORS}
+"""The constructors of the library's architectures, by kind."""
 
 ENTRY_POINTS = "learned_optim.architectures"
 
@@ -43,17 +59,18 @@ _registered: dict[str, Callable[..., LearnedOptimizer]] = {}
 
 
 def register_architecture(kind: str, constructor: Callable[..., LearnedOptimizer]) -> None:
-    """Makes an architecture of your own known, so that its optimizers can be saved, loaded and evaluated.
+    """Registers an architecture of your own, so that its optimizers can be saved, loaded and evaluated.
 
-    Call it wherever files of the kind are loaded, or let your package declare the entry point instead.
+    Call it in every program that loads files of this kind, or declare an entry point in your package instead.
 
     Args:
-      kind: the name that `spec["kind"]` of its optimizers has. To register a kind again replaces it.
-      constructor: gives a `LearnedOptimizer` from the other entries of its spec, but for `feature_version`.
+      kind: the value of `spec["kind"]` of its optimizers. Registering a kind again replaces its constructor.
+      constructor: returns a `LearnedOptimizer`. Its arguments are the other entries of the spec except
+        `feature_version`.
 
     Raises:
       ValueError: if the library has an architecture of that name.
-      TypeError: if the kind is not a string or the constructor cannot be called.
+      TypeError: if the kind is not a string or the constructor is not callable.
 
     Example:
       >>> import jax, jax.numpy as jnp, learned_optim
@@ -69,17 +86,19 @@ def register_architecture(kind: str, constructor: Callable[..., LearnedOptimizer
       0.2
     """
     if not isinstance(kind, str) or not callable(constructor):
-        raise TypeError(f"register_architecture takes a name and a constructor, got {kind!r} and {constructor!r}.")
+        raise TypeError(
+            f"register_architecture takes a string and a callable constructor, got {kind!r} and {constructor!r}."
+        )
     if kind in KINDS:
-        raise ValueError(f"{kind!r} is an architecture of learned_optim itself: choose another kind.")
+        raise ValueError(f"{kind!r} is an architecture of learned_optim: choose another kind.")
     _registered[kind] = constructor
 
 
 def constructor_of(kind: str) -> Callable[..., LearnedOptimizer]:
-    """The constructor of an architecture.
+    """Returns the constructor of an architecture.
 
     Raises:
-      ValueError: if there is none of that name, or the package that offers it cannot be imported.
+      ValueError: if no architecture has that name, or if the package that offers it cannot be imported.
     """
     if kind in KINDS:
         return KINDS[kind]
@@ -89,7 +108,7 @@ def constructor_of(kind: str) -> Callable[..., LearnedOptimizer]:
     if kind in offered:
         try:
             return offered[kind].load()
-        except Exception as error:  # whatever a package does when it is imported
+        except Exception as error:  # importing a package may raise anything
             raise ValueError(
                 f"the architecture {kind!r} comes from the entry point {offered[kind].value!r} of an installed "
                 f"package, which cannot be loaded: {type(error).__name__}: {error}"
@@ -97,7 +116,7 @@ def constructor_of(kind: str) -> Callable[..., LearnedOptimizer]:
     raise ValueError(
         f"there is no architecture {kind!r}. Known: {', '.join(sorted({*KINDS, *_registered, *offered}))}. "
         f"If it is your own, call learned_optim.register_architecture({kind!r}, constructor) first, or install the "
-        "package that has it; if it was saved by a newer version of learned_optim, upgrade."
+        "package that provides it. If it was saved by a newer version of learned_optim, upgrade."
     )
 
 
@@ -105,8 +124,8 @@ def build(spec: dict[str, Any]) -> LearnedOptimizer:
     """Makes the optimizer that a spec describes.
 
     Raises:
-      ValueError: if there is no such architecture, or not of this feature version, or if the arguments do not fit its
-        constructor.
+      ValueError: if there is no such architecture, if its feature version differs, or if its constructor does not
+        accept the arguments.
 
     Example:
       >>> build({"kind": "mlp", "feature_version": 1, "hidden_sizes": [4]}).spec["hidden_sizes"]

@@ -1,10 +1,10 @@
 """Adam with a learned residual: a mix of Adam-like directions, a small network on top, and a learned step size.
 
-Our own architecture. It starts as Adam with steps in units of each tensor's size and a linear decay, so that little
-meta-training goes a long way. What it draws on: relative step sizes and factored second moments from Adafactor
-(Shazeer and Stern 2018, https://arxiv.org/abs/1804.04235), per-parameter networks on normalised momenta from Metz et
-al. 2022 (https://arxiv.org/abs/2203.11860), the nominal term with a learned residual from Harrison, Metz and
-Sohl-Dickstein 2022 (https://arxiv.org/abs/2209.11208).
+Our own architecture. Before meta-training it is Adam with steps in units of each tensor's size and a linear decay, so
+that it needs little meta-training. Sources: relative step sizes and factored second moments from Adafactor (Shazeer and
+Stern 2018, https://arxiv.org/abs/1804.04235), per-parameter networks on normalized momenta from Metz et al. 2022
+(https://arxiv.org/abs/2203.11860), the nominal term with a learned residual from Harrison, Metz and Sohl-Dickstein 2022
+(https://arxiv.org/abs/2209.11208).
 """
 
 import math
@@ -24,26 +24,34 @@ FEATURE_VERSION = 1
 
 
 class TensorFeatures(NamedTuple):
-    """The c of a tensor: float32[] each."""
+    """The features c of a tensor, float32[] each."""
 
-    position: jax.Array  # of `schedule.Progress`
+    position: jax.Array  # see `schedule.Progress`
     early: jax.Array  # exp(-t / 20)
-    length: jax.Array  # of `schedule.Progress`
+    length: jax.Array  # see `schedule.Progress`
     is_vector: jax.Array  # 1 for vectors and scalars, 0 for tensors of two dimensions or more
-    medium_size: jax.Array  # of `adam_features.Observed`, like the next two
-    slow_size: jax.Array
-    overlap: jax.Array
-    late: jax.Array  # of `schedule.Progress`, like the next
-    known: jax.Array
+    medium_size: jax.Array  # see `adam_features.Observed`
+    slow_size: jax.Array  # see `adam_features.Observed`
+    overlap: jax.Array  # see `adam_features.Observed`
+    late: jax.Array  # see `schedule.Progress`
+    known: jax.Array  # see `schedule.Progress`
 
 
 def tensor_features(
     step: jax.Array, progress: schedule.Progress, observed: adam_features.Observed, param: jax.Array
 ) -> TensorFeatures:
-    """The features of a tensor."""
-    is_vector = jnp.asarray(param.ndim < 2, jnp.float32)
-    run = progress.position, schedule.early(step), progress.length
-    return TensorFeatures(*run, is_vector, *observed, progress.late, progress.known)
+    """Returns the features of a tensor."""
+    return TensorFeatures(
+        position=progress.position,
+        early=schedule.early(step),
+        length=progress.length,
+        is_vector=jnp.asarray(param.ndim < 2, jnp.float32),
+        medium_size=observed.medium_size,
+        slow_size=observed.slow_size,
+        overlap=observed.overlap,
+        late=progress.late,
+        known=progress.known,
+    )
 
 
 def adam_residual(hidden_size: int = 8) -> LearnedOptimizer:
@@ -54,26 +62,30 @@ def adam_residual(hidden_size: int = 8) -> LearnedOptimizer:
       d = a^\top f + w^\top \mathrm{relu}(W f + V c + b), \qquad
       \ell = \ell_0 + k^\top c + \mathrm{MLP}(c)
 
-    f are 9 features of a coordinate and c 9 features of its tensor. The scale s is the root mean square r(p) of a
-    tensor with two dimensions or more, but at least 0.1 / √fan_in (all dimensions but the last), and 0.1 for others; τ
-    = t / num_steps, at most 1. d is clipped to ±8, and what is added to ℓ₀ to ±5. ℓ₀ is one number for matrices and
-    one for vectors and scalars.
+    f are nine features of a coordinate, and c are nine features of its tensor. The scale s is the root mean square r(p)
+    of a tensor with two dimensions or more, but at least 0.1 / √fan_in (the product of all dimensions but the last). It
+    is 0.1 for vectors and scalars. The progress is τ = t / num_steps, at most 1. ℓ₀ is one number for matrices and one
+    for vectors and scalars. d is clipped to ±8, and the terms that are added to ℓ₀ are clipped to ±5.
 
-    f: g/r(g), p/r(p), m/r(m) and u = m/√v for momenta m of decays .9 and .99, g/√v, m.9/√(factored v), and √(mean
-    v)/√v. v is the second moment of decay .99, factored v its row mean times its column mean over its mean (v itself
-    for vectors); moments are bias-corrected, the last three are clipped to ±4, and 1e-10 of their mean is added to v,
-    its rows and its columns. c: 2τ - 1, e^(-t/20), ½ log(num_steps / 400), 1 for vectors and 0 for matrices,
-    log(r(m.9)/√(mean v)) + 1, log(r(m.99)/√(mean v)) + 1.5, 1.8 (g · previous m.9) / (|g| |m.9|) clipped to ±2, τ⁴,
-    and 1 if num_steps is known, else 0. No feature needs more than one pass over a tensor, and none is kept in memory.
+    Notation: m are momenta of decays .9 and .99, v is the second moment of decay .99. The factored v is the row mean
+    of v times its column mean over its mean (v itself for vectors). Moments are bias-corrected, and 1e-10 of their mean
+    is added to v, its rows and its columns.
+
+    - f: g/r(g), p/r(p), both m/r(m), both u = m/√v, then, clipped to ±4, g/√v, m.9/√(factored v) and √(mean v)/√v.
+    - c: 2τ - 1, e^(-t/20), ½ log(num_steps / 400), 1 for vectors and 0 for matrices, log(r(m.9)/√(mean v)) + 1,
+      log(r(m.99)/√(mean v)) + 1.5, 1.8 (g · previous m.9) / (|g| |m.9|) clipped to ±2, τ⁴, and 1 if num_steps is known,
+      else 0.
+
+    No feature needs more than one pass over a tensor, and none is kept in memory.
 
     Args:
-      hidden_size: width of the per-parameter network. 0 leaves it out: a learned mix and schedule.
+      hidden_size: width of the per-parameter network. 0 leaves it out: only mix and schedule are learned.
 
     Returns:
-      A `LearnedOptimizer`. Before meta-training d = u.9 and ℓ = log .02. Without `num_steps` a learned constant each
-      stands in for 2τ - 1, ½ log(num_steps / 400) and τ⁴, and max(1 - τ, .01) is 1: the weight of the flag in ℓ then
-      sets the level of the steps. State: three float32 copies of the parameters and a step counter. Gradients may have
-      any scale: from 1e-8 to 1e14 it changes nothing, beyond updates stay finite.
+      A `LearnedOptimizer`. Before meta-training d = u.9 and ℓ = log .02. Without `num_steps`, learned constants replace
+      2τ - 1, ½ log(num_steps / 400) and τ⁴, and max(1 - τ, .01) is 1; the level of ℓ then depends on the weight of the
+      last c. State: three float32 copies of the parameters and a step counter. Updates do not depend on the scale of
+      the gradients between 1e-8 and 1e14, and are finite at any scale.
 
     Raises:
       ValueError: if hidden_size is negative.
@@ -100,9 +112,9 @@ def adam_residual(hidden_size: int = 8) -> LearnedOptimizer:
         }
 
     def rule(theta, horizon):
-        def update(grad, param, moments, step):
+        def update(grad, param, slots, step):
             progress, decay = schedule.progress(step, horizon, theta["unknown_horizon"]["progress"])
-            inputs, scales, observed, moments = adam_features.coordinates(grad, param, moments, step)
+            inputs, scales, observed, moments = adam_features.coordinates(grad, param, slots, step)
             c = jnp.stack(tensor_features(step, progress, observed, param))
             log_step = schedule.log_step(theta["step"], c, param.ndim < 2)
             direction = adam_features.direction(theta["direction"], inputs, scales, c)

@@ -1,16 +1,16 @@
-"""Celo: a small network gives each coordinate's step, and a recurrent network schedules the size of all steps.
+"""Celo: a small network computes the step of each coordinate, and a recurrent network schedules the size of all steps.
 
 Moudgil, Knyazev, Lajoie, Belilovsky 2025, "Celo: Training Versatile Learned Optimizers on a Compute Diet",
 https://arxiv.org/abs/2501.12670
 
 Features and epsilons are those of the authors' released code. Deviations:
-- The released code runs the recurrent network once for each tensor, on inputs and states that all tensors share. Here
-  one row serves them all; the function computed is the same.
-- The layer that mixes tensors is two ReLU layers. In the released code the result of the first is never used.
-- Those of the loss features in `learned_optim.tensor_features`.
-- The rule's network has two outputs; the third of the released code is never used.
-- Tensors with fewer than two dimensions have 1e-6 added to v in the feature m/√v of Adafactor (the released code adds
-  nothing and divides by zero where a gradient has always been 0).
+- The released code runs the recurrent network once for each tensor, on inputs and states that are the same for all
+  tensors. Here it runs once. The function computed is the same.
+- The layer that mixes tensors consists of two ReLU layers. The released code never uses the result of the first.
+- The loss features deviate as `learned_optim.tensor_features` says.
+- The rule's network has two outputs; the released code has a third, which it never uses.
+- For tensors with fewer than two dimensions, 1e-6 is added to v in the feature F(m). The released code adds nothing and
+  divides by zero if all gradients were 0.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,8 @@ import jax.numpy as jnp
 
 from learned_optim import checks
 from learned_optim import factored_features
+from learned_optim import factored_moments
+from learned_optim import factored_step
 from learned_optim import networks
 from learned_optim import tensor_features
 from learned_optim.base import LearnedOptimizer
@@ -37,7 +39,7 @@ def celo(
     step_multiplier: float = 1e-3,
     magnitude_multiplier: float = 1e-3,
 ) -> LearnedOptimizer:
-    r"""Builds the Celo optimizer, of which the update rule and the scheduler are meta-trained one after the other.
+    r"""Builds the Celo optimizer, whose update rule and scheduler are meta-trained one after the other.
 
     .. math::
       \Delta p = -0.1 \, e^{o} \, \lambda_1 \, d \, e^{\lambda_2 a} \, r(p), \qquad
@@ -46,27 +48,27 @@ def celo(
     The inputs f of a coordinate are the 28 features of `factored_mlp` that do not depend on time, the gradient
     clipped to ±.1, and g/√v, each divided by its root mean square over the tensor; r(p) is the root mean square of
     the tensor. The inputs c of the scheduler are nine features of the progress through the run and nine of the loss
-    (`learned_optim.tensor_features.schedule`). Gradients count as ±1000 at most.
+    (`learned_optim.tensor_features.schedule`). Gradients are clipped to ±1000.
 
-    Stage 1 of meta-training trains the rule alone, with `scheduler=False`: 0.1 e^o is left out. Stage 2 freezes the
-    rule and trains the scheduler. The example shows how to go from one to the other.
+    Stage 1 of meta-training trains the rule alone, with `scheduler=False`, which leaves out the factor 0.1 e^o. Stage 2
+    freezes the rule and trains the scheduler. The example shows how to go from one stage to the other.
 
     Args:
       hidden_sizes: widths of the rule's hidden ReLU layers. The paper's network is (4, 4).
       lstm_size: units of the scheduler's LSTM.
-      scheduler: whether there is one. False is the optimizer of stage 1, with no "scheduler" in its theta.
+      scheduler: whether there is a scheduler. False is the optimizer of stage 1; its theta has no "scheduler".
       step_multiplier: λ₁, the scale of the direction output.
       magnitude_multiplier: λ₂, the scale of the log step size output.
 
     Returns:
       A `LearnedOptimizer` with theta {"rule": …, "scheduler": …}. Pass `num_steps`, and the loss as `value=` at every
-      step: without the loss a learned constant stands in for each of its features, without `num_steps`, on which the
-      time scales of the loss features depend too, for all of them. State: four float32 copies of the parameters, three
-      rows and three columns of each tensor (of a vector, three more copies and three numbers), 2 * lstm_size + 22
-      numbers and a step counter.
+      step. Without the loss, learned constants replace the loss features. Without `num_steps` they replace all features
+      of the scheduler, because the time scales of the loss features depend on it. State: four float32 copies of the
+      parameters, three rows and three columns for each tensor (for a vector, three more copies and three numbers),
+      2 * lstm_size + 22 numbers and a step counter.
 
     Raises:
-      ValueError: if hidden_sizes is empty or holds anything but whole numbers from 1 on, or if lstm_size is below 1.
+      ValueError: if hidden_sizes is empty or contains anything but positive whole numbers, or if lstm_size is below 1.
       TypeError: if lstm_size is not a whole number, or scheduler is not a bool.
 
     Example:
@@ -87,7 +89,7 @@ def celo(
       Metz et al. 2022 (VeLO), https://arxiv.org/abs/2211.09760
     """
     hidden_sizes = checks.sizes(hidden_sizes)
-    lstm_size = checks.whole_number("lstm_size", lstm_size, 1, "To leave the LSTM out pass scheduler=False.")
+    lstm_size = checks.whole_number("lstm_size", lstm_size, 1, "To leave the LSTM out, pass scheduler=False.")
     scheduler = checks.flag("scheduler", scheduler)
     step_multiplier = checks.real_number("step_multiplier", step_multiplier)
     magnitude_multiplier = checks.real_number("magnitude_multiplier", magnitude_multiplier)
@@ -96,7 +98,7 @@ def celo(
 
     def init(key):
         rule_key, scheduler_key = jax.random.split(key)
-        theta = {"rule": factored_features.init_extended(network, rule_key)}
+        theta = {"rule": factored_features.init_network(network, rule_key, extended=True)}
         if scheduler:
             theta["scheduler"] = _init_scheduler(lstm, lstm_size, scheduler_key)
         return theta
@@ -109,7 +111,7 @@ def celo(
                 multiplier = step_multiplier * 0.1 * jnp.exp(log_multiplier)
             updates, new_slots = [], []
             for tensor in zip(grads, params, slots, strict=True):
-                update, new = factored_features.relative_step(
+                update, new = factored_step.relative_step(
                     network,
                     theta["rule"],
                     *tensor,
@@ -125,10 +127,9 @@ def celo(
             del params
             if not scheduler:
                 return ()
-            state = tensor_features.first_lstm_state(theta["scheduler"]["first_state"], num_rows=1)
-            return {"lstm": state, "loss": tensor_features.init_loss_averages()}
+            return tensor_features.first_recurrent_state(theta["scheduler"]["first_state"], num_rows=1)
 
-        return Rule(factored_features.SLOTS, update_all, shared)
+        return Rule(factored_moments.SLOTS, update_all, shared)
 
     spec = {
         "kind": "celo",
@@ -153,7 +154,7 @@ def _init_scheduler(lstm, lstm_size, key):
 
 
 def _schedule(lstm, theta, shared, step, horizon, loss):
-    """The scheduler's output o, and its new state."""
-    inputs, averages = tensor_features.schedule(step, horizon, loss, shared["loss"], theta["unknown"])
-    (output,), state = lstm.apply(theta["lstm"], inputs[None], shared["lstm"])
-    return output[0, 0], {"lstm": tensor_features.LSTMState(*state), "loss": averages}
+    """Returns the scheduler's output o and its new state."""
+    inputs, averages = tensor_features.schedule(step, horizon, loss, shared.loss, theta["unknown"])
+    (output,), state = lstm.apply(theta["lstm"], inputs[None], shared.lstm)
+    return output[0, 0], tensor_features.RecurrentState(state, averages)

@@ -1,12 +1,12 @@
-"""Celo2: a per-parameter network gives the direction only, normalised per tensor; step size and schedule are apart.
+"""Celo2: a per-parameter network gives only the direction, normalized per tensor. The user sets step size and schedule.
 
 Moudgil, Knyazev, Belilovsky 2026, "Celo2: Towards Learned Optimization Free Lunch",
 https://arxiv.org/abs/2602.19142
 
 Deviations:
-- Which parameters Adam updates is decided by shape: those with fewer than two dimensions. The authors give embeddings
-  to Adam as well, which a shape cannot tell: use `optax.multi_transform` for that.
-- The decays of the moving averages are fixed, and the direction is orthogonalised before it is normalised; we could not
+- Adam updates all tensors with fewer than two dimensions. The authors let Adam update embeddings too, which cannot be
+  recognized by their shape: use `optax.multi_transform` for that.
+- The decays of the moving averages are fixed, and the direction is orthogonalized before it is normalized. We could not
   confirm either from the paper.
 - Second moments are bounded, so that gradients of any scale give finite updates (`features.second_moment`).
 """
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from learned_optim import checks
 from learned_optim import factored_features
+from learned_optim import factored_moments
 from learned_optim import features
 from learned_optim import networks
 from learned_optim import orthogonal
@@ -27,7 +28,9 @@ from learned_optim.base import define
 from learned_optim.base import per_tensor
 
 FEATURE_VERSION = 1
-DECAYS = factored_features.Decays(rms=(0.95,))
+MOMENTUM_DECAY = factored_moments.DECAYS.momentum[0]  # of Adam
+RMS_DECAY = 0.95
+DECAYS = factored_moments.Decays(rms=(RMS_DECAY,))
 EPSILON = 1e-8  # added to second moments
 
 
@@ -43,23 +46,24 @@ def celo2(
     .. math:: \Delta p = -\eta \, d / \mathrm{RMS}(d), \qquad d = \mathrm{MLP}(f)
 
     The inputs f are the 28 of `learned_optim.factored_mlp` with a decay of .95 for v, the gradient clipped to ±.1, and
-    g/√v, each divided by its root mean square over the tensor. There are no time features: the user gives a schedule,
-    as `step_scale=` of `transform` or in `optax.chain`.
+    g/√v, each divided by its root mean square over the tensor. There are no time features: pass a schedule as
+    `step_scale=` of `transform`, or add one by `optax.chain`.
 
     Args:
       hidden_sizes: widths of the hidden ReLU layers. The paper's network is (8, 8).
       step_size: root mean square of the updates, in units of the parameters; 1e-3 in meta-training.
-      vector_step_multiplier: tensors with fewer than two dimensions are updated by Adam (decays .9 and .95) with this
-        many times `step_size`. None: by the network, like the others (the paper's Celo2-base).
-      newton_schulz_steps: iterations that orthogonalise the direction of matrices before it is normalised; the paper's
-        Celo2 does this. Tensors with more dimensions count as matrices of their last dimension. 0: none, 5 is usual.
+      vector_step_multiplier: Adam (decays .9 and .95) updates tensors with fewer than two dimensions, with a step size
+        of `vector_step_multiplier * step_size`. None: the network updates them too (the paper's Celo2-base).
+      newton_schulz_steps: number of Newton–Schulz iterations, which orthogonalize the direction of a matrix before it
+        is normalized; the paper's Celo2 does this. A tensor with more dimensions is treated as a matrix whose columns
+        are its last dimension. 5 is usual, 0 leaves the orthogonalization out.
 
     Returns:
       A `LearnedOptimizer`. `num_steps` is accepted and not used. State: four float32 copies of the parameters, three
-      rows and three columns of each tensor (of a vector, three more copies and three numbers) and a step counter.
+      rows and three columns for each tensor (for a vector, three more copies and three numbers) and a step counter.
 
     Raises:
-      ValueError: if hidden_sizes is empty or holds anything but whole numbers from 1 on, or newton_schulz_steps is
+      ValueError: if hidden_sizes is empty or contains anything but positive whole numbers, or if newton_schulz_steps is
         negative.
 
     Example:
@@ -82,7 +86,7 @@ def celo2(
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=1)
 
     def init(key):
-        return factored_features.init_extended(network, key)
+        return factored_features.init_network(network, key, extended=True)
 
     def rule(theta, horizon):
         del horizon
@@ -94,18 +98,18 @@ def celo2(
             observed, mean_squares, slots = factored_features.observe(
                 grad, param, slots, DECAYS, extended=True, epsilon=EPSILON
             )
-            scales = jax.lax.rsqrt(1e-5 + mean_squares)
+            scales = factored_features.normalizers(mean_squares)
 
             def direction_of(observed):
                 inputs = factored_features.inputs(observed, extended=True)
-                return network.apply(theta, inputs, scales, jnp.zeros((0,), jnp.float32))[0]
+                return factored_features.apply_network(network, theta, inputs, scales)[0]
 
             direction = networks.in_blocks(direction_of, observed, max(hidden_sizes))
             if newton_schulz_steps and param.ndim > 1:
                 direction = _orthogonalize(direction, newton_schulz_steps)
             return -step_size * direction * jax.lax.rsqrt(1e-12 + features.mean_square(direction)), slots
 
-        return per_tensor(factored_features.SLOTS, update)
+        return per_tensor(factored_moments.SLOTS, update)
 
     spec = {
         "kind": "celo2",
@@ -119,17 +123,17 @@ def celo2(
 
 
 def _adam(grad, slots, step):
-    """Adam's direction by the slots of decays .9 and .95. The other slots stay as they are."""
+    """Returns Adam's direction from the slots with decays .9 and .95, and the new slots. The others do not change."""
     first, *others = slots.momenta
-    (momentum,) = features.momenta(grad, (first,), DECAYS.momentum[:1])
-    moment = features.second_moment(grad, slots.moment, DECAYS.rms[0])
-    corrected = momentum / (1.0 - DECAYS.momentum[0] ** (step + 1.0))
-    root = jnp.sqrt(moment / (1.0 - DECAYS.rms[0] ** (step + 1.0)))
+    (momentum,) = features.momenta(grad, (first,), (MOMENTUM_DECAY,))
+    moment = features.second_moment(grad, slots.moment, RMS_DECAY)
+    corrected = momentum / (1.0 - MOMENTUM_DECAY ** (step + 1.0))
+    root = jnp.sqrt(moment / (1.0 - RMS_DECAY ** (step + 1.0)))
     return corrected / (root + EPSILON), slots._replace(momenta=(momentum, *others), moment=moment)
 
 
-def _orthogonalize(direction, num_steps):
-    """Brings the singular values of a matrix near 1."""
+def _orthogonalize(direction, num_iterations):
+    """Moves the singular values of a matrix towards 1. The whole matrix is one block, as in the paper."""
     wide, restore = orthogonal.as_wide(direction)
     wide = wide * jax.lax.rsqrt(1e-12 + features.mean_square(wide)) / math.sqrt(wide.size)
-    return restore(orthogonal.newton_schulz(wide @ wide.T, num_steps) @ wide)
+    return restore(orthogonal.newton_schulz(wide @ wide.T, num_iterations) @ wide)

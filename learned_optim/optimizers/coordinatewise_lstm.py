@@ -1,15 +1,14 @@
-"""Coordinatewise LSTM: a recurrent network, shared by all coordinates, turns each one's gradients into its steps.
+"""Coordinatewise LSTM: a recurrent network, shared by all coordinates, maps the gradients of each to its steps.
 
 Andrychowicz, Denil, Gomez, Hoffman, Pfau, Schaul, Shillingford, de Freitas 2016, "Learning to learn by gradient
 descent by gradient descent", https://arxiv.org/abs/1606.04474
 
-Deviations: the gradient preprocessing is the paper's (p = 10), not that of its released code (5, with clamping), and
-so is the output scale of 0.1 (released code 0.01). One network serves all tensors unless `separate_kernels` is set; the
-paper has two in its CIFAR-10 experiment, one for convolutional and one for fully connected layers, and tells these by
-their place in the model. Here the rank decides, so the bias of a convolution goes with the rest.
+Deviations: gradient preprocessing (p = 10) and output scale (0.1) are the paper's, not those of its released code
+(p = 5 with clamping, 0.01). One network serves all tensors unless `separate_kernels` is set. In its CIFAR-10 experiment
+the paper has two, one for convolutional and one for fully connected layers. Here the rank of a tensor decides, so the
+bias of a convolution belongs to the second group.
 """
 
-from typing import Any
 from typing import NamedTuple
 
 import jax
@@ -30,7 +29,7 @@ _GROUPS = ("kernels", "rest")
 class Slots(NamedTuple):
     """State of a coordinate."""
 
-    lstm: tuple[Any, ...]  # hidden and cell of the first layer, then of the next: the shape is [..., hidden_size]
+    lstm: tuple[networks.LSTMState, ...]  # one for each layer, of arrays of shape [..., hidden_size]
 
 
 def coordinatewise_lstm(
@@ -51,13 +50,13 @@ def coordinatewise_lstm(
       hidden_size: units in each LSTM layer.
       num_layers: number of LSTM layers.
       output_scale: factor on the network's output, in units of the parameters.
-      preprocess_p: gradients below exp(-p) in magnitude are passed on linearly.
-      separate_kernels: whether tensors of three dimensions or more, the kernels of convolutions, have a network of
-        their own, as in the paper's CIFAR-10 experiment. Theta then holds two networks, "kernels" and "rest".
+      preprocess_p: p; gradients below exp(-p) in magnitude are passed on linearly.
+      separate_kernels: whether tensors with three dimensions or more, the kernels of convolutions, have a network of
+        their own, as in the paper's CIFAR-10 experiment. Theta then contains two networks, "kernels" and "rest".
 
     Returns:
       A `LearnedOptimizer`. `num_steps` is accepted and not used. State: `2 * num_layers * hidden_size` float32 numbers
-      a coordinate (80 at the default sizes) and a step counter.
+      for each coordinate (80 at the default sizes) and a step counter.
 
     Raises:
       ValueError: if a size is below 1.
@@ -79,10 +78,10 @@ def coordinatewise_lstm(
     preprocess_p = checks.real_number("preprocess_p", preprocess_p)
     separate_kernels = checks.flag("separate_kernels", separate_kernels)
     network = networks.coordinatewise_lstm(hidden_size, num_layers)
-    num_states = 2 * num_layers  # hidden and cell of each layer
 
     def init(key):
-        state = (jnp.zeros((1, hidden_size), jnp.float32),) * num_states
+        zero = jnp.zeros((1, hidden_size), jnp.float32)
+        state = (networks.LSTMState(zero, zero),) * num_layers
         draw = lambda key: network.init(key, jnp.zeros((1, 2), jnp.float32), state)
         if not separate_kernels:
             return draw(key)
@@ -95,16 +94,20 @@ def coordinatewise_lstm(
             del param, step
             weights = theta[_GROUPS[0] if grad.ndim > 2 else _GROUPS[1]] if separate_kernels else theta
             inputs = [x.reshape(-1, 1) for x in features.log_sign(grad, preprocess_p)]
-            state = [slot.reshape(-1, hidden_size) for slot in slots.lstm]
-            advance = lambda arrays: network.apply(weights, jnp.concatenate(arrays[0], axis=1), tuple(arrays[1]))
+            state = jax.tree.map(lambda slot: slot.reshape(-1, hidden_size), slots.lstm)
+
+            def advance(arrays):
+                inputs, state = arrays
+                return network.apply(weights, jnp.concatenate(inputs, axis=1), state)
+
             output, rows = networks.in_blocks(advance, (inputs, state), 4 * hidden_size)
-            states = tuple(row.reshape(*grad.shape, hidden_size) for row in rows)
+            states = jax.tree.map(lambda row: row.reshape(*grad.shape, hidden_size), rows)
             return output_scale * output.reshape(grad.shape), Slots(states)
 
         def slot(param):
             return jnp.broadcast_to(zeros(param)[..., None], (*param.shape, hidden_size))
 
-        return per_tensor(Slots((slot,) * num_states), update)
+        return per_tensor(Slots((networks.LSTMState(slot, slot),) * num_layers), update)
 
     spec = {
         "kind": "coordinatewise_lstm",
@@ -114,6 +117,6 @@ def coordinatewise_lstm(
         "output_scale": output_scale,
         "preprocess_p": preprocess_p,
     }
-    if separate_kernels:  # left out otherwise, so that files saved before the option existed and after it are the same
+    if separate_kernels:  # left out otherwise, so that older versions can load the file
         spec["separate_kernels"] = True
     return define(spec, init, rule)

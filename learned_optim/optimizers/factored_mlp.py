@@ -1,36 +1,36 @@
-"""Factored MLP: a tiny network sees momenta and Adafactor's row and column second moments and outputs the step.
+"""Factored MLP: a tiny network maps momenta and Adafactor's row and column second moments to the step.
 
 Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poole, Mordatch, Roberts, Sohl-Dickstein 2022,
 "Practical tradeoffs between memory, compute, and performance in learned optimizers" (adafac_mlp),
 https://arxiv.org/abs/2203.11860
 
 Features, their order and all epsilons are those of the authors' released code. Deviations:
-- Second moments, r and c are at most 1e30, so that they stay finite in float32 (the released code gives NaN at
-  gradients of 1e20).
-- Momentum decays are clipped to [0, 1], as the released code does with the other decays only.
-- The released code adds 1e-30 to squared gradients. Its other epsilons swallow that, so it is left out.
-- The 11 time features, which all coordinates share, enter the first layer as a bias, and the normalising factors of
-  the others multiply its weights; the function computed is the same.
+- Second moments, r and c are at most 1e30, so that they stay finite in float32. The released code returns NaN for
+  gradients of 1e20.
+- Momentum decays are clipped to [0, 1]. The released code clips only the other decays.
+- The released code adds 1e-30 to squared gradients. This has no effect beside its other epsilons and is left out.
+- The 11 time features, which all coordinates share, enter the first layer as a bias, and the normalizing factors of
+  the others multiply its weights. The function computed is the same.
 
-The option `mup` is the parametrisation of Thérien, Joseph, Knyazev, Oyallon, Rish, Belilovsky 2024, "μLO:
+The option `mup` is the parametrization of Thérien, Joseph, Knyazev, Oyallon, Rish, Belilovsky 2024, "μLO:
 Compute-Efficient Meta-Generalization of Learned Optimizers", https://arxiv.org/abs/2406.00153: updates of hidden
-weights are multiplied by 1 / fan_in. In the authors' released code the optimizer's own network is the one above, with
-no layer that starts at zero, and so it is here. Deviation:
-- The released code is told by the model which weights are hidden. A transformation sees shapes only, so here every
-  tensor of two dimensions or more counts as hidden, with all its dimensions but the last as fan_in. For the weights of
-  an input layer, whose fan_in is not a width, that is a constant factor, which changes nothing in how updates scale
-  with width. For those of an output layer it is the rule of Yang et al. 2022 (table 3,
-  https://arxiv.org/abs/2203.03466), for models that do not multiply their output by 1 / fan_in themselves.
+weights are multiplied by 1 / fan_in. The optimizer's network is the one above, without a layer that is initially zero,
+as in the authors' released code. Deviation:
+- In the released code the model tells which weights are hidden. A transformation sees only shapes, so here every tensor
+  with two dimensions or more is treated as hidden, and fan_in is the product of all its dimensions but the last. For
+  the weights of an input layer, whose fan_in is not a width, this is a constant factor and does not affect how updates
+  scale with width. For those of an output layer it is the rule of Yang et al. 2022 (table 3,
+  https://arxiv.org/abs/2203.03466) for models that do not multiply their output by 1 / fan_in themselves.
 """
 
 from collections.abc import Sequence
 import math
 
-import jax
 import jax.numpy as jnp
 
 from learned_optim import checks
 from learned_optim import factored_features
+from learned_optim import factored_moments
 from learned_optim import features
 from learned_optim import networks
 from learned_optim.base import LearnedOptimizer
@@ -63,18 +63,18 @@ def factored_mlp(
       magnitude_multiplier: scale of the log step size output.
       mup: whether updates of tensors of two dimensions or more are multiplied by 1 / fan_in, the product of all
         dimensions but the last, so that one theta suits models of every width. Meta-train with the same setting, and
-        with a larger step_multiplier (1e-2 in the μLO paper's code, with hidden layers of 32), on models initialised in
-        the maximal update parametrisation. Theta has the same structure with and without: where embeddings, input or
-        output layers should not be scaled, give both transformations to `optax.multi_transform`.
+        with a larger step_multiplier (1e-2 in the μLO paper's code, with hidden layers of 32), on models initialized in
+        the maximal update parametrization. The structure of theta does not depend on mup. If embeddings, input or
+        output layers should not be scaled, pass a transformation with and one without mup to `optax.multi_transform`.
 
     Returns:
       A `LearnedOptimizer`. Its theta holds the network's weights and, under "decays", an offset δ for each decay β,
       which becomes `1 - exp(10 * (log(1 - β) / 10 + δ))`, clipped to [0, 1]. `num_steps` is accepted and not used: no
-      feature depends on the horizon. State: four float32 copies of the parameters, three rows and three columns of
-      each tensor (of a vector, three more copies and three numbers) and a step counter.
+      feature depends on the horizon. State: four float32 copies of the parameters, three rows and three columns for
+      each tensor (for a vector, three more copies and three numbers) and a step counter.
 
     Raises:
-      ValueError: if hidden_sizes is empty or holds anything but whole numbers from 1 on.
+      ValueError: if hidden_sizes is empty or contains anything but positive whole numbers.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -96,29 +96,29 @@ def factored_mlp(
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=2)
 
     def init(key):
-        inputs = [jnp.zeros((), jnp.float32)] * factored_features.NUM_FEATURES
-        scales = jnp.ones((factored_features.NUM_FEATURES,), jnp.float32)
-        shared = jnp.zeros((len(features.TIME_SCALES),), jnp.float32)
-        return {"decays": factored_features.decay_offsets(), **network.init(key, inputs, scales, shared)}
+        weights = factored_features.init_network(network, key, num_shared=len(features.TIME_SCALES))
+        return {"decays": factored_moments.decay_offsets(), **weights}
 
     def rule(theta, horizon):
         del horizon
         weights = {name: layer for name, layer in theta.items() if name != "decays"}
-        decays = factored_features.moved_decays(theta["decays"])
+        decays = factored_moments.moved_decays(theta["decays"])
 
         def update(grad, param, slots, step):
             observed, mean_squares, slots = factored_features.observe(grad, param, slots, decays)
-            scales = jax.lax.rsqrt(1e-5 + mean_squares)
+            scales = factored_features.normalizers(mean_squares)
             scale = step_multiplier / _fan_in(grad.shape) if mup else step_multiplier
 
             def step_of(observed):
                 inputs = factored_features.inputs(observed)
-                direction, magnitude = network.apply(weights, inputs, scales, features.tanh_time(step))
+                direction, magnitude = factored_features.apply_network(
+                    network, weights, inputs, scales, features.tanh_time(step)
+                )
                 return -scale * direction * jnp.exp(magnitude_multiplier * magnitude)
 
             return networks.in_blocks(step_of, observed, max(hidden_sizes)), slots
 
-        return per_tensor(factored_features.SLOTS, update)
+        return per_tensor(factored_moments.SLOTS, update)
 
     spec = {
         "kind": "factored_mlp",
@@ -127,11 +127,11 @@ def factored_mlp(
         "step_multiplier": step_multiplier,
         "magnitude_multiplier": magnitude_multiplier,
     }
-    if mup:  # left out otherwise, so that files saved before the option existed and after it are the same
+    if mup:  # left out otherwise, so that older versions can load the file
         spec["mup"] = True
     return define(spec, init, rule)
 
 
 def _fan_in(shape):
-    """The number of inputs of a weight's outputs, 1 for biases and scales."""
+    """The product of all dimensions but the last, 1 for vectors and scalars."""
     return math.prod(shape[:-1]) if len(shape) > 1 else 1

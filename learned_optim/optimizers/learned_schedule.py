@@ -11,7 +11,6 @@ Deviations:
 - The bounds of `learned_adam`.
 """
 
-
 import jax.numpy as jnp
 import numpy as np
 

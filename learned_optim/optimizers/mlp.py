@@ -1,11 +1,11 @@
-"""Per-parameter MLP: a small network sees each coordinate's gradient, value and momenta and outputs its step.
+"""Per-parameter MLP: a small network maps the gradient, value and momenta of each coordinate to its step.
 
 Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poole, Mordatch, Roberts, Sohl-Dickstein 2022,
 "Practical tradeoffs between memory, compute, and performance in learned optimizers" (small_fc),
 https://arxiv.org/abs/2203.11860
 
 Deviations: none known in the update rule. The 11 time features, which all coordinates share, enter the first layer as
-a bias instead of being copied to every coordinate, and the normalising factors of the others multiply its weights; the
+a bias instead of being copied to every coordinate, and the normalizing factors of the others multiply its weights. The
 function computed is the same.
 """
 
@@ -57,7 +57,7 @@ def mlp(
       float32 copies of the parameters and a step counter.
 
     Raises:
-      ValueError: if hidden_sizes is empty or holds anything but whole numbers from 1 on.
+      ValueError: if hidden_sizes is empty or contains anything but positive whole numbers.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax

@@ -1,13 +1,13 @@
-"""RNNprop: a recurrent network, shared by all coordinates, on gradients and momenta in Adam's units.
+"""RNNprop: a recurrent network, shared by all coordinates, sees gradients and momenta divided by √v as in Adam.
 
 Lv, Jiang, Li 2017, "Learning Gradient Descent: Better Generalization and Longer Horizons",
 https://arxiv.org/abs/1703.03578
 
 Sizes, decays (.95), epsilon, the order of the inputs and the ELU layer before the LSTM are those of the authors'
 released code. Deviations:
-- A gradient counts as ±1e15 at most, and v̂ as 1e-36 at least, so that values and derivatives stay finite in float32.
-- Weights are drawn at a scale of 1 / √inputs, as everywhere in this library (released code 0.1).
-- The paper's random scaling of parameters and its added convex functions belong to meta-training, not to this file.
+- Gradients are clipped to ±1e15, and v̂ is at least 1e-36, so that values and derivatives stay finite in float32.
+- Initial weights have a scale of 1 / √inputs, as everywhere in this library (released code: 0.1).
+- The paper's random scaling of parameters and its added convex functions are part of meta-training, not of this file.
 """
 
 import math
@@ -36,7 +36,7 @@ class Slots(NamedTuple):
 
     first: Any  # m, moving average of the gradient, decay b1
     second: Any  # v, moving average of the squared gradient, decay b2
-    lstm: tuple[Any, ...]  # hidden and cell of the first layer, then of the next: the shape is [..., hidden_size]
+    lstm: tuple[networks.LSTMState, ...]  # one for each layer, of arrays of shape [..., hidden_size]
 
 
 def rnnprop(
@@ -59,8 +59,8 @@ def rnnprop(
 
     Returns:
       A `LearnedOptimizer`. `num_steps` is accepted and not used. State: `2 + 2 * num_layers * hidden_size` float32
-      numbers a coordinate (82 at the default sizes) and a step counter. The scale of the gradients does not matter
-      from 1e-6 to 1e14.
+      numbers for each coordinate (82 at the default sizes) and a step counter. Updates do not depend on the scale of
+      the gradients between 1e-6 and 1e14.
 
     Raises:
       ValueError: if a size is below 1, or a decay not in [0, 1).
@@ -86,12 +86,12 @@ def rnnprop(
     if not (0.0 <= b1 < 1.0 and 0.0 <= b2 < 1.0):
         raise ValueError(f"b1 and b2 must be at least 0 and below 1, such as 0.95, got {b1} and {b2}.")
     network = networks.coordinatewise_lstm(hidden_size, num_layers)
-    num_states = 2 * num_layers  # hidden and cell of each layer
 
     def init(key):
         input_key, network_key = jax.random.split(key)
         w = jax.random.truncated_normal(input_key, -2.0, 2.0, (2, hidden_size), jnp.float32) / math.sqrt(2.0)
-        state = (jnp.zeros((1, hidden_size), jnp.float32),) * num_states
+        zero = jnp.zeros((1, hidden_size), jnp.float32)
+        state = (networks.LSTMState(zero, zero),) * num_layers
         weights = network.init(network_key, jnp.zeros((1, hidden_size), jnp.float32), state)
         return {"inputs": {"b": jnp.zeros((hidden_size,), jnp.float32), "w": w}, **weights}
 
@@ -107,20 +107,21 @@ def rnnprop(
             corrected = jnp.maximum(second / (1.0 - b2 ** (step + 1.0)), _MIN_MOMENT)
             unit = 1.0 / (jnp.sqrt(corrected) + EPSILON)
             inputs = [x.reshape(-1, 1) for x in (limited * unit, first / (1.0 - b1 ** (step + 1.0)) * unit)]
-            state = [slot.reshape(-1, hidden_size) for slot in slots.lstm]
+            state = jax.tree.map(lambda slot: slot.reshape(-1, hidden_size), slots.lstm)
 
             def advance(arrays):
-                hidden = jnp.concatenate(arrays[0], axis=1) @ theta["inputs"]["w"] + theta["inputs"]["b"][None]
-                return network.apply(weights, jax.nn.elu(hidden), tuple(arrays[1]))
+                inputs, state = arrays
+                hidden = jnp.concatenate(inputs, axis=1) @ theta["inputs"]["w"] + theta["inputs"]["b"][None]
+                return network.apply(weights, jax.nn.elu(hidden), state)
 
             output, rows = networks.in_blocks(advance, (inputs, state), 4 * hidden_size)
-            states = tuple(row.reshape(*grad.shape, hidden_size) for row in rows)
+            states = jax.tree.map(lambda row: row.reshape(*grad.shape, hidden_size), rows)
             return -output_scale * jnp.tanh(output).reshape(grad.shape), Slots(first, second, states)
 
         def slot(param):
             return jnp.broadcast_to(zeros(param)[..., None], (*param.shape, hidden_size))
 
-        return per_tensor(Slots(momentum, zeros, (slot,) * num_states), update)
+        return per_tensor(Slots(momentum, zeros, (networks.LSTMState(slot, slot),) * num_layers), update)
 
     spec = {
         "kind": "rnnprop",

@@ -5,21 +5,22 @@ Biases", https://arxiv.org/abs/2209.11208
 
 The update rule, the features and all epsilons are those of the authors' released code with a controlled nominal step
 and a preconditioned network. Deviations:
-- What the paper gives for the three multipliers could not be confirmed, and the released code leaves them to its user
-  (nominal step and decay 0, network 1e-3). Here they are 1e-3, 1e-5 and 1e-6: 1 / √(v + 1e-6) is at most 1e3, so the
-  network's step starts no larger than the nominal one, whatever the scale of the gradients.
-- The released code can let the network control the weight decay too, and average the magnitudes over a tensor. Both
-  are off there by default, and left out here.
-- Of the momenta and second moments, the deviations of `factored_mlp` hold: bounds for finite values.
+- We could not confirm the paper's values of the three multipliers, and the released code leaves them to its user (its
+  defaults are 0 for the nominal step and the decay, 1e-3 for the network). Here they are 1e-3, 1e-5 and 1e-6. Because
+  1 / √(v + 1e-6) is at most 1e3, the network's step is initially no larger than the nominal one, whatever the scale of
+  the gradients.
+- In the released code the network can also control the weight decay, and magnitudes can be averaged over a tensor. Both
+  options are off there by default, and left out here.
+- Momenta and second moments are bounded as in `factored_mlp`, so that they stay finite.
 """
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 
 from learned_optim import checks
 from learned_optim import factored_features
+from learned_optim import factored_moments
 from learned_optim import features
 from learned_optim import networks
 from learned_optim.base import LearnedOptimizer
@@ -27,7 +28,6 @@ from learned_optim.base import define
 from learned_optim.base import per_tensor
 
 FEATURE_VERSION = 1
-_ADAM = slice(6, 9)  # m/√v among the features
 
 
 def star(
@@ -52,18 +52,18 @@ def star(
       nominal_step: α, the step size of the nominal term.
       step_multiplier: λ₁, scale of the direction output before it is divided by √v.
       magnitude_multiplier: λ₂, scale of the log step size outputs.
-      weight_decay: ω, the fraction of its value that a parameter loses at each step. What `transform` takes under the
-        same name comes on top.
+      weight_decay: ω, the fraction of its value that a parameter loses at each step. The argument of the same name of
+        `transform` is added to it.
 
     Returns:
       A `LearnedOptimizer`. Its theta holds the network's weights and, under "decays", an offset for each decay as in
       `factored_mlp`. `num_steps` is accepted and not used. State: that of `factored_mlp`.
 
     Raises:
-      ValueError: if hidden_sizes is empty or holds anything but whole numbers from 1 on.
+      ValueError: if hidden_sizes is empty or contains anything but positive whole numbers.
 
-    Example: with a network that gives nothing, ones as gradients and no decay, the first step is that of Adam without
-    bias correction, averaged over three momenta.
+    Example: if the network's output is zero, all gradients are 1 and there is no decay, the first step is that of Adam
+    without bias correction, averaged over three momenta.
       >>> import jax, jax.numpy as jnp
       >>> optimizer = star(weight_decay=0.0)
       >>> tx = optimizer.transform(jax.tree.map(jnp.zeros_like, optimizer.init(jax.random.key(0))))
@@ -84,31 +84,30 @@ def star(
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=3)
 
     def init(key):
-        inputs = [jnp.zeros((), jnp.float32)] * factored_features.NUM_FEATURES
-        scales = jnp.ones((factored_features.NUM_FEATURES,), jnp.float32)
-        shared = jnp.zeros((len(features.TIME_SCALES),), jnp.float32)
-        return {"decays": factored_features.decay_offsets(), **network.init(key, inputs, scales, shared)}
+        weights = factored_features.init_network(network, key, num_shared=len(features.TIME_SCALES))
+        return {"decays": factored_moments.decay_offsets(), **weights}
 
     def rule(theta, horizon):
         del horizon
         weights = {name: layer for name, layer in theta.items() if name != "decays"}
-        decays = factored_features.moved_decays(theta["decays"])
+        decays = factored_moments.moved_decays(theta["decays"])
 
         def update(grad, param, slots, step):
             observed, mean_squares, slots = factored_features.observe(grad, param, slots, decays)
-            scales = jax.lax.rsqrt(1e-5 + mean_squares)
+            scales = factored_features.normalizers(mean_squares)
 
             def step_of(observed):
                 inputs = factored_features.inputs(observed)
-                outputs = network.apply(weights, inputs, scales, features.tanh_time(step))
-                direction, magnitude, nominal_magnitude = outputs
-                nominal = (nominal_step / 3.0) * jnp.exp(magnitude_multiplier * nominal_magnitude) * sum(inputs[_ADAM])
+                direction, magnitude, nominal_magnitude = factored_features.apply_network(
+                    network, weights, inputs, scales, features.tanh_time(step)
+                )
+                nominal = (nominal_step / 3.0) * jnp.exp(magnitude_multiplier * nominal_magnitude) * sum(inputs.adam)
                 learned = step_multiplier * direction * jnp.exp(magnitude_multiplier * magnitude) * observed.rsqrt
                 return -(nominal + learned + weight_decay * observed.param)
 
             return networks.in_blocks(step_of, observed, max(hidden_sizes)), slots
 
-        return per_tensor(factored_features.SLOTS, update)
+        return per_tensor(factored_moments.SLOTS, update)
 
     spec = {
         "kind": "star",

@@ -1,23 +1,24 @@
-"""VeLO: a recurrent network sees each tensor's statistics and composes, from a bank, the network that makes its steps.
+"""VeLO: a recurrent network sees statistics of each tensor and composes its update network from a bank of networks.
 
 Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poole, Mordatch, Roberts, Sohl-Dickstein 2022, "VeLO:
 Training Versatile Learned Optimizers by Scaling Up", https://arxiv.org/abs/2211.09760
 
 Features, epsilons and the step are those of the authors' released code. Deviations:
-- The layer that mixes tensors is two ReLU layers. In the released code the result of the first is never used.
+- The layer that mixes tensors consists of two ReLU layers. The released code never uses the result of the first.
 - The variance of v is taken about the mean of v. The released code takes it about the mean of the momenta.
-- The weights of a tensor's network are 100 / 256 times the sum over the bank, weighted by the controls, where the
-  released code has 100 times the mean: the same for the paper's 256 networks, and of the same scale for fewer.
-- Those of the loss features in `learned_optim.tensor_features`.
-- There is no input that says whether the training or the validation loss is the target: 28 tensor features.
-- NaN counts as 0 in the tensor features, so that it does not reach other tensors. Ranks above 4 count as 4; in the
-  released code they have no feature.
-- The banked networks have two outputs; the third of the released code is never used.
-- Tensors with fewer than two dimensions have 1e-6 added to v in the feature m/√v of Adafactor (the released code adds
-  nothing and divides by zero where a gradient has always been 0).
+- The weights of a tensor's network are 100 / 256 times the sum over the bank, weighted by the controls. The released
+  code takes 100 times the mean. This is the same for the paper's 256 networks, and has the same scale for fewer.
+- The loss features deviate as `learned_optim.tensor_features` says.
+- No input says whether the training or the validation loss is the target, so there are 28 tensor features.
+- NaN is replaced by 0 in the tensor features, so that it does not reach other tensors. Ranks above 4 are treated as 4;
+  the released code has no feature for them.
+- The banked networks have two outputs; the released code has a third, which it never uses.
+- For tensors with fewer than two dimensions, 1e-6 is added to v in the feature F(m). The released code adds nothing and
+  divides by zero if all gradients were 0.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,8 @@ import numpy as np
 
 from learned_optim import checks
 from learned_optim import factored_features
+from learned_optim import factored_moments
+from learned_optim import factored_step
 from learned_optim import features
 from learned_optim import networks
 from learned_optim import tensor_features
@@ -34,9 +37,18 @@ from learned_optim.base import define
 
 FEATURE_VERSION = 1
 MAX_RANK = 4
-NUM_STATISTICS = 5
+NUM_STATISTICS = 5  # log magnitudes of the `Statistics`, but for the size, their unit
 NUM_TENSOR_FEATURES = tensor_features.NUM_SCHEDULE_FEATURES + NUM_STATISTICS + MAX_RANK + 1
 _BANK_SCALE = 100.0 / 256.0
+
+
+class Statistics(NamedTuple):
+    """Statistics of tensors before this gradient, float32[num_tensors] each."""
+
+    square: jax.Array  # mean square of the parameter
+    momentum_variances: tuple[jax.Array, ...]  # 3, one for each decay
+    moment_mean: jax.Array
+    moment_variance: jax.Array
 
 
 def velo(
@@ -55,12 +67,12 @@ def velo(
 
     The inputs f of a coordinate are the 28 features of `factored_mlp` that do not depend on time, the gradient
     clipped to ±.1, and g/√v, each divided by its root mean square over the tensor; r(p) is the root mean square of
-    the tensor. Gradients count as ±1000 at most.
+    the tensor. Gradients are clipped to ±1000.
 
-    The LSTM has one state for each tensor, and layers before it that mix the inputs of all tensors. The inputs x of a
-    tensor are nine features of the progress through the run and nine of the loss
-    (`learned_optim.tensor_features.schedule`), log magnitudes of the variances of the three momenta and of the mean
-    and the variance of v, all before this gradient and in units of r(p), and the number of dimensions above 1, one-hot.
+    The LSTM has one state for each tensor. Layers before it mix the inputs of all tensors. The inputs x of a tensor are
+    nine features of the progress through the run and nine of the loss (`learned_optim.tensor_features.schedule`), then
+    log magnitudes of the variances of the three momenta and of the mean and the variance of v, all before this gradient
+    and in units of r(p), and the number of dimensions larger than 1, one-hot.
 
     Args:
       hidden_sizes: widths of the hidden ReLU layers of the banked networks. The paper's are (4, 4).
@@ -70,14 +82,14 @@ def velo(
       magnitude_multiplier: λ₂, the scale of the log step size output.
 
     Returns:
-      A `LearnedOptimizer`. Pass `num_steps`, and the loss as `value=` at every step: without the loss a learned
-      constant stands in for each of its features, without `num_steps`, on which the time scales of the loss features
-      depend too, for all 18. State: four float32 copies of the parameters, three rows and three columns of each tensor
-      (of a vector, three more copies and three numbers), 2 * lstm_size numbers of each tensor, 22 numbers and a step
-      counter.
+      A `LearnedOptimizer`. Pass `num_steps`, and the loss as `value=` at every step. Without the loss, learned
+      constants replace the nine loss features. Without `num_steps` they replace all 18 features of progress and loss,
+      because the time scales of the loss features depend on it. State: four float32 copies of the parameters, three
+      rows and three columns for each tensor (for a vector, three more copies and three numbers), 2 * lstm_size numbers
+      for each tensor, 22 numbers and a step counter.
 
     Raises:
-      ValueError: if hidden_sizes is empty or holds anything but whole numbers from 1 on, or if lstm_size or
+      ValueError: if hidden_sizes is empty or contains anything but positive whole numbers, or if lstm_size or
         num_networks is below 1.
       TypeError: if lstm_size or num_networks is not a whole number.
 
@@ -104,7 +116,7 @@ def velo(
         bank_key, lstm_key = jax.random.split(key)
         first_state = tensor_features.init_lstm_state(lstm_size)
         inputs = jnp.zeros((1, NUM_TENSOR_FEATURES), jnp.float32)
-        init_network = lambda network_key: factored_features.init_extended(network, network_key)
+        init_network = lambda network_key: factored_features.init_network(network, network_key, extended=True)
         return {
             "bank": jax.vmap(init_network)(jax.random.split(bank_key, num_networks)),
             "lstm": lstm.init(lstm_key, inputs, tensor_features.first_lstm_state(first_state, num_rows=1)),
@@ -116,14 +128,14 @@ def velo(
         def update_all(grads, params, slots, shared, step, loss):
             if not grads:
                 return [], [], shared
-            run, averages = tensor_features.schedule(step, horizon, loss, shared["loss"], theta["unknown"])
+            run, averages = tensor_features.schedule(step, horizon, loss, shared.loss, theta["unknown"])
             inputs = _tensor_features(run, params, slots)
-            (controls, multipliers), state = lstm.apply(theta["lstm"], inputs, shared["lstm"])
+            (controls, multipliers), state = lstm.apply(theta["lstm"], inputs, shared.lstm)
             weights = jax.tree.map(lambda bank: jnp.tensordot(_BANK_SCALE * controls, bank, axes=1), theta["bank"])
             updates, new_slots = [], []
             for i, tensor in enumerate(zip(grads, params, slots, strict=True)):
                 own = jax.tree.map(lambda leaf, i=i: leaf[i], weights)
-                update, new = factored_features.relative_step(
+                update, new = factored_step.relative_step(
                     network,
                     own,
                     *tensor,
@@ -133,13 +145,12 @@ def velo(
                 )
                 updates.append(update)
                 new_slots.append(new)
-            return updates, new_slots, {"lstm": tensor_features.LSTMState(*state), "loss": averages}
+            return updates, new_slots, tensor_features.RecurrentState(state, averages)
 
         def shared(params):
-            state = tensor_features.first_lstm_state(theta["first_state"], len(params))
-            return {"lstm": state, "loss": tensor_features.init_loss_averages()}
+            return tensor_features.first_recurrent_state(theta["first_state"], len(params))
 
-        return Rule(factored_features.SLOTS, update_all, shared)
+        return Rule(factored_moments.SLOTS, update_all, shared)
 
     spec = {
         "kind": "velo",
@@ -154,17 +165,24 @@ def velo(
 
 
 def _tensor_features(run, params, slots):
-    """The LSTM's inputs: float32[num_tensors, 28]."""
-    reduced = [
-        [features.mean_square(p), *(jnp.var(m) for m in s.momenta), jnp.mean(s.moment), jnp.var(s.moment)]
-        for p, s in zip(params, slots, strict=True)
-    ]
-    square, *var_momenta, mean, var = jnp.stack([jnp.stack(row) for row in reduced], axis=1)  # float32[num_tensors]
-    inverse_size = jax.lax.rsqrt(jnp.maximum(square, 1e-9))
-    scaled = [x * jnp.square(inverse_size) for x in var_momenta]
-    scaled += [mean * inverse_size, var * jnp.square(inverse_size)]
+    """The LSTM's inputs: float32[num_tensors, 28]. `run` are the features of progress and loss."""
+    rows = [_statistics(*tensor) for tensor in zip(params, slots, strict=True)]
+    found = jax.tree.map(lambda *column: jnp.stack(column), *rows)
+    inverse_size = jax.lax.rsqrt(jnp.maximum(found.square, 1e-9))
+    scaled = [x * jnp.square(inverse_size) for x in found.momentum_variances]
+    scaled += [found.moment_mean * inverse_size, found.moment_variance * jnp.square(inverse_size)]
     statistics = 0.5 * tensor_features.log_magnitude(10.0 * jnp.stack(scaled, axis=1))
     ranks = np.array([min(sum(size > 1 for size in p.shape), MAX_RANK) for p in params])
     one_hot = np.eye(MAX_RANK + 1, dtype=np.float32)[ranks]
     run = jnp.broadcast_to(run, (len(params), *run.shape))
     return jnp.concatenate([run, tensor_features.without_nan(statistics), one_hot], axis=1)
+
+
+def _statistics(param, slots):
+    """The `Statistics` of one tensor."""
+    return Statistics(
+        square=features.mean_square(param),
+        momentum_variances=tuple(jnp.var(m) for m in slots.momenta),
+        moment_mean=jnp.mean(slots.moment),
+        moment_variance=jnp.var(slots.moment),
+    )

@@ -1,0 +1,53 @@
+"""The step of a tensor that VeLO and Celo have in common: a network on the 30 factored features sets its direction."""
+
+import jax
+import jax.numpy as jnp
+
+from learned_optim import factored_features
+from learned_optim import networks
+from learned_optim.factored_moments import Slots
+from learned_optim.rule import Theta
+
+MAX_GRADIENT = 1000.0
+
+
+def relative_step(
+    network: networks.Network,
+    theta: Theta,
+    grad: jax.Array,
+    param: jax.Array,
+    slots: Slots,
+    *,
+    multiplier: float | jax.Array,
+    magnitude_multiplier: float,
+    widest: int,
+) -> tuple[jax.Array, Slots]:
+    """Computes the update of a tensor, in units of its root mean square.
+
+    The update is `-multiplier * r(p) * d * exp(magnitude_multiplier * a)`. d and a are the network's outputs, and r(p)
+    is the root mean square of the parameter (1e-9 is added to its square). Gradients are clipped to ±1000.
+
+    Args:
+      network: a network with two outputs, made by `networks.per_parameter_mlp`.
+      theta: its weights.
+      grad: the gradient.
+      param: the parameter.
+      slots: arrays as `factored_moments.SLOTS` makes them.
+      multiplier: factor on the update.
+      magnitude_multiplier: scale of the log step size output.
+      widest: width of the network's widest layer.
+
+    Returns:
+      The update and the new slots.
+    """
+    grad = jnp.clip(grad, -MAX_GRADIENT, MAX_GRADIENT)
+    observed, mean_squares, slots = factored_features.observe(grad, param, slots, extended=True)
+    scales = factored_features.normalizers(mean_squares)
+    scale = -multiplier * jnp.sqrt(mean_squares.param + 1e-9)
+
+    def step_of(observed):
+        inputs = factored_features.inputs(observed, extended=True)
+        direction, magnitude = factored_features.apply_network(network, theta, inputs, scales)
+        return scale * direction * jnp.exp(magnitude_multiplier * magnitude)
+
+    return networks.in_blocks(step_of, observed, widest), slots
