@@ -1,0 +1,15 @@
+"""`meta-train tasks`: a line for each task, and where its data are."""
+
+from meta_train import data
+from meta_train import tasks
+
+
+def test_tasks_are_listed_with_data_from_a_folder(tmp_path, run, capsys, monkeypatch):
+    monkeypatch.setattr(tasks, "suite", lambda name: ("quadratic", "yacht-mlp"))
+    monkeypatch.setenv(data.DATA_DIR_VARIABLE, "")
+    rows = [f"{x},{2 * x},{x**2 + 0.5}" for x in range(10)]
+    (tmp_path / "yacht.csv").write_text("\n".join(rows))
+    assert run("tasks", "--suite", "test", "--data-dir", tmp_path) == 0
+    _, _, yacht, *_ = capsys.readouterr().out.splitlines()
+    size = 2 * 24 + 24 + 24 * 24 + 24 + 25
+    assert yacht.split()[:6] == ["yacht-mlp", "test", "tabular", "yacht", "folder", str(size)]
