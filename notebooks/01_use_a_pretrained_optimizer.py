@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Use a pretrained optimizer in your own training loop
 #
-# `learned_optimizer()` is an optax transformation, as `optax.adam(1e-3)` is one, and goes where that went. It has no
-# learning rate. Here it trains one small network in three libraries: Haiku, Flax NNX and Equinox. In each the training
-# loop is the one that the library's users write.
+# `learned_optimizer(num_steps=…)` is an optax transformation like `optax.adam(1e-3)`, and takes its place. It has no
+# learning rate. This notebook trains one small network with it in three libraries: Haiku, Flax NNX and Equinox. Each
+# training loop is the usual one of its library.
 
 # %%
 import os
@@ -24,7 +24,7 @@ small = os.environ.get("NOTEBOOK_SCALE") == "small"  # the tests run this notebo
 num_steps = 100 if small else 500
 
 # %% [markdown]
-# The data: handwritten digits of 8×8 pixels, 1,437 to train on and 360 held out. A minibatch has 128 of them.
+# The data are handwritten digits of 8×8 pixels: 1,437 for training and 360 held out. A minibatch has 128 digits.
 
 # %%
 digits = load_digits()
@@ -45,8 +45,8 @@ def accuracy(logits):
 # %% [markdown]
 # ## Haiku
 #
-# Two things differ from a loop with `optax.sgd`. `tx.update` needs the parameters, as with `optax.adamw`. And no
-# learning rate, schedule or sign comes after it: the updates are final.
+# There are two differences from a loop with `optax.sgd`. `tx.update` needs the parameters, as with `optax.adamw`. And
+# the updates are final: no learning rate, schedule or sign is applied to them.
 
 
 # %%
@@ -72,7 +72,7 @@ def train_with_haiku(tx):
 # %% [markdown]
 # ## Flax NNX
 #
-# `nnx.Optimizer` takes the transformation as it takes any other.
+# `nnx.Optimizer` takes the transformation like any other.
 
 
 # %%
@@ -103,7 +103,7 @@ def train_with_flax(tx):
 # %% [markdown]
 # ## Equinox
 #
-# The parameters are the model's arrays: `eqx.filter` leaves None where the model holds something else.
+# The parameters are the arrays of the model. `eqx.filter` puts None in place of everything else.
 
 
 # %%
@@ -128,8 +128,8 @@ def train_with_equinox(tx):
 # %% [markdown]
 # ## All three, beside Adam
 #
-# Clipping is good practice with any optimizer, and goes in front of this one too. `num_steps` is the number of steps
-# you plan to make: this optimizer then takes smaller steps towards the end.
+# Gradient clipping is good practice with any optimizer, and goes before this one too. `num_steps` is the number of
+# steps that you plan to make. The optimizer then takes smaller steps towards the end.
 
 # %%
 learned = optax.chain(optax.clip_by_global_norm(1.0), learned_optimizer(num_steps=num_steps))
@@ -152,13 +152,14 @@ panels[0].legend()
 plt.show()
 
 # %% [markdown]
-# In all three libraries the learned optimizer fits the training data best by far, here and with nothing tuned; Adam
-# needs a rate of 1e-2 to come near. The held-out accuracies are much alike: what fits better need not predict better.
+# In all three libraries the learned optimizer has the lowest training loss, with nothing tuned. Adam at 1e-2 ends far
+# below Adam at 1e-3, and its loss is still several hundred times that of the learned optimizer. The held-out
+# accuracies are between 0.96 and 0.99: a lower training loss need not mean better predictions.
 #
-# ## What it can be told
+# ## Options
 #
-# All of these are optional. Without `num_steps` the steps shrink slowly, by a rule that needs no end. Where data can be
-# fitted, as here, that does no harm; where gradients stay noisy the loss ends higher.
+# All of these are optional. Without `num_steps` the steps shrink slowly, by a rule that needs no end. Where the
+# network can fit the data, as here, this does no harm. Where gradients stay noisy, the loss ends higher.
 
 # %%
 variants = {
@@ -174,10 +175,10 @@ for name, tx in list(variants.items())[: 2 if small else None]:
     print(f"{name:20}  {losses[-num_steps // 10 :].mean():16.1e}   {held_out:.3f}")
 
 # %% [markdown]
-# ## Which there are
+# ## The released optimizers
 #
-# `learned_optim.card(name)` is the card, on which the tasks it was trained on, the range of steps, and what it loses at
-# are written.
+# `learned_optim.card(name)` returns the card of an optimizer. It says on which tasks the optimizer was trained, for
+# how many steps, and where it loses.
 
 # %%
 for name in learned_optim.list_pretrained():

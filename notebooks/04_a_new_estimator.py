@@ -1,11 +1,11 @@
 # %% [markdown]
 # # A new estimator
 #
-# You have an idea how to estimate meta-gradients with less noise. What must you write, how do you know that it is
-# right, and is it better?
+# You have an idea for estimating meta-gradients with less noise. This notebook shows what to write, how to test that
+# it is right, and how to find out whether it is better.
 #
-# The example: evolution strategies add normal noise to theta. SPSA ([Spall 1992](https://doi.org/10.1109/9.119632))
-# adds or subtracts the same amount from every weight, as coins fall.
+# The example is SPSA. Evolution strategies add normal noise to theta. SPSA ([Spall
+# 1992](https://doi.org/10.1109/9.119632)) adds the same amount to every weight, or subtracts it, with random signs.
 
 # %%
 import os
@@ -33,16 +33,16 @@ small = os.environ.get("NOTEBOOK_SCALE") == "small"  # the tests run this notebo
 # %% [markdown]
 # ## What to write
 #
-# A `Problem` is a computation that is repeated step by step, `init(key, theta, num_steps)` and `step(key, theta, state,
-# data)`, with a loss at each step. An `Estimator` is two functions:
+# A `Problem` is a computation that is repeated step by step, with a loss at each step: `init(key, theta, num_steps)`
+# and `step(key, theta, state, data)`. An `Estimator` is two functions:
 #
-# - `init(key, theta)` gives a state, whose leaves have a leading axis of particles;
-# - `estimate(key, theta, state, data, axis_name)` gives the gradient, the next state and some figures.
+# - `init(key, theta)` returns a state, whose leaves have a leading axis of particles;
+# - `estimate(key, theta, state, data, axis_name)` returns the gradient, the next state and some diagnostics.
 #
-# The library's parts do the rest: `episodes` runs whole episodes; `mean_over_particles` averages, over several devices
-# if there are, leaves out particles that are not finite, and tells the variance.
+# The library has the other parts. `episodes` runs whole episodes. `mean_over_particles` averages over particles and
+# devices, leaves out particles that are not finite, and computes the variance.
 #
-# Mind one thing: both signs of a pair get the *same* key, so that they see the same minibatches.
+# Note that both signs of a pair get the *same* key, so that they see the same minibatches.
 
 
 # %%
@@ -73,11 +73,11 @@ def spsa(problem, *, num_particles, horizon, std=0.01):
 # %% [markdown]
 # ## Is it right?
 #
-# Test it where the answer is known. On ½ zᵀHz the gradient is Hz, and the variance of one pair, summed over D weights,
-# is (D + 1) |Hz|² with normal noise. Random signs should give (D - 1) |Hz|²: a sign times itself is always 1, so that a
+# Test it where the answer is known. On ½ zᵀHz the gradient is Hz. With normal noise the variance of one pair, summed
+# over D weights, is (D + 1) |Hz|². Random signs should give (D - 1) |Hz|²: a sign times itself is always 1, so a
 # weight does not disturb its own estimate.
 #
-# The error bars are part of the test. They must be small enough that a wrong estimator would be caught.
+# The error bars are part of the test. They must be small enough to reject a wrong estimator.
 
 # %%
 count = 2_000 if small else 100_000
@@ -115,15 +115,15 @@ panel.legend()
 plt.show()
 
 # %% [markdown]
-# All means lie within three standard errors of the gradient, and the variances on the lines that were predicted. With
-# one weight the sign cancels altogether, and the estimate is exact, because the loss is quadratic.
+# All means are within three standard errors of the gradient, and the variances are on the predicted lines. With one
+# weight the sign cancels, and the estimate is exact, because the loss is quadratic.
 #
-# A test that cannot fail tells nothing: put a 3 in the place of the 2 in `2 * std`, and see the distances.
+# A test that cannot fail is worthless. Replace the 2 in `2 * std` by a 3, and look at the distances.
 #
 # ## Is it better?
 #
-# On weights that the answer is not known for. Theta are the four numbers of Adam, trained on random quadratics in runs
-# of 50 steps. First the variance at the beginning, then training with it.
+# Now a problem whose answer is not known. Theta is the four numbers of Adam, trained on random quadratics in runs of
+# 50 inner steps. The cell measures the variance at the beginning, and then trains with each estimator.
 
 # %%
 optimizer = learned_optim.learned_adam(1e-3)
@@ -149,13 +149,13 @@ panel.legend()
 plt.show()
 
 # %% [markdown]
-# With D = 4 the prediction is a variance of (D - 1) / (D + 1) = 3/5, and that is about what was measured, though this
-# loss is not quadratic. It makes no difference that one could see to how training goes. And it cannot for an optimizer
-# with hundreds of weights: there the two variances are the same. So much for this idea; the next one costs as many
-# lines.
+# With D = 4 the predicted ratio of the variances is (D - 1) / (D + 1) = 3/5. The measured ratio is close to it,
+# though this loss is not quadratic. The training curves do not differ visibly. For an optimizer with hundreds of
+# weights they cannot differ, since the two variances are then the same. So this idea does not help. Testing the next
+# one takes as few lines.
 #
-# ## To make it one of the library's estimators
+# ## To add it to the library
 #
-# [CONTRIBUTING](../CONTRIBUTING.md#add-an-estimator) has the steps: a file of its own, tests on mathematics, one line
-# in the tables of tests that all estimators must pass, and a row in `benchmarks/estimators.py`, which measures bias,
-# variance and cost beside the others.
+# [CONTRIBUTING](../CONTRIBUTING.md#add-an-estimator) has the steps: a file of its own, tests on mathematics, the
+# tests that all estimators must pass, and a row in `benchmarks/estimators.py`, which compares bias, variance and cost
+# with the other estimators.

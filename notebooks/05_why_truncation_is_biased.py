@@ -1,12 +1,12 @@
 # %% [markdown]
 # # How PES works, and why truncation is biased
 #
-# To learn an optimizer is to differentiate through training runs: by which change of theta would the *whole* run have
-# had a smaller loss? Whole runs are long, so one looks at a window of them at a time. What does a window not see, and
-# how can an estimator that looks at short windows only be right all the same?
+# To train a learned optimizer is to differentiate through training runs: which change of theta would have lowered the
+# loss of the *whole* run? Whole runs are long, so estimators look at one window of a run at a time. What does a
+# window miss? And how can an estimator that only sees short windows be right?
 #
-# We look at a problem that is so simple that everything about it is known: influence balancing, from the paper of PES
-# ([Vicol et al. 2021](https://arxiv.org/abs/2112.13835)).
+# This notebook uses influence balancing, a problem from the paper of PES ([Vicol et al.
+# 2021](https://arxiv.org/abs/2112.13835)). It is so simple that everything about it is known.
 
 # %%
 import os
@@ -26,12 +26,12 @@ small = os.environ.get("NOTEBOOK_SCALE") == "small"  # the tests run this notebo
 # %% [markdown]
 # ## The problem
 #
-# A chain of 23 cells. In each step a cell becomes half of itself plus half of its right neighbour, plus a push: theta
-# for the first ten cells, minus theta for the thirteen others. The loss is half the squared distance of the first cell
-# from 1.
+# There is a chain of 23 cells. In each step a cell becomes half of itself plus half of its right neighbor, plus a
+# push. The push is theta for the first ten cells, and minus theta for the other thirteen. The loss is half the
+# squared distance of the first cell from 1.
 #
-# Theta pushes the first cell up at once, and down later on, when what the far cells got has come along the chain. The
-# later effect is the larger one.
+# Theta pushes the first cell up at once. Later it pushes it down, when the pushes of the far cells have moved along
+# the chain. The later effect is the larger one.
 
 # %%
 size, horizon, window = 23, 500, 10
@@ -61,13 +61,13 @@ right.set(xlabel="steps that a window sees", ylabel="effect of theta in its view
 plt.show()
 
 # %% [markdown]
-# On the right is what a window of so many steps believes theta to do: raising theta raises the first cell. It takes a
-# window of more than forty steps to see that it lowers it.
+# The right plot shows the effect of theta as seen in a window of so many steps. In short windows raising theta seems
+# to raise the first cell. Only a window of more than forty steps shows that it lowers it.
 #
-# ## What truncation makes of it
+# ## What truncation does
 #
-# Theta = 0.5, after many steps: the first cell is at -3, that is 4 too low. The gradient of the loss is 24, for theta
-# has to go *down*. A gradient taken through a window treats the state at its start as a constant:
+# With theta = 0.5, the first cell is at -3 after many steps, 4 below its target of 1. The gradient of the loss is 24:
+# theta has to go *down*. A gradient through a window treats the state at its start as a constant:
 
 
 # %%
@@ -91,21 +91,21 @@ for length in (1, 10, 20, 40, 60, 100):
     print(f"window of {length:3} steps: gradient {truncated_gradient(0.5, state, length):7.2f}")
 
 # %% [markdown]
-# With windows of ten steps one goes the wrong way, and with 40 still: what is lost is not precision but direction.
+# Windows of 10 steps give a gradient of the wrong sign, and so do windows of 40. Truncation does not only cost
+# precision. It gives the wrong direction.
 #
 # ## How PES works
 #
-# Give every window a theta of its own: theta₁, theta₂, …, all with the same value. What we want is the sum of the
-# derivatives with respect to all of them, and the loss in window i depends on theta₁ … thetaᵢ.
+# Give every window its own theta: theta₁, theta₂, …, all with the same value. The gradient that we want is the sum of
+# the derivatives with respect to all of them. The loss in window i depends on theta₁ … thetaᵢ.
 #
-# Evolution strategies estimate a derivative by trying: add noise ε, subtract it, and compare the losses L⁺ and L⁻. So
-# every window gets its own noise εᵢ, and **the two copies of the state live on from window to window**, so that the
-# loss in window i carries what all earlier noise has done. The estimate in window i is
+# Evolution strategies estimate a derivative by trial: add noise ε, subtract it, and compare the losses L⁺ and L⁻. In
+# PES every window gets its own noise εᵢ, and **the two copies of the state continue from window to window**. So the
+# loss in window i contains the effect of all earlier noise. The estimate in window i is
 #
 # $$\hat g_i = \frac{(\varepsilon_1 + \dots + \varepsilon_i)\,(L^+_i - L^-_i)}{2 \sigma^2}$$
 #
-# and one number beside the states, the sum ξ of the noise so far, is all that must be remembered. Here it is for one
-# pair:
+# Besides the states, the only thing to remember is the sum ξ of the noise so far. Here it is for one pair:
 
 
 # %%
@@ -139,15 +139,15 @@ for panel in (above, below):
 plt.show()
 
 # %% [markdown]
-# The two states go apart, and their distance is the work of several windows' noise. Truncated evolution strategies let
-# both copies begin each window at one state without noise: of all that came before, nothing is left to compare.
+# The two states move apart, and their distance is the effect of several windows' noise. Truncated evolution
+# strategies start both copies of each window from one state without noise, so the effect of earlier noise is lost.
 #
 # NRES ([Li et al. 2023](https://arxiv.org/abs/2304.12180)) is simpler still: it keeps one ε for the whole episode.
 #
 # ## Are they right?
 #
-# `meta_train.estimators` has all of them. Each sees windows of 10 steps of runs of 500, with a hundred particles at
-# different stages of their runs. The true gradient is that of the mean loss of a whole run.
+# `meta_train.estimators` has all of them. Each sees windows of 10 steps of runs of 500 steps, with a hundred
+# particles at different stages of their runs. The true gradient is that of the mean loss of a whole run.
 
 
 # %%
@@ -209,10 +209,9 @@ panels[0].set_ylabel("red: true gradient", color="C3")
 plt.show()
 
 # %% [markdown]
-# The truncated ones are precise, and wrong: the sign is the wrong one, and no number of particles mends that. The
-# others agree with the true gradient within their errors (which are standard errors over means of four runs each). PES
-# pays for it with the largest spread: ξ is a sum over many windows, and so is its variance. NRES gets by with far less
-# here.
+# The truncated estimators are precise and wrong: their sign is wrong, and more particles do not help. The others
+# agree with the true gradient within their errors (standard errors over means of four runs each). PES has the largest
+# spread, since ξ is a sum over many windows, and so is its variance. NRES has far less variance here.
 #
 # ## Where they lead
 
@@ -232,7 +231,7 @@ panel.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# Those that truncate run away, and the loss grows with them; the two others arrive at the best theta for runs of this
-# length and stay there. With the weights of an optimizer for theta it is the same kind of error: what is good for the
-# next few steps is not what is good for the run. How large it is there the [page on estimators](../docs/estimators.md)
-# tells.
+# With the truncated estimators theta runs away and the loss grows. With the two others theta reaches the best value
+# for runs of this length and stays there. When theta is the weights of an optimizer, the error is of the same kind:
+# what is good for the next few steps is not what is good for the run. The [page on
+# estimators](../docs/estimators.md#bias-variance-and-cost-measured) shows how large it is there.

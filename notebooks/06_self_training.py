@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Self-training: optimizers that train themselves
 #
-# What trains a learned optimizer is an optimizer too. So why not a learned one, or the very one that is being trained?
-# ([Metz et al. 2020](https://arxiv.org/abs/2009.11243), [2021](https://arxiv.org/abs/2101.07367)) Here we watch it in
-# the smallest case that there is: a single number.
+# A learned optimizer is trained by an outer optimizer. That one can be learned too, or it can be the very optimizer
+# that is being trained ([Metz et al. 2020](https://arxiv.org/abs/2009.11243),
+# [2021](https://arxiv.org/abs/2101.07367)). This notebook shows self-training in the smallest case: theta is a single
+# number.
 
 # %%
 import os
@@ -29,11 +30,11 @@ small = os.environ.get("NOTEBOOK_SCALE") == "small"  # the tests run this notebo
 # %% [markdown]
 # ## The case
 #
-# The optimizer is gradient descent, and theta its log learning rate λ. It trains random quadratics of ten numbers for
-# 20 steps. The meta-loss is the mean over these steps of a logarithmic loss: by 0.7 less, and the loss is half as
-# large. The estimator is exact: forward-mode derivatives of whole runs, eight of them in each outer step.
+# The optimizer is gradient descent, and theta is its log learning rate λ. It trains random quadratics of ten numbers
+# for 20 inner steps. The meta-loss is the mean over these steps of a logarithmic loss: when it falls by 0.7, the loss
+# is halved. The estimator is exact: forward-mode derivatives of whole runs, eight of them in each outer step.
 #
-# With one number a grid search is possible, so we know what should come out.
+# With one number a grid search is possible, so the right answer is known.
 
 # %%
 num_inner = 20
@@ -74,10 +75,11 @@ plt.show()
 # %% [markdown]
 # ## Live: theta moves itself
 #
-# `self_training.live(optimizer)` is an outer optimizer whose rule is the theta of the moment: λ ← λ - exp(λ) ·
-# gradient. At λ = -6 its steps are a four-hundredth of the gradient.
+# `self_training.live(optimizer)` is an outer optimizer whose rule is the current theta: λ ← λ - exp(λ) · gradient. At
+# λ = -6 its steps are a four-hundredth of the gradient.
 #
-# To follow theta, a link in the chain reports it: what has a method `report` stands in the metrics of `fit`.
+# To follow theta, the chain gets a link that reports it. The metrics of `fit` contain the `report` of every outer
+# state that has such a method.
 
 
 # %%
@@ -123,15 +125,15 @@ end = live[-500:]
 print(f"λ in the last 500 outer steps: {end.min():.2f} to {end.max():.2f}, mean {end.mean():.2f}")
 
 # %% [markdown]
-# For more than a thousand outer steps next to nothing happens: theta creeps, for its own steps are short. But each step
-# makes the next one longer. Then it takes off, and arrives within some dozens of steps where the grid search says. This
-# is the positive feedback of self-training. It ends by itself: at the optimum the gradient is zero but for noise, and
-# as its rate is now about 0.2, theta dances around it.
+# For more than a thousand outer steps λ hardly moves, since its own steps are short. But each step makes the next one
+# longer. Then λ accelerates, and within some dozens of steps it reaches the result of the grid search. This is the
+# positive feedback of self-training. It ends by itself: at the optimum the gradient is zero except for noise. Since
+# the learning rate is about 0.2 there, λ fluctuates around the optimum.
 #
 # ## Frozen: a trained one trains another
 #
-# `self_training.frozen` makes a learned optimizer with a fixed theta the outer optimizer, such as the released default.
-# Its steps suit ordinary training, and are too long for most meta-training; so three tenths of them.
+# `self_training.frozen` uses a learned optimizer with fixed weights as the outer optimizer, such as the released
+# default. Its steps suit ordinary training and are too long for most meta-training, so they are multiplied by 0.3.
 
 # %%
 default = learned_optim.load_pretrained("default")
@@ -147,15 +149,15 @@ plt.show()
 print(f"frozen: λ above -2 at outer step {np.argmax(frozen > -2) or 'none'}, {frozen[-1]:.2f} at the end")
 
 # %% [markdown]
-# Who has an optimizer that works already is far better off: there is no slow beginning. The default was never trained
-# on a meta-loss. Its steps shrink towards the end of the 600 that it was told of, so it comes to rest. With its whole
-# steps it arrives sooner, overshoots, and ends at λ = 9, where all runs diverge and no gradient leads back.
+# With an optimizer that already works there is no slow beginning, though the default was never trained on a
+# meta-loss. It was told `num_steps=600`, so its steps shrink towards the end and λ comes to rest. With full steps it
+# arrives sooner but overshoots, and ends at λ = 9, where all runs diverge and no gradient leads back.
 #
 # ## A population
 #
-# Without one, the best of several guesses may do. Four members begin at λ = -6, -5, -4 and -3 and train themselves.
-# Every twenty outer steps the worst one is replaced by a copy of the best, with a little noise, and may draw another
-# member as its trainer.
+# Without a trained optimizer, several starting points may help. Four members begin at λ = -6, -5, -4 and -3 and train
+# themselves. Every twenty outer steps the worst member is replaced by a copy of the best, with a little noise, and
+# may draw another member as its trainer.
 
 # %%
 strategy = self_training.population(
@@ -184,19 +186,21 @@ print("members at the end:", np.round(paths[-1], 2))
 print(f"answer: λ = {result.theta['log_learning_rate']:.2f}")
 
 # %% [markdown]
-# The vertical jumps are replacements. The member that began nearest to the optimum arrives first, and the others become
-# its copies, before they get there themselves. An outer step here costs four times a single one. Note what survives: a
-# member that is good *at the moment*. A slow one that would be best in the end is lost.
+# The vertical jumps are replacements. The member that began nearest to the optimum arrives first, and the others
+# become its copies before they arrive by themselves. An outer step costs four times as much as with a single theta.
+# Note the rule of selection: the members that are good *now* survive. A slow member that would be best in the end is
+# lost.
 #
-# ## When it goes wrong, and what helps
+# ## When it fails, and what helps
 #
-# So far the gradient was cut to a norm of 1. Without that, and with four runs in each outer step to estimate it from,
-# one bad draw is enough: where the rate is a little too large some quadratic diverges, its gradient is huge, and theta
-# makes a huge step, by its own large rate, to a rate so small that it takes hundreds of steps to come back.
+# So far the gradient was clipped to a norm of 1. In the next cell it is not, and only four runs estimate it in each
+# outer step. Then one bad draw is enough. If the rate is a little too large, some quadratic diverges and its gradient
+# is huge. Theta makes a huge step, with its own large rate, to a rate so small that the way back takes hundreds of
+# steps.
 #
-# `safeguards.safeguarded` wraps an outer optimizer. With `max_step` it bounds the step. With `max_rise` it lets the
-# accident happen, and goes back: it remembers the theta for which the mean meta-loss of the last `window` outer steps
-# was best, and restores it when the mean has risen by more than `max_rise`. What it did stands in the metrics.
+# `safeguards.safeguarded` wraps an outer optimizer. `max_step` bounds the step. `max_rise` lets the accident happen
+# and then undoes it: it remembers the theta with the lowest meta-loss, averaged over the last `window` outer steps,
+# and restores it when the average has risen by more than `max_rise`. The metrics count what it did.
 
 # %%
 shaky = estimators.forward_mode(problem, num_particles=4, horizon=truncation.constant(num_inner))
@@ -220,10 +224,11 @@ for panel, (name, outer_optimizer) in zip(panels, outer_optimizers.items(), stri
 plt.show()
 
 # %% [markdown]
-# Unguarded, theta is thrown back again and again. From short falls it recovers quickly, from a long one in hundreds of
-# outer steps. With `max_rise` the long falls soon end in a rollback; the short ones do not raise the mean enough, and
-# stay. With `max_step` there are no falls. So: bound the steps, and keep the rollback for what bounds do not catch.
-# (The mean must be less noisy than the rise that counts, or it goes back for nothing.)
+# Without safeguards theta is thrown back again and again. It recovers quickly from short falls, and in hundreds of
+# outer steps from long ones. With `max_rise` the long falls soon end in a rollback. The short ones do not raise the
+# average enough, and remain. With `max_step` there are no falls. So bound the steps, and keep the rollback for cases
+# that the bound does not catch. (The average must be less noisy than `max_rise`. Otherwise it triggers rollbacks for
+# no reason.)
 #
-# In this case there was one number to learn, and a grid search would have been cheaper than all of it. The [page on
-# self-training](../docs/self-training.md) is about larger ones.
+# Here theta was one number, and a grid search would have been cheaper. The [page on
+# self-training](../docs/self-training.md) is about larger cases.

@@ -1,9 +1,12 @@
 # %% [markdown]
 # # Look inside a learned optimizer
 #
-# A learned optimizer is a function with some hundred numbers in it. What did meta-training make of them? We look at two
-# released ones: `adam-residual-schedule-v1`, the default at the time of writing, and `mlp-digits-v1`, a small network
-# that was trained on three small tasks and is good at little else.
+# A learned optimizer is a function with some hundred weights. What has meta-training made of them? This notebook
+# looks at two released optimizers:
+#
+# - `adam-residual-schedule-v1`, an earlier default. Its rule acts on each coordinate separately, so it can be drawn.
+#   Today's default, `prodigy-muon-schedule-v1`, acts on whole matrices and cannot.
+# - `mlp-digits-v1`, a small network that was meta-trained on three small tasks and is good at little else.
 
 # %%
 import os
@@ -19,19 +22,19 @@ from meta_train import tasks
 
 small = os.environ.get("NOTEBOOK_SCALE") == "small"  # the tests run this notebook with fewer steps
 
-default, default_theta = learned_optim.load_pretrained("adam-residual-schedule-v1")
+residual, residual_theta = learned_optim.load_pretrained("adam-residual-schedule-v1")
 mlp, mlp_theta = learned_optim.load_pretrained("mlp-digits-v1")
 
-for name, theta in (("default", default_theta), ("mlp", mlp_theta)):
+for name, theta in (("adam-residual-schedule-v1", residual_theta), ("mlp-digits-v1", mlp_theta)):
     print(f"{name}, {sum(leaf.size for leaf in jax.tree.leaves(theta))} weights")
     for path, leaf in jax.tree.leaves_with_path(theta):
         print(f"   {jax.tree_util.keystr(path):35} {leaf.shape}")
 
 # %% [markdown]
-# ## The default's direction: nine weights
+# ## The direction: nine weights
 #
-# The default moves a coordinate by `- step size · size of the tensor · direction`. The direction is a weighted sum of
-# nine features. Before meta-training the weight of Adam's direction was 1 and the others were 0.
+# `adam-residual-schedule-v1` moves a coordinate by `- step size · size of the tensor · direction`. The direction is a
+# weighted sum of nine features. Before meta-training the weight of Adam's direction was 1 and the others were 0.
 
 # %%
 features = (
@@ -45,7 +48,7 @@ features = (
     "Adafactor",
     "1 / √v",
 )
-weights = np.asarray(default_theta["direction"]["skip"])
+weights = np.asarray(residual_theta["direction"]["skip"])
 figure, panel = plt.subplots(figsize=(6, 2.8), dpi=75, layout="constrained")
 panel.barh(features, weights)
 panel.axvline(0, color="k", linewidth=1)
@@ -54,25 +57,27 @@ panel.set(xlabel="weight")
 plt.show()
 
 # %% [markdown]
-# Adam's direction is still there, and weighs most. Beside it the gradient of the moment, divided by its root mean
-# square over the tensor or by √v, has got more than a third of all the weight, so that the rule reacts faster than Adam
-# does. Adafactor's direction and 1 / √v have hardly any.
+# Adam's direction is still there, and has the largest weight. The current gradient, divided by its root mean square
+# over the tensor or by √v, now has more than a third of the total weight, so the rule reacts faster than Adam.
+# Adafactor's direction and 1 / √v have hardly any weight.
 #
 # ## The update as a function of gradient and momentum
 #
-# To see the rule itself, we ask for the update of one tensor whose coordinates have all combinations of a gradient g
-# and a momentum m. Each coordinate's past is as if every gradient had been m on average, with mean square 1: all
-# averages of gradients are m, and those of squares 1. It is update 500 of 1,000. Only the form matters here, so each
-# surface is scaled to a root mean square of 1.
+# To see the rule itself, we compute the update of one tensor whose coordinates have all combinations of a gradient g
+# and a momentum m. The past of each coordinate is as if every gradient had been m on average, with mean square 1: all
+# averages of gradients are m, and those of squares are 1. It is update 500 of 1,000. Only the shape matters here, so
+# each surface is scaled to a root mean square of 1.
 
 # %%
 gradients, momenta = jnp.meshgrid(jnp.linspace(-3, 3, 61), jnp.linspace(-1, 1, 61))
 
 
-def surface(optimizer, theta, slots):
+def surface(optimizer, theta, averages):
     tx = optimizer.transform(theta, num_steps=1000)
     params = jnp.zeros_like(gradients)
-    state = tx.init(params)._replace(step=jnp.asarray(500), slots=slots)
+    state = tx.init(params)
+    slots = jax.tree.unflatten(jax.tree.structure(state.slots), averages)
+    state = state._replace(step=jnp.asarray(500), slots=slots)
     updates, _ = tx.update(gradients, state, params)
     return -updates / jnp.sqrt(jnp.mean(updates**2))
 
@@ -80,8 +85,8 @@ def surface(optimizer, theta, slots):
 adam = (0.9 * momenta + 0.1 * gradients) / jnp.sqrt(0.999 + 0.001 * gradients**2)
 surfaces = {
     "Adam": adam / jnp.sqrt(jnp.mean(adam**2)),
-    "default": surface(default, default_theta, (momenta, momenta, jnp.ones_like(momenta))),
-    "mlp-digits-v1": surface(mlp, mlp_theta, (momenta,) * 6),
+    "adam-residual-schedule-v1": surface(residual, residual_theta, [momenta, momenta, jnp.ones_like(momenta)]),
+    "mlp-digits-v1": surface(mlp, mlp_theta, [momenta] * 6),
 }
 figure, panels = plt.subplots(2, 3, figsize=(10, 5.5), dpi=75, layout="constrained")
 for (upper, lower), (name, values) in zip(panels.T, surfaces.items(), strict=True):
@@ -99,16 +104,16 @@ figure.colorbar(picture, ax=panels[0], label="- update, scaled")
 plt.show()
 
 # %% [markdown]
-# On the black line the update is zero. Adam hardly looks at the gradient of the moment: against a momentum of 1/3 it
-# takes a gradient of -3 to stop it. The default turns much sooner. Both are planes, or nearly: the default has no
-# network for the single coordinate. `mlp-digits-v1` has one, and bends: where gradient and momentum agree, a larger
-# gradient adds less.
+# On the black line the update is zero. Adam hardly responds to the current gradient: against a momentum of 1/3 only a
+# gradient of -3 stops it. `adam-residual-schedule-v1` turns much sooner. Both surfaces are planes, or nearly so,
+# since neither has a network per coordinate. `mlp-digits-v1` has one, and its surface is curved: where gradient and
+# momentum agree, a larger gradient adds less.
 #
 # ## The learned schedule
 #
-# The other 187 weights of the default set the step size of each tensor, from the progress of training and from
-# statistics of its gradients. We train the MLP on digits and look at how far each step moves the first layer's weights,
-# as a share of their size.
+# Another 187 weights of `adam-residual-schedule-v1` set the step size of each tensor, from the progress of training
+# and from statistics of its gradients. We train the MLP on digits and measure how far each step moves the first
+# layer's weights, relative to their size.
 
 # %%
 task = tasks.get("digits-mlp")
@@ -137,8 +142,8 @@ longest = 100 if small else 1000
 
 @jax.jit
 def relative_steps(key, told):
-    """Of the longest training, whatever number of steps the optimizer was told; 0 stands for none."""
-    return train(default.transform(default_theta, num_steps=told), key, longest)
+    """Losses and relative steps of the longest training. `told` is the optimizer's `num_steps`; 0 stands for none."""
+    return train(residual.transform(residual_theta, num_steps=told), key, longest)
 
 
 def smooth(values):
@@ -163,22 +168,23 @@ for panel in (left, right):
 plt.show()
 
 # %% [markdown]
-# When the optimizer knows the number of steps, they end near zero. That they fall linearly was built in; how they
-# begin, and how fast they fall before, is learned: by about a factor of ten within the first hundred or two, and later
-# where the training is to be longer. When it does not know, it does not come to an end: the steps go on falling slowly,
-# and the loss stays behind.
+# When the optimizer knows the number of steps, they end near zero. The linear decay at the end was built in. The
+# first steps, and how fast they shrink before, are learned: they fall by about a factor of ten within the first
+# hundred or two, later if the training is to be longer. When the optimizer does not know the number of steps, they
+# shrink slowly and never end, and the loss stays higher.
 #
 # ## What it can do without
 #
-# What does a feature contribute? We set its weights to zero and train the digits MLP again, 300 steps, five seeds. This
-# is a rough test: the other weights have learned to live with the feature, and nothing is trained again.
+# What does a feature contribute? We set its weights to zero and train the digits MLP again, for 300 steps with five
+# seeds. This test is rough: the other weights were meta-trained together with the feature, and they are not trained
+# again.
 
 # %%
 num_steps, num_seeds = (30, 2) if small else (300, 5)
 
 
 def without(theta, rows):
-    """Theta with rows of its weight matrices or vectors set to zero: `rows` has a path and an index each."""
+    """Theta with rows of its weight matrices or vectors set to zero: `rows` maps a path to an index."""
     leaves = jax.tree.leaves_with_path(theta)
     zero = lambda path, leaf: leaf.at[rows[path]].set(0.0) if path in rows else leaf
     changed = [zero(jax.tree_util.keystr(path), jnp.asarray(leaf)) for path, leaf in leaves]
@@ -200,7 +206,7 @@ def outcomes(optimizer, thetas):
 
 
 def show(panel, title, names, logs):
-    """Bars from the loss of the optimizer as it is, which comes first, to the others."""
+    """Bars from the loss of the unchanged optimizer, which comes first, to the others."""
     base, errors = logs[0].mean(), (logs[1:] - logs[0]).std(axis=1, ddof=1) / np.sqrt(num_seeds)
     panel.barh(names[1:], logs[1:].mean(axis=1) - base, xerr=errors)
     panel.axvline(0, color="k", linewidth=1)
@@ -222,13 +228,13 @@ tensor_features = (
 ablations = {"nothing": {}}
 ablations |= {name: {"['direction']['skip']": i} for i, name in enumerate(features)}
 ablations |= {f"step: {name}": {"['step']['skip']": i, "['step']['w']": i} for i, name in enumerate(tensor_features)}
-thetas = {name: without(default_theta, rows) for name, rows in ablations.items()}
+thetas = {name: without(residual_theta, rows) for name, rows in ablations.items()}
 for factor in (0.5, 2.0, 4.0):  # for comparison: nothing is left out, but all steps are longer or shorter
-    step = default_theta["step"] | {"base": default_theta["step"]["base"] + np.float32(np.log(factor))}
-    thetas[f"all steps × {factor}"] = default_theta | {"step": step}
+    step = residual_theta["step"] | {"base": residual_theta["step"]["base"] + np.float32(np.log(factor))}
+    thetas[f"all steps × {factor}"] = residual_theta | {"step": step}
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5), dpi=75, layout="constrained")
-losses, steps = outcomes(default, thetas.values())
-show(left, "default", list(thetas), losses)
+losses, steps = outcomes(residual, thetas.values())
+show(left, "adam-residual-schedule-v1", list(thetas), losses)
 
 inputs = ["gradient", "parameter", *(f"momentum {decay}" for decay in (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)), "time"]
 first_layer = next(jax.tree_util.keystr(path) for path, leaf in jax.tree.leaves_with_path(mlp_theta) if len(leaf) == 19)
@@ -239,11 +245,12 @@ show(right, "mlp-digits-v1", list(ablations), outcomes(mlp, thetas)[0])
 plt.show()
 
 # %% [markdown]
-# Is it the length of the steps, or what else? Here each bar of the default is a dot.
+# Do the features matter through the length of the steps, or otherwise? In the next plot each bar on the left is a
+# dot.
 
 # %%
 shorter, loss = (steps - steps[0]).mean(axis=1), (losses - losses[0]).mean(axis=1)
-scaled = [-3, 0, -2, -1]  # half the step, as it is, two and four times
+scaled = [-3, 0, -2, -1]  # steps × ½, 1, 2 and 4
 figure, panel = plt.subplots(figsize=(6, 3.5), dpi=75, layout="constrained")
 panel.plot(shorter[scaled], loss[scaled], "k.-", label="all steps × ½, 1, 2, 4")
 panel.plot(shorter[1:10], loss[1:10], "o", label="without a direction")
@@ -254,18 +261,18 @@ panel.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# Most features of the step act through its *level*: their dots lie near the black line, those of the two that measure
-# noise farther off. This task wants longer steps than the default takes. Doubled, they give a far lower loss;
-# quadrupled or halved, one several times as high. What one can do without, it seems, are the features by which the
-# default measures noise, and the agreement of gradient and momentum: they make its steps careful. The default was
-# trained on thirteen tasks, some of which want short steps, and pays for its caution here.
+# Most features of the step act through its *length*: their dots lie near the black line. Those of the two features
+# that measure noise are farther off. On this task longer steps are better: doubled, they give a far lower loss;
+# quadrupled or halved, a loss several times as high. The features that seem dispensable are those that measure noise
+# and the agreement of gradient and momentum. They make the steps smaller. The optimizer was meta-trained on thirteen
+# tasks, some of which need short steps, and here its caution costs.
 #
-# The directions are another matter. Without one of the two plain momenta the steps are no shorter and the loss is
-# several times as high: it is their direction that is missed. Without the plain gradient the steps are much shorter,
-# and the loss hardly changes.
+# The directions are different. Without one of the two plain momenta the steps are no shorter and the loss is several
+# times as high, so their direction matters. Without the plain gradient the steps are much shorter, and the loss
+# hardly changes.
 #
-# In `mlp-digits-v1` the five seeds differ more. What it cannot do without is the time. The parameter's own value comes
-# second; most of the other bars are hardly larger than their errors.
+# In `mlp-digits-v1` the five seeds differ more. Its most important input is the time, followed by the parameter's own
+# value. Most of the other bars are hardly larger than their errors.
 #
-# So an ablation on one task is a fact about that task. To say what a feature is good for, one would train without it,
-# and judge on a suite: `python -m meta_train evaluate FILE --suite validation --embedded`.
+# An ablation on one task says something about that task only. To find out what a feature is good for, train without
+# it and judge on a suite: `python -m meta_train evaluate FILE --suite validation --embedded`.
