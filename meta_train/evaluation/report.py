@@ -73,7 +73,7 @@ def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike[str]) 
             )
         panel.set(title=task, xlabel="step", yscale="log")
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=8)
+        panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)  # beside the curves
     for panel in panels:  # those that are left over
         panel.set_axis_off()
     figure.axes[0].set_ylabel("training loss")

@@ -99,7 +99,7 @@ def get(name_or_file: str, *, num_steps: int | None = None, seed: int | None = N
 
     Raises:
       ValueError: if there is no such recipe, the file defines no function `recipe`, or that one returns something else.
-      Whatever the file raises.
+      Exception: what the file itself raises.
 
     Example:
       >>> get("demo", num_steps=10).num_steps
