@@ -73,7 +73,7 @@ def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike[str]) 
             )
         panel.set(title=task, xlabel="step", yscale="log")
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)  # beside the curves
+        panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)  # off the curves
     for panel in panels:  # those that are left over
         panel.set_axis_off()
     figure.axes[0].set_ylabel("training loss")
@@ -82,7 +82,7 @@ def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike[str]) 
 
 
 def plot_profile(results: Mapping[str, Sequence[Result]], path: str | os.PathLike[str]) -> None:
-    """Draws a performance profile to a PNG: on what share of the tasks an optimizer ends how close to the best one.
+    """Draws a performance profile to a PNG: the share of tasks on which an optimizer ends within a factor of the best.
 
     Args:
       results: for each task its results, of the same optimizers in the same order.
@@ -110,9 +110,9 @@ def plot_profile(results: Mapping[str, Sequence[Result]], path: str | os.PathLik
 
 
 def plot_run(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Draws the course of a meta-training run to a PNG: loss of each task, gradient norm, dropped particles.
+    """Draws the curves of a meta-training run to a PNG: loss of each task, gradient norm, dropped particles.
 
-    In a run of a population also the loss of each member, and with safeguards how often they acted.
+    A population adds the loss of each member, and safeguards add how often they acted.
 
     Args:
       metrics: the rows that `fit` returns, or those of a `metrics.jsonl`.
@@ -175,7 +175,7 @@ def _number(values):
 
 
 def _label(name):
-    """A name as Matplotlib shows it as it is: without formulas between dollars, and not hidden for an underscore."""
+    """Escapes a name for Matplotlib, which reads formulas between dollars and hides labels that begin with _."""
     return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
