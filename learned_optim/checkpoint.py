@@ -28,7 +28,7 @@ FORMAT = 1
 _METADATA_KEY = "learned_optim"
 
 
-def save(path: str | os.PathLike, optimizer: LearnedOptimizer, theta: Theta) -> None:
+def save(path: str | os.PathLike[str], optimizer: LearnedOptimizer, theta: Theta) -> None:
     """Writes an optimizer's spec and theta to a safetensors file. An existing file is replaced atomically.
 
     Args:
@@ -65,7 +65,7 @@ def save(path: str | os.PathLike, optimizer: LearnedOptimizer, theta: Theta) -> 
         raise
 
 
-def load(path: str | os.PathLike) -> tuple[LearnedOptimizer, Theta]:
+def load(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Theta]:
     """Reads an optimizer and its theta from a file that `save` wrote.
 
     Args:

@@ -165,7 +165,7 @@ def test_a_save_onto_a_folder_fails_and_leaves_nothing(path):
 def test_every_truncation_is_an_error(saved):
     for length in range(len(saved.data)):
         saved.path.write_bytes(saved.data[:length])
-        with pytest.raises(ValueError, match=r"is not a whole safetensors file.*damaged, cut short, or of another"):
+        with pytest.raises(ValueError, match=r"is not a complete safetensors file.*damaged, truncated, or of another"):
             learned_optim.load(saved.path)
 
 
@@ -193,14 +193,14 @@ def test_a_flipped_bit_in_a_tensor_is_named_as_damage(saved):
         changed = bytearray(saved.data)
         changed[position] ^= 0x10
         saved.path.write_bytes(bytes(changed))
-        with pytest.raises(ValueError, match="is damaged: the checksum"):
+        with pytest.raises(ValueError, match="is damaged: its content does not match the checksum"):
             learned_optim.load(saved.path)
 
 
 @pytest.mark.parametrize("data", [b"", b"not safetensors", b"PK\x03\x04" + bytes(100), bytes(1000)])
 def test_a_file_of_another_format_is_an_error(path, data):
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"a\.safetensors is not a whole safetensors file"):
+    with pytest.raises(ValueError, match=r"a\.safetensors is not a complete safetensors file"):
         learned_optim.load(path)
 
 
@@ -212,7 +212,9 @@ _NOT_OUR_HEADERS = ("", "{", "[]", "7", "{}", '{"format": 1}')
 )
 def test_safetensors_of_someone_else_are_an_error(path, metadata):
     safetensors.numpy.save_file({"weight": np.ones(3, np.float32)}, path, metadata=metadata)
-    with pytest.raises(ValueError, match=r"a safetensors file, but not of a learned optimizer.*Write such files with"):
+    with pytest.raises(
+        ValueError, match=r"a safetensors file, but does not contain a learned optimizer.*Write such files with"
+    ):
         learned_optim.load(path)
 
 
@@ -238,7 +240,7 @@ def _save_with_spec(path, **changes):
         ({"feature_version": None}, r"spec\['feature_version'\] of 'mlp' must be \d+, got None"),
         ({"depth": 3}, "the spec does not fit the architecture 'mlp'.*depth"),
         ({"hidden_sizes": [0]}, "hidden_sizes must be a non-empty sequence"),
-        ({"hidden_sizes": [2, 2]}, r"has the tensors .*'linear_2/w'\], the file holds .*'linear_1/w'\]"),
+        ({"hidden_sizes": [2, 2]}, r"has the tensors .*'linear_2/w'\], the file contains .*'linear_1/w'\]"),
         ({"hidden_sizes": [3]}, r"\['linear'\]\['b'\] should have shape \(3,\), got \(2,\)"),
     ],
 )
@@ -284,7 +286,7 @@ def test_nothing_unpickles(path, tmp_path):
     np.save(tmp_path / "objects.npy", array)
     for data in (payload, (tmp_path / "objects.npy").read_bytes()):
         path.write_bytes(data)
-        with pytest.raises(ValueError, match="is not a whole safetensors file"):
+        with pytest.raises(ValueError, match="is not a complete safetensors file"):
             learned_optim.load(path)
     assert not (tmp_path / "attacked").exists()
     pickle.loads(payload)
@@ -330,15 +332,17 @@ def test_an_architecture_of_ones_own_is_saved_once_it_is_registered(tmp_path, re
 def test_an_optimizer_whose_spec_builds_another_is_not_saved(tmp_path, registered, constructor):
     learned_optim.register_architecture("halving", constructor)
     optimizer = _halving(4)
-    with pytest.raises(ValueError, match=r"'halving' optimizer is not saved, for its spec .* with another theta"):
+    with pytest.raises(
+        ValueError, match=r"'halving' optimizer cannot be saved, because its spec .* with another theta"
+    ):
         learned_optim.save(tmp_path / "mine.safetensors", optimizer, optimizer.init(jax.random.key(0)))
 
 
 def test_what_cannot_be_registered(registered):
-    with pytest.raises(ValueError, match="'mlp' is an architecture of learned_optim itself: choose another kind"):
+    with pytest.raises(ValueError, match="'mlp' is an architecture of learned_optim: choose another kind"):
         learned_optim.register_architecture("mlp", _halving)
     for wrong in ((3, _halving), ("halving", _halving())):
-        with pytest.raises(TypeError, match="takes a name and a constructor"):
+        with pytest.raises(TypeError, match="takes a string and a callable constructor"):
             learned_optim.register_architecture(*wrong)
 
 

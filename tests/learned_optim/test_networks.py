@@ -106,17 +106,19 @@ def _lstm_step(inputs, hidden, cell, weights):
 def test_coordinatewise_lstm_equals_numpy(num_layers, n):
     network = networks.coordinatewise_lstm(4, num_layers)
     random = np.random.RandomState(2)
-    inputs, state = random.standard_normal((n, 2)), [random.standard_normal((n, 4)) for _ in range(2 * num_layers)]
-    theta = _random_theta(network, jnp.zeros((1, 2)), (jnp.zeros((1, 4)),) * 2 * num_layers)
-    output, new_state = jax.jit(network.apply)(theta, _float32(inputs), tuple(_float32(state)))
+    draw = lambda: networks.LSTMState(random.standard_normal((n, 4)), random.standard_normal((n, 4)))
+    inputs, state = random.standard_normal((n, 2)), tuple(draw() for _ in range(num_layers))
+    zero = jnp.zeros((1, 4))
+    theta = _random_theta(network, jnp.zeros((1, 2)), (networks.LSTMState(zero, zero),) * num_layers)
+    output, new_state = jax.jit(network.apply)(theta, _float32(inputs), _float32(state))
 
     hidden, expected = inputs, []
-    for layer in range(num_layers):
-        hidden, cell = _lstm_step(hidden, *state[2 * layer : 2 * layer + 2], theta[f"lstm_{layer}/linear"])
+    for layer, previous in enumerate(state):
+        hidden, cell = _lstm_step(hidden, previous.hidden, previous.cell, theta[f"lstm_{layer}/linear"])
         expected += [hidden, cell]
     expected_output = hidden @ np.asarray(theta["linear"]["w"])[:, 0] + np.asarray(theta["linear"]["b"])
     np.testing.assert_allclose(output, expected_output, rtol=1e-5, atol=1e-6)
-    for have, want in zip(new_state, expected, strict=True):
+    for have, want in zip(jax.tree.leaves(new_state), expected, strict=True):
         np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-6)
 
 
@@ -124,15 +126,17 @@ def test_coordinatewise_lstm_equals_numpy(num_layers, n):
 def test_tensor_lstm_equals_numpy(mixing):
     network = networks.tensor_lstm(4, (3, 1), mixing=mixing)
     random = np.random.RandomState(6)
-    inputs, state = random.standard_normal((5, 2)), [random.standard_normal((5, 4)) for _ in range(2)]
-    theta = _random_theta(network, jnp.zeros((1, 2)), (jnp.zeros((1, 4)),) * 2)
-    outputs, new_state = jax.jit(network.apply)(theta, _float32(inputs), tuple(_float32(state)))
+    inputs = random.standard_normal((5, 2))
+    state = networks.LSTMState(random.standard_normal((5, 4)), random.standard_normal((5, 4)))
+    zero = jnp.zeros((1, 4))
+    theta = _random_theta(network, jnp.zeros((1, 2)), networks.LSTMState(zero, zero))
+    outputs, new_state = jax.jit(network.apply)(theta, _float32(inputs), _float32(state))
 
     linear = lambda name, x: x @ np.asarray(theta[name]["w"]) + np.asarray(theta[name]["b"])
     if mixing:
         mixed = np.maximum(linear("mix_second", np.maximum(linear("mix_first", inputs), 0)), 0)
         inputs = linear("mix_own", inputs) + mixed.max(axis=0)
-    hidden, cell = _lstm_step(inputs, *state, theta["lstm/linear"])
+    hidden, cell = _lstm_step(inputs, state.hidden, state.cell, theta["lstm/linear"])
     expected = (linear("output_0", hidden), linear("output_1", hidden), hidden, cell)
     for have, want in zip((*outputs, *new_state), expected, strict=True):
         np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-6)

@@ -22,7 +22,7 @@ def test_a_card_is_printed_whatever_the_characters_of_the_terminal(encoding, mon
 
 def test_messages_on_standard_error_too(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), "ascii"))
-    assert terminal.run(lambda: print("±", file=sys.stderr)) is None
+    assert terminal.run(lambda: print("±", file=sys.stderr)) == 0
     assert sys.stderr.buffer.getvalue() == b"?\n"
 
 

@@ -423,16 +423,22 @@ def test_theta_of_other_sizes_or_another_architecture_is_an_error(optimizer, the
             optimizer.transform(wrong)
 
 
-def test_no_file_but_the_registry_names_the_architectures_one_by_one():
-    """An architecture is a file and a line in the registry; a file that has to list them would be one more place."""
+def test_every_constructor_is_exported():
+    """`learned_optim` exports each architecture of the registry by name, for readers and for type checkers."""
+    for kind, constructor in optimizers.KINDS.items():
+        assert getattr(learned_optim, kind, None) is constructor, f"import {kind} in learned_optim/__init__.py"
+        assert kind in learned_optim.__all__, f"add {kind} to __all__ in learned_optim/__init__.py"
+
+
+def test_no_file_but_the_registry_and_the_exports_names_the_architectures_one_by_one():
+    """An architecture is a file, an entry in the registry and an export. No other file has to list architectures."""
     root = pathlib.Path(__file__).parents[3]
-    registry = root / "learned_optim" / "optimizers" / "__init__.py"
+    lists = {root / "learned_optim" / "__init__.py", root / "learned_optim" / "optimizers" / "__init__.py"}
     count = lambda path: sum(
         bool(re.search(rf"\b{kind}\b", path.read_text(encoding="utf-8"))) for kind in optimizers.KINDS
     )
-    assert count(registry) == len(optimizers.KINDS)
+    assert {count(path) for path in lists} == {len(optimizers.KINDS)}
     rooms = ("learned_optim", "meta_train", "benchmarks", "tests")
     sources = [path for room in rooms for path in (root / room).rglob("*.py")]
     assert len(sources) > 50
-    listing = {str(path.relative_to(root)) for path in sources if count(path) > len(optimizers.KINDS) // 2}
-    assert listing == {str(registry.relative_to(root))}
+    assert {path for path in sources if count(path) > len(optimizers.KINDS) // 2} == lists

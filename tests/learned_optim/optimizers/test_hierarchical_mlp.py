@@ -145,7 +145,7 @@ def test_a_constant_loss_is_as_none(loss):
     params, grads = np.ones(3), [np.array([1.0, 2.0, -1.0])] * 4
     made, state = _run(tx, params, grads, losses=[loss] * 4)
     np.testing.assert_array_equal(made, _run(tx, params, grads)[0])
-    assert np.isfinite(state.shared.loss_mean) and state.shared.loss_variance == 0
+    assert np.isfinite(state.shared.loss.mean) and state.shared.loss.variance == 0
 
 
 def test_multipliers_scale_direction_and_log_step():

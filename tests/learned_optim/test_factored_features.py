@@ -1,0 +1,46 @@
+"""The factored features: their number and order, and the step that VeLO and Celo make of them (`factored_step`)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_optim import factored_features
+from learned_optim import factored_moments
+from learned_optim import factored_step
+from learned_optim import networks
+
+
+def _observed(shape, extended):
+    random = np.random.RandomState(0)
+    grad, param = (jnp.asarray(random.standard_normal(shape), jnp.float32) for _ in range(2))
+    make = lambda slot: slot.make(param) if isinstance(slot, factored_moments.TensorSlot) else slot(param)
+    slots = jax.tree.map(make, factored_moments.SLOTS)
+    return grad, param, slots, factored_features.observe(grad, param, slots, extended=extended)
+
+
+@pytest.mark.parametrize(("extended", "count"), [(False, 28), (True, 30)])
+@pytest.mark.parametrize("shape", [(), (5,), (4, 3), (2, 3, 4)])
+def test_mean_squares_are_those_of_the_features(shape, extended, count):
+    _, _, _, (observed, mean_squares, _) = _observed(shape, extended)
+    inputs = factored_features.inputs(observed, extended=extended)
+    arrays = [np.broadcast_to(x, shape) for x in jax.tree.leaves(inputs)]
+    assert len(arrays) == len(jax.tree.leaves(mean_squares)) == count
+    for array, mean_square in zip(arrays, jax.tree.leaves(mean_squares), strict=True):
+        np.testing.assert_allclose(mean_square, np.mean(np.square(array)), rtol=1e-4)
+    np.testing.assert_array_equal(inputs.grad, observed.grad)
+    assert factored_features.normalizers(mean_squares).shape == (count,)
+
+
+def test_a_relative_step_is_in_units_of_the_tensor():
+    grad, param, slots, _ = _observed((4, 3), extended=True)
+    network = networks.per_parameter_mlp((2,), num_outputs=2)
+    theta = factored_features.init_network(network, jax.random.key(0), extended=True)
+    zero = jax.tree.map(jnp.zeros_like, theta)
+    (last,) = (name for name, layer in theta.items() if layer["b"].shape == (2,) and layer["w"].shape == (2, 2))
+    zero[last]["b"] = jnp.asarray([1.0, 0.5])  # direction and magnitude of every coordinate
+    update, _ = factored_step.relative_step(
+        network, zero, grad, param, slots, multiplier=0.1, magnitude_multiplier=2.0, widest=2
+    )
+    size = np.sqrt(np.mean(np.square(param)) + 1e-9)
+    np.testing.assert_allclose(update, np.full((4, 3), -0.1 * size * np.exp(1.0)), rtol=1e-5)
