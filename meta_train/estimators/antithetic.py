@@ -37,7 +37,7 @@ def shape(shaping: Shaping | None, slopes: jax.Array, std: float, axis_name: str
       axis_name: the mapped axis over which the pairs are spread, or None.
 
     Returns:
-      float[pairs], what stands in the place of the slopes.
+      float[pairs], the shaped slopes.
     """
     if shaping is None:
         return slopes
@@ -57,7 +57,7 @@ def weigh(noise: Any, weights: jax.Array) -> Any:
 def centered_ranks(differences: jax.Array) -> jax.Array:
     """Ranks of loss differences, for an estimator's `shaping`: only their order counts, and no pair outweighs others.
 
-    The 2 N numbers ±d are ranked, and the ranks centred and scaled to −1 … 1: the largest difference gives 1 or −1 by
+    The 2 N numbers ±d are ranked, and the ranks centered and scaled to −1 … 1: the largest difference gives 1 or −1 by
     its sign, the smallest ±1 / (2 N − 1). A difference of 0 gives 0.
 
     Args:

@@ -11,17 +11,17 @@ import jax.numpy as jnp
 
 
 class Info(NamedTuple):
-    """What an estimate returns beside the gradient."""
+    """What an estimate returns besides the gradient."""
 
     loss: jax.Array  # float32[], mean loss per inner step over the particles that were kept
     dropped: jax.Array  # int32[], particles left out because their loss or gradient was not finite
     inner_steps: jax.Array  # int32[], inner steps made by all particles
     # float32[], trace of the covariance of the gradient, from the spread of the kept particles; NaN below two of them
     gradient_variance: jax.Array | float = math.nan
-    # float32[], squared norm of the gradient over that trace: about 1 if the gradient is nothing but noise
+    # float32[], squared norm of the gradient over that trace: about 1 if the gradient is pure noise
     snr: jax.Array | float = math.nan
-    # float32[steps], mean loss of the kept particles by inner step of the window, or of the episode where an estimate
-    # takes whole ones (NaN at steps that none of them made); () if the estimator does not tell
+    # float32[steps], mean loss of the kept particles by inner step of the window, or of the episode if an estimate runs
+    # whole episodes (NaN at steps that none of them made); () if the estimator does not report it
     step_losses: Any = ()
 
 

@@ -39,7 +39,7 @@ def evograd(
     where theta acts on the outer loss :math:`L_V` through the weights a alone, and directly. No second derivatives of
     the inner loss L are taken. It looks one step ahead only: for small std the mean estimate tends to
     :math:`-\frac{\sigma^2}{\tau} \frac{K-1}{K} \nabla_w L_V^\top \nabla_\theta \nabla_w L`, so that its scale depends
-    on std and temperature; an outer optimizer that normalises, such as Adam, takes that away.
+    on std and temperature; an outer optimizer that normalizes, such as Adam, takes that away.
 
     Args:
       problem: a `Bilevel`, or a problem that declares one. Theta must enter the inner loss.

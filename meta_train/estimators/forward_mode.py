@@ -33,8 +33,8 @@ def forward_mode(problem: Problem, *, num_particles: int, horizon: Horizon, bloc
       problem: a problem whose step and init are differentiable in theta.
       num_particles: independent episodes, whose gradients are averaged.
       horizon: distribution of episode lengths T. An outer step takes as long as the longest that it draws.
-      block_size: weights whose tangents travel together. Memory is that of 1 + block_size states for each particle,
-        and every block runs the episode again.
+      block_size: weights whose tangents travel together. Memory is that of 1 + block_size states for each particle, and
+        the losses by step; every block runs the episode again.
 
     Returns:
       An `Estimator`. `info.inner_steps` counts an episode once, whatever the number of blocks.

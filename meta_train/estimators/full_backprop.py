@@ -20,9 +20,7 @@ from meta_train.unroll.problem import Problem
 from meta_train.unroll.truncation import Horizon
 
 
-def full_backprop(
-    problem: Problem, *, num_particles: int, horizon: Horizon, rematerialize: bool = True
-) -> Estimator:
+def full_backprop(problem: Problem, *, num_particles: int, horizon: Horizon, rematerialize: bool = True) -> Estimator:
     r"""Builds the estimator that differentiates the mean loss of whole episodes in reverse mode.
 
     .. math:: \hat g = \frac{1}{N} \sum_{i=1}^{N} \frac{d}{d\theta} \frac{1}{T_i} \sum_{t=1}^{T_i} L_{i,t}

@@ -40,7 +40,8 @@ def full_es(
 
     Args:
       problem: what to differentiate; nothing needs to be differentiable.
-      num_particles: antithetic pairs N. Memory is linear in it, and independent of the horizon but for the losses.
+      num_particles: antithetic pairs N. Each takes the memory of two inner states, and of two numbers for each step of
+        the longest episode, its losses.
       horizon: distribution of episode lengths T. An outer step takes as long as the longest that it draws.
       std: standard deviation of the perturbations, in units of theta.
       shaping: an odd function of the pairs' loss differences; it biases the gradient. See `gpes`.

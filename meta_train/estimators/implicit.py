@@ -29,7 +29,7 @@ def implicit(
     .. math:: \frac{d L_V}{d \theta} = \frac{\partial L_V}{\partial \theta}
               - \nabla_w L_V^\top \, (\nabla_w^2 L)^{-1} \, \nabla_\theta \nabla_w L
 
-    for the inner loss L and the outer loss :math:`L_V` at inner parameters w that minimise L. Away from the minimum,
+    for the inner loss L and the outer loss :math:`L_V` at inner parameters w that minimize L. Away from the minimum,
     and with an inexact solver, it is biased. Memory and time do not depend on how long w was trained.
 
     Args:

@@ -1,7 +1,7 @@
-"""Estimates divided by a power of their norm, so that all tasks have a say in an average, on whatever scale.
+"""Estimates divided by a power of their norm, so that no task dominates an average because of its scale.
 
-The outer step averages the gradients of all tasks. A task whose normalized loss moves by whole units then outweighs
-one that can hardly be improved by a twentieth, though halving its training time may be worth as much. Dividing each
+The outer step averages the gradients of all tasks. A task whose normalized loss changes by whole units then outweighs
+a task whose loss changes by a twentieth, though both improvements may be worth as much. Dividing each
 gradient by its norm is normalized gradient descent (Hazan, Levy, Shalev-Shwartz 2015, "Beyond Convexity: Stochastic
 Quasi-Convex Optimization", https://arxiv.org/abs/1507.02030), for each task by itself.
 """
@@ -17,13 +17,13 @@ def normalized(estimator: Estimator, power: float = 1.0) -> Estimator:
     """Divides an estimator's gradient by a power of its norm.
 
     Where the estimate is mostly noise, as with evolution strategies on a few pairs, its norm measures the scale of the
-    task's loss differences, and little else. With a power of 1 all tasks have the same say; but a task whose
-    differences are nothing but noise then adds as much noise as any other, so a power between 0 and 1 is often better.
+    task's loss differences, and little else. With a power of 1 all tasks have the same weight. But a task whose
+    differences are pure noise then adds as much noise as any other, so a power between 0 and 1 is often better.
     A single window that diverged cannot outweigh the others. The expectation is no longer that of the gradient.
 
     Args:
       estimator: any estimator that gives a gradient.
-      power: of the norm that the gradient is divided by: its norm becomes the old one to the power `1 - power`.
+      power: exponent of the norm in the divisor. The new norm is the old one to the power `1 - power`.
 
     Returns:
       An `Estimator`. A gradient of zero stays zero. `Info` is that of the estimate as it was.

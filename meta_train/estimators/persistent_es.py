@@ -140,11 +140,13 @@ def _window(problem, policy, unroll_length, horizon, std):
             jax.random.split(step_key, unroll_length),
         )
         slopes = (losses[:, 0] - losses[:, 1]) / (2 * std**2 * unroll_length)
-        parts = [jnp.sum(x) for x in (jnp.where(restarted, 0, slopes), jnp.where(restarted, slopes, 0), slopes)]
+        before, after, total = (
+            jnp.sum(x) for x in (jnp.where(restarted, 0, slopes), jnp.where(restarted, slopes, 0), slopes)
+        )
         ended = restarted[-1]
         after_end = lambda old: jax.tree.map(lambda a, e: jnp.where(ended, e, a), old, drawn)
         sums = jax.tree.map(lambda a, e: jnp.where(renewed, a + e, a), state.accumulator, drawn)
         state = GPESState(state.index, clock, states, after_end(sums), policy.keep(after_end(noise)))
-        return Window(*parts, drawn, renewed, losses), state
+        return Window(before, after, total, drawn, renewed, losses), state
 
     return run

@@ -99,9 +99,7 @@ def truncated_backprop(
             def window(theta):
                 fresh = problem.init(reset_key, theta, next_horizon)
                 step = lambda key, inner: problem.step(key, theta, inner, data)
-                inner, clock, losses, _ = truncation.unroll(
-                    step, state.states, state.clock, fresh, next_horizon, keys
-                )
+                inner, clock, losses, _ = truncation.unroll(step, state.states, state.clock, fresh, next_horizon, keys)
                 return objective(losses), (losses, inner, clock)
 
             gradient, (losses, inner, clock) = jax.grad(window, has_aux=True)(theta)

@@ -1,4 +1,4 @@
-"""Inner parameters that live on from outer step to outer step: what the estimators share that do not unroll."""
+"""Inner parameters that are kept from outer step to outer step: the part shared by estimators that do not unroll."""
 
 from collections.abc import Callable
 from typing import Any

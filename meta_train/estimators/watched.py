@@ -1,4 +1,4 @@
-"""An estimator that looks on: its task's loss is told, its gradient is not followed."""
+"""An estimator whose gradient is set to zero: the run reports its task's loss and does not train on it."""
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,9 @@ from meta_train.estimators.base import Estimator
 def watched(estimator: Estimator) -> Estimator:
     """Makes an estimator's gradient zero, so that its task is validated on and not trained on.
 
-    Its loss stands in the metrics, and `safeguards.safeguarded` can go back to the theta where it was best. The outer
-    step averages gradients over all estimators, those that look on included: steps of an outer optimizer that is not
-    invariant to the gradient's scale are that much smaller.
+    The metrics of the run hold its loss, and `safeguards.safeguarded` can return to the theta where it was best. The
+    outer step averages gradients over all estimators, watched ones included. An outer optimizer that is not invariant
+    to the gradient's scale therefore makes smaller steps.
 
     Args:
       estimator: any estimator; `episode_losses` is the cheapest.

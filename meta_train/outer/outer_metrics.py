@@ -1,4 +1,4 @@
-"""What an outer optimizer or a search tells of itself, for the metrics of a run."""
+"""What an outer optimizer or a search reports about itself, for the metrics of a run."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""Safeguards for an outer optimizer: steps of bounded size, back to the best theta, and no step on what is not finite.
+"""Safeguards for an outer optimizer: bounded steps, a return to the best theta, no step on non-finite numbers.
 
-A learned optimizer that trains learned optimizers, itself perhaps, can do harm that a hand-designed one seldom does.
+A learned optimizer that trains learned optimizers, or itself, can diverge where a hand-designed one seldom does.
 Bounding a tensor's step by the tensor's own size is the trust ratio of You et al. 2017 (LARS,
 https://arxiv.org/abs/1708.03888) as an upper limit: steps are shortened, never lengthened.
 """
@@ -25,13 +25,13 @@ class SafeguardState(NamedTuple):
     best: jax.Array  # float32[], the lowest average so far
     best_theta: Any  # theta then; () without rollback
     best_inner: Any  # the outer optimizer's state then; () without rollback
-    skipped: jax.Array  # int32[], steps not made, for something was not finite
+    skipped: jax.Array  # int32[], steps not made because something was not finite
     shortened: jax.Array  # int32[], steps that were shortened
     rollbacks: jax.Array  # int32[]
     step_norm: jax.Array  # float32[], norm of the last step before it was shortened
 
     def report(self) -> dict[str, jax.Array]:
-        """What the metrics of a run tell of it; counts are since the beginning."""
+        """Numbers for the metrics of a run; counts are since the beginning."""
         names = ("skipped", "shortened", "rollbacks", "step_norm")
         return {name: getattr(self, name) for name in names}
 
@@ -45,10 +45,10 @@ def safeguarded(
     window: int = 20,
     watch: Sequence[int] = (),
 ) -> optax.GradientTransformationExtraArgs:
-    """Wraps an outer optimizer, so that it can do little harm.
+    """Wraps an outer optimizer with limits on what a step can do.
 
-    A step is not made, and leaves the optimizer's state as it was, where the gradient, or the step itself, is not
-    finite. The rest is optional. What happened stands in the metrics of `fit`, as `outer/skipped`, `outer/shortened`,
+    Where the gradient or the step itself is not finite, no step is made and the optimizer's state stays as it was. All
+    other safeguards are optional. `fit` reports them in its metrics, as `outer/skipped`, `outer/shortened`,
     `outer/rollbacks` and `outer/step_norm`.
 
     Args:
@@ -58,7 +58,7 @@ def safeguarded(
         mean square .01 if that is larger.
       max_rise: theta and the optimizer's state go back to where the watched loss was best, when its moving average
         has risen above its best by more than this, in units of the loss: of a logarithmic loss log(2) is a factor of 2.
-      window: outer steps that the moving average looks back on, and that are waited for before it counts for anything.
+      window: outer steps that the moving average covers. No rollback happens before so many losses are in it.
       watch: positions among the run's estimators of those whose loss is watched, such as `estimators.watched` ones of
         validation tasks. None: the mean loss of all.
 
@@ -84,15 +84,16 @@ def safeguarded(
     if window < 1:
         raise ValueError(f"window must be at least 1 outer step, got {window}.")
     if watch and max_rise is None:
-        raise ValueError(f"watch={tuple(watch)} says what a rollback goes by: give max_rise as well.")
+        raise ValueError(f"watch={tuple(watch)} says which losses trigger a rollback: give max_rise as well.")
     tx = optax.with_extra_args_support(outer_optimizer)
     rolls_back = max_rise is not None
 
-    def init(theta):
-        inner = tx.init(theta)
-        saved = jax.tree.map(jnp.copy, (theta, inner)) if rolls_back else ((), ())
+    def init(params):
+        inner = tx.init(params)
+        best_theta, best_inner = jax.tree.map(jnp.copy, (params, inner)) if rolls_back else ((), ())
         zero, none = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
-        return SafeguardState(inner, none, zero, jnp.full_like(none, jnp.inf), *saved, zero, zero, zero, none)
+        infinity = jnp.full_like(none, jnp.inf)
+        return SafeguardState(inner, none, zero, infinity, best_theta, best_inner, zero, zero, zero, none)
 
     def update(updates, state, params=None, *, value=None, task_losses=None, **extra):
         finite = _is_finite(updates)
@@ -125,11 +126,11 @@ def _shorten(updates, params, step_norm, max_step, trust_ratio):
         if params is None:
             raise ValueError("trust_ratio bounds steps by the size of theta: call tx.update(grads, state, theta).")
 
-        def factor(u, p):
+        def tensor_factor(u, p):
             root_mean_square = jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(p))), _SMALLEST)
             return jnp.minimum(1, trust_ratio * root_mean_square * p.size**0.5 / _positive(jnp.linalg.norm(u.ravel())))
 
-        factors = jax.tree.map(factor, updates, params)
+        factors = jax.tree.map(tensor_factor, updates, params)
         updates = jax.tree.map(lambda u, f: u * f.astype(u.dtype), updates, factors)
         shortened |= jnp.any(jnp.stack(jax.tree.leaves(factors)) < 1)
         step_norm = optax.tree.norm(updates)
@@ -167,7 +168,7 @@ def _roll_back(updates, state, params, loss, max_rise, window):
 def _watched(value, task_losses, watch):
     if not watch:
         if value is None:
-            raise ValueError("max_rise goes by the loss: pass it to update as value=.")
+            raise ValueError("max_rise watches the loss: pass it to update as value=.")
         return jnp.asarray(value, jnp.float32)
     if task_losses is None:
         raise ValueError("watch names tasks, but update got no task_losses=: a search tells its members the mean only.")

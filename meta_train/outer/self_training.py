@@ -7,14 +7,15 @@ https://arxiv.org/abs/2101.07367
 
 Each function gives what `fit` takes as its outer optimizer. `safeguards.safeguarded` wraps the first two.
 
-Deviations: the cadence of the 2021 paper's population is not stated there in full. Here members are compared at fixed
-intervals, and who replaces another draws its trainer anew half of the time, so that trainers are selected as well.
+Deviations: the 2021 paper does not state in full when members of its population are compared. Here that happens at
+fixed intervals. A replaced member draws a new trainer half of the time, so that trainers are selected as well.
 """
 
 from collections.abc import Callable
 import functools
 from typing import Any
 from typing import NamedTuple
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ class TrainedState(NamedTuple):
     inner: Any  # the learned optimizer's state
 
 
-StepScale = float | Callable[[jax.Array], jax.Array] | None
+StepScale: TypeAlias = optax.ScalarOrSchedule | None
 
 
 def frozen(
@@ -72,7 +73,7 @@ def live(
     refresh_every: int = 1,
     step_scale: StepScale = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Lets theta train itself: the outer optimizer is the one that the theta of the moment defines.
+    """Lets theta train itself: the current theta defines the outer optimizer.
 
     Args:
       optimizer: the architecture that is meta-trained.
@@ -98,9 +99,9 @@ def live(
     keeps = refresh_every > 1
     transform = functools.partial(optimizer.transform, num_steps=num_steps, step_scale=step_scale)
 
-    def init(theta):
-        trainer = jax.tree.map(jnp.copy, theta) if keeps else ()
-        return LiveState(jnp.zeros((), jnp.int32), trainer, transform(theta).init(theta))
+    def init(params):
+        trainer = jax.tree.map(jnp.copy, params) if keeps else ()
+        return LiveState(jnp.zeros((), jnp.int32), trainer, transform(params).init(params))
 
     def update(updates, state, params=None, **extra):
         trainer = params
@@ -159,10 +160,11 @@ def population(
         raise ValueError(f"noise must be at least 0, got {noise}.")
     transform = functools.partial(optimizer.transform, num_steps=num_steps, step_scale=step_scale)
 
-    def init(theta):
-        return TrainedState(jnp.asarray(_ITSELF, jnp.int32), transform(theta).init(theta))
+    def init(params):
+        return TrainedState(jnp.asarray(_ITSELF, jnp.int32), transform(params).init(params))
 
-    def update(updates, state, params=None, *, members, **extra):
+    def update(updates, state, params=None, **extra):
+        members = extra.pop("members")  # the thetas of all members, which `pbt` passes
         pick = lambda own, all: jnp.where(state.trainer == _ITSELF, own, all[jnp.maximum(state.trainer, 0)])
         trainer = jax.tree.map(pick, params, members)
         updates, inner = transform(trainer).update(updates, state.inner, params, **extra)
@@ -171,9 +173,7 @@ def population(
     def explore(key, copied, own):
         del own
         noise_key, coin_key, trainer_key = jax.random.split(key, 3)
-        is_trained = lambda node: isinstance(
-            node, TrainedState
-        )  # a safeguard may hold two of them, now and at its best
+        is_trained = lambda node: isinstance(node, TrainedState)  # a safeguard may hold two: now, and at its best
         old = next(filter(is_trained, jax.tree.leaves(copied.outer_state, is_leaf=is_trained))).trainer
         another = jax.random.randint(trainer_key, (), 0, num_members, jnp.int32)
         trainer = jnp.where(jax.random.bernoulli(coin_key), another, old)

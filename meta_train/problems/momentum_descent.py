@@ -13,7 +13,7 @@ from meta_train.unroll.problem import Problem
 
 
 class MomentumState(NamedTuple):
-    """State of an inner minimisation."""
+    """State of an inner minimization."""
 
     step: jax.Array  # int32[], steps made
     params: Any  # the inner parameters
@@ -21,7 +21,7 @@ class MomentumState(NamedTuple):
 
 
 def momentum_descent(bilevel: Bilevel, rates: Callable[[Any, jax.Array], tuple[Any, Any]]) -> Problem:
-    r"""Builds the problem of minimising the inner loss by
+    r"""Builds the problem of minimizing the inner loss by
 
     .. math:: v \leftarrow \gamma_t v - (1 - \gamma_t) \nabla L(w, \theta), \qquad w \leftarrow w + \alpha_t v
 

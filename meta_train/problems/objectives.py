@@ -1,11 +1,11 @@
-"""Meta-objectives: what of an episode's losses is meta-trained on, if not their mean.
+"""Meta-objectives other than the mean of an episode's losses.
 
-Estimators give the gradient of a problem's mean loss per step. Each function here makes a problem from a problem, whose
-mean loss over an episode is another objective of the first; so they go with every estimator, and with each other:
-`last(held_out(problem, task))` is the held-out loss at the end.
+Estimators give the gradient of a problem's mean loss per step. Each function here wraps a problem, so that the mean
+loss of the result over an episode is another objective of the wrapped one. They work with every estimator, and with
+each other: `last(held_out(problem, task))` is the held-out loss at the end.
 
-Windows see an objective only where it falls: of `last`, all of it lies in an episode's last window. `pes`, `gpes` and
-`nres` stay unbiased; what is truncated leaves out what theta did before that window.
+A window sees only the steps that it holds. With `last` the whole objective lies in an episode's last window. `pes`,
+`gpes` and `nres` stay unbiased; truncated estimators miss the influence of theta before that window.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from meta_train.unroll.problem import Problem
 
 
 class LastState(NamedTuple):
-    """State of a problem whose last loss counts, or whose late losses count most."""
+    """State of `last` and `late`."""
 
     inner: Any  # the first problem's state
     remaining: jax.Array  # int32[], steps until the episode ends
@@ -27,7 +27,7 @@ class LastState(NamedTuple):
 
 
 class BestState(NamedTuple):
-    """State of a problem whose best loss counts."""
+    """State of `best`."""
 
     inner: Any  # the first problem's state
     best: jax.Array  # float32[], the least loss so far; 0 before the first
@@ -78,7 +78,7 @@ def late(problem: Problem, power: float = 2.0) -> Problem:
 
     .. math:: L'_t = (k + 1) \left(\frac{t + 1/2}{T}\right)^k L_t
 
-    for steps t = 0 … T - 1. Every window tells something, as with the mean, and the end counts most, as with `last`.
+    for steps t = 0 … T - 1. Every window contributes, as with the mean, and the end counts most, as with `last`.
 
     Args:
       problem: any problem. Optional structure of it, such as an inverse step, does not carry over.
@@ -125,7 +125,7 @@ def best(problem: Problem) -> Problem:
 
     .. math:: L'_t = T (m_t - m_{t-1}), \quad m_t = \min(m_{t-1}, L_t), \quad m_0 = 0, \; m_1 = L_1
 
-    The sum telescopes to T times the minimum, and each step is paid for what it improves.
+    The sum telescopes to T times the minimum: each step counts by how much it improves the best loss.
 
     Args:
       problem: any problem. Optional structure of it, such as an inverse step, does not carry over.
@@ -164,15 +164,15 @@ def best(problem: Problem) -> Problem:
 def held_out(problem: Problem, task: Task) -> Problem:
     """Makes the held-out loss after each step the objective of training a task with a learned optimizer.
 
-    Every step evaluates the task on its held-out examples: that cost comes on top. What is held out then takes
-    part in the choice of theta; keep other examples to judge it by.
+    Every step also evaluates the task on its held-out examples, which adds to its cost. The held-out examples then
+    influence theta; keep other examples to judge it by.
 
     Args:
       problem: what `problems.optimizer_weights` made of `task`: a state with `params` and `config`.
       task: the task, whose `evaluate` gives the held-out `loss`.
 
     Returns:
-      A `Problem` whose loss at a step is the normalised held-out loss of the parameters after the update.
+      A `Problem` whose loss at a step is the normalized held-out loss of the parameters after the update.
 
     Example:
       >>> import learned_optim

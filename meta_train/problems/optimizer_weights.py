@@ -31,16 +31,16 @@ def optimizer_weights(
     horizon_dropout: float = 0.0,
     compute_dtype: jax.typing.DTypeLike | None = None,
 ) -> Problem:
-    """Builds the problem of training `task` with `optimizer` under theta. The loss is the task's normalised loss.
+    """Builds the problem of training `task` with `optimizer` under theta. The loss is the task's normalized loss.
 
     Args:
       optimizer: the architecture; theta is what its `init` gives.
       task: what to train.
       second_derivatives: whether derivatives with respect to theta may pass through the inner gradient. False is the
-        approximation of Andrychowicz et al. 2016 (arXiv 1606.04474): cheaper, and biased. No matter for estimators
-        that do not differentiate.
-      horizon_dropout: share of the episodes in which the optimizer is not told num_steps, so that one theta learns to
-        do with and without. No matter for architectures that do not use it.
+        approximation of Andrychowicz et al. 2016 (arXiv 1606.04474): cheaper, and biased. It makes no difference to
+        estimators that do not differentiate.
+      horizon_dropout: share of the episodes in which num_steps is hidden from the optimizer, so that one theta learns
+        to work with and without it. It makes no difference to architectures that do not use num_steps.
       compute_dtype: floating-point type of the task's forward and backward pass, such as jnp.bfloat16. Parameters, the
         optimizer's state, loss and gradient that it gets, and the meta-gradient stay in float32. Meant for GPUs and
         TPUs; on most CPUs bfloat16 is slower. None leaves the task's types as they are.
@@ -63,9 +63,10 @@ def optimizer_weights(
         task = augment.reduced_precision(task, compute_dtype)
 
     def init(key, theta, num_steps):
-        sample_key, init_key, *hide_key = jax.random.split(key, 3 if horizon_dropout else 2)
+        keys = jax.random.split(key, 3 if horizon_dropout else 2)
+        sample_key, init_key = keys[0], keys[1]
         if horizon_dropout:
-            num_steps = jnp.where(jax.random.bernoulli(*hide_key, horizon_dropout), 0, num_steps)
+            num_steps = jnp.where(jax.random.bernoulli(keys[2], horizon_dropout), 0, num_steps)
         config = task.sample(sample_key)
         params = task.init(init_key, config)
         opt_state = optimizer.transform(theta, num_steps=num_steps).init(params)

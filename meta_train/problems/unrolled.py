@@ -13,7 +13,7 @@ from meta_train.unroll.problem import Problem
 
 
 class UnrolledState(NamedTuple):
-    """State of an inner minimisation."""
+    """State of an inner minimization."""
 
     params: Any  # the inner parameters
     opt_state: Any  # the inner optimizer's state
@@ -25,7 +25,7 @@ def unrolled(
     *,
     second_derivatives: bool = True,
 ) -> Problem:
-    """Builds the problem of minimising the inner loss step by step, on which every unrolled estimator works.
+    """Builds the problem of minimizing the inner loss step by step, on which every unrolled estimator works.
 
     Args:
       bilevel: the losses.
@@ -49,7 +49,7 @@ def unrolled(
       0.25
     """
     of_theta = callable(inner_optimizer)
-    transform = inner_optimizer if of_theta else lambda theta: inner_optimizer
+    transform = lambda theta: inner_optimizer(theta) if callable(inner_optimizer) else inner_optimizer
 
     def init(key, theta, num_steps):
         del num_steps

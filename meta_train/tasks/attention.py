@@ -1,6 +1,6 @@
 """Transformer blocks for small models, shared by the language model and the vision transformer.
 
-Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.03762; layer normalisation comes before
+Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.03762; layer normalization comes before
 each part and once at the end, as in most later models.
 """
 
@@ -20,7 +20,7 @@ def transformer(x: jax.Array, *, num_layers: int, num_heads: int, widening: int 
       causal: whether a place attends only to itself and those before it.
 
     Returns:
-      float32[batch, length, width], normalised.
+      float32[batch, length, width], normalized.
     """
     width = x.shape[-1]
     if width % num_heads:
@@ -38,7 +38,7 @@ def positions(length: int, width: int) -> jax.Array:
 
 
 def layer_norm(x: jax.Array) -> jax.Array:
-    """Layer normalisation over the last axis, with learned scale and offset."""
+    """Layer normalization over the last axis, with learned scale and offset."""
     return hk.LayerNorm(axis=-1, create_scale=True, create_offset=True)(x)
 
 

@@ -1,7 +1,7 @@
-"""Augmentations: tasks and optimizers as they are, seen through a change of scale, noise, delay or precision.
+"""Augmentations: tasks and optimizers with other scales, noise, delay or precision.
 
 All but `delayed_gradients` turn a `Task` into another, and can be stacked in any order. They change what the inner
-optimizer sees, and what `evaluate` gives stays in the units of the task.
+optimizer sees, and the results of `evaluate` stay in the units of the task.
 
 Reparametrization: Metz et al. 2022, "VeLO", https://arxiv.org/abs/2211.09760. Random subspaces: Li et al. 2018,
 "Measuring the Intrinsic Dimension of Objective Landscapes", https://arxiv.org/abs/1804.08838
@@ -75,7 +75,7 @@ def noisy_gradients(task: Task, low: float = 1e-3, high: float = 1e-1) -> Task:
         means the same for every task.
 
     Returns:
-      The `Task`; its loss has the value that it had, and noise in its derivative.
+      The `Task`. The loss keeps its value; its derivative has the noise.
 
     Raises:
       ValueError: unless 0 < low <= high.
@@ -157,13 +157,13 @@ def random_subspace(task: Task, size: int) -> Task:
 
 
 def delayed_gradients(optimizer: LearnedOptimizer, delay: int) -> LearnedOptimizer:
-    """The optimizer as it works with gradients that are `delay` steps old, as with asynchronous workers.
+    """Gives the optimizer gradients that are `delay` steps old, as with asynchronous workers.
 
     In the first `delay` steps it gets the first gradient. Give the result to `problems.optimizer_weights`; theta is
     that of the optimizer.
 
     Args:
-      optimizer: what is to cope with the delay.
+      optimizer: the optimizer that gets the old gradients.
       delay: steps, at least 0. As many copies of the gradient are kept.
 
     Raises:

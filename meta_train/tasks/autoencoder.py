@@ -43,7 +43,7 @@ def autoencoder(
       variation: what each episode draws anew; there is no label noise, for the inputs are the targets.
 
     Returns:
-      A `Task` whose loss is the mean squared error of an input's entries, normalised by the mean variance of an entry,
+      A `Task` whose loss is the mean squared error of an input's entries, normalized by the mean variance of an entry,
       which is the loss of the mean input. `evaluate` gives the loss on the held-out part.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Classical test functions of optimisation, all with minimum 0.
+"""Classical test functions of optimization, all with minimum 0.
 
 Their formulas and boxes are those of Surjanovic and Bingham's collection, https://www.sfu.ca/~ssurjano/optimization.html
 
@@ -21,7 +21,7 @@ from meta_train.tasks.variation import Variation
 
 
 class Function(NamedTuple):
-    """A function to minimise, and the box that starting points are drawn from."""
+    """A function to minimize, and the box that starting points are drawn from."""
 
     value: Callable[..., jax.Array]  # (x float32[..., size], xp=jnp) -> float32[...], at least 0; xp is jnp or np
     low: float
@@ -62,7 +62,8 @@ def _himmelblau(x, xp=jnp):
 
 def _beale(x, xp=jnp):
     a, b = x[..., 0], x[..., 1]
-    return sum(xp.square(c - a * (1.0 - b**k)) for k, c in ((1, 1.5), (2, 2.25), (3, 2.625)))
+    squares = [xp.square(c - a * (1.0 - b**k)) for k, c in ((1, 1.5), (2, 2.25), (3, 2.625))]
+    return squares[0] + squares[1] + squares[2]
 
 
 def _booth(x, xp=jnp):
@@ -81,16 +82,16 @@ BOOTH = Function(_booth, -10.0, 10.0, 2)
 
 
 def classical_function(name: str, function: Function, *, size: int = 2, variation: Variation = FIXED) -> Task:
-    """Builds the task of minimising a test function from a random point of its box.
+    """Builds the task of minimizing a test function from a random point of its box.
 
     Args:
       name: the task's name.
-      function: what to minimise.
+      function: what to minimize.
       size: dimensions, at least 2; Himmelblau, Beale and Booth have 2.
       variation: scales of the starting point and of the loss.
 
     Returns:
-      A `Task` without data, normalised by the mean of the function over its box, as 4,096 fixed points give it.
+      A `Task` without data, normalized by the mean of the function over its box, as 4,096 fixed points give it.
       `evaluate` gives the same loss.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Convolution as a matrix product of patches, in the place of `hk.Conv2D`.
+"""Convolution as a matrix product of patches, in place of `hk.Conv2D`.
 
 Particles have filters of their own, so under vmap a convolution becomes a grouped one, which XLA runs slowly on CPUs: a
 training step of a small net on 8×8 images took 15 times as long as with patches, which become one batched product.
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 class Conv2D(hk.Module):
     """A convolution over images, padded so that the output is as large as the input, or a stride smaller.
 
-    Parameters, their initialisation and the result (up to rounding) are those of `hk.Conv2D` with padding "SAME", an
+    Parameters, their initialization and the result (up to rounding) are those of `hk.Conv2D` with padding "SAME", an
     odd kernel, and a stride that divides the image.
     """
 

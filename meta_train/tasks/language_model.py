@@ -18,10 +18,10 @@ _MOST_WINDOWS = 128  # of held-out text that `evaluate` looks at
 
 
 class Tokens(NamedTuple):
-    """A text on the device."""
+    """The tokens of a text, on the host or on the devices."""
 
-    train: jax.Array  # int32[num_train]
-    test: jax.Array  # int32[num_test]
+    train: np.ndarray | jax.Array  # int32[num_train]
+    test: np.ndarray | jax.Array  # int32[num_test]
 
 
 def language_model(
@@ -45,7 +45,7 @@ def language_model(
       variation: what each episode draws anew; there is no label noise.
 
     Returns:
-      A `Task` whose loss is in nats a character and is normalised by that of guessing. `evaluate` gives the loss on
+      A `Task` whose loss is in nats a character and is normalized by that of guessing. `evaluate` gives the loss on
       windows side by side from the beginning of the held-out text, at most 128 of them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What there is to know about a named task without training it."""
+"""Facts about a named task that need no training: its size, its data, its cost."""
 
 from typing import NamedTuple
 
@@ -18,8 +18,8 @@ class Description(NamedTuple):
     data: str  # the data set, with the size of its images; "drawn" if each episode draws its own
     found: str | None  # where the data come from, see `data.available`; None: missing
     parameters: int | None
-    flops: float | None  # operations of a loss and its gradient, before XLA optimises; a loop's body counts once
-    scale: float | None  # what the loss is divided by before tasks are compared
+    flops: float | None  # operations of a loss and its gradient, before XLA optimizes; a loop's body counts once
+    scale: float | None  # `Task.scale`, about the loss of an untrained model
 
 
 def describe(name: str, *, data_dir: str | None = None) -> Description:
@@ -53,19 +53,21 @@ def describe(name: str, *, data_dir: str | None = None) -> Description:
     size = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
     return described._replace(
         parameters=size,
-        flops=float(lowered.cost_analysis()["flops"]),
+        flops=(lowered.cost_analysis() or {}).get("flops"),
         scale=task.scale,
     )
 
 
 def table(descriptions: list[Description]) -> str:
     """The list as text, a line for each task."""
-    header = ("task", "suite", "family", "data", "from", "parameters", "Mflop a step", "normalised by")
-    rows = [header]
+    header = ("task", "suite", "family", "data", "from", "parameters", "Mflop a step", "normalized by")
+    rows: list[tuple[str, ...]] = [header]
     for d in descriptions:
         found = "missing" if d.found is None else d.found
-        numbers = ("", "", "") if d.parameters is None else (f"{d.parameters:,}", f"{d.flops / 1e6:.3g}", _scale(d))
-        rows.append((d.name, d.suite, d.family, d.data, found, *numbers))
+        parameters = "" if d.parameters is None else f"{d.parameters:,}"
+        flops = "" if d.flops is None else f"{d.flops / 1e6:.3g}"
+        scale = "" if d.scale is None else f"{d.scale:.3g}"
+        rows.append((d.name, d.suite, d.family, d.data, found, parameters, flops, scale))
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     lines = []
     for row in rows:
@@ -76,7 +78,3 @@ def table(descriptions: list[Description]) -> str:
         "Mflop a step: loss and gradient, before XLA optimizes them. The body of a loop (recurrent nets) counts once."
     )
     return "\n".join(lines)
-
-
-def _scale(description):
-    return "" if description.scale is None else f"{description.scale:.3g}"

@@ -46,7 +46,7 @@ def matrix_factorization(
     """
     if not (1 <= rank <= min(shape) and 0 < observed < 1 and noise >= 0):
         raise ValueError(
-            "a matrix factorisation needs 1 <= rank <= min(shape), 0 < observed < 1 and noise >= 0, "
+            "a matrix factorization needs 1 <= rank <= min(shape), 0 < observed < 1 and noise >= 0, "
             f"got rank={rank}, shape={shape}, observed={observed}, noise={noise}."
         )
     varied.check(variation, has_data=False, has_targets=False)

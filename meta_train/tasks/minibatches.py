@@ -43,8 +43,8 @@ def minibatch_task(
       scale: loss of an untrained model, see `log_normalizer`.
       batch_size: examples a step.
       variation: what each episode draws anew.
-      random_target: `(key, y) -> y`, a target drawn at random in the place of that of one example; None where there
-        are no targets apart from the inputs.
+      random_target: `(key, y) -> y`, a random target that replaces y, the target of one example; None where there are
+        no targets apart from the inputs.
 
     Returns:
       A `Task`.

@@ -42,7 +42,7 @@ def optimizer_training(
 
     Returns:
       A `Task` whose loss is the geometric mean of the inner losses over steps and runs, on the scale that the inner
-      task is normalised by, so about 1 for an optimizer that does nothing. `evaluate` gives the same for 16 runs that
+      task is normalized by, so about 1 for an optimizer that does nothing. `evaluate` gives the same for 16 runs that
       are always the same draws.
 
     Raises:
@@ -59,7 +59,7 @@ def optimizer_training(
     varied.check(variation, has_data=False, has_targets=False)
 
     def mean_loss(theta: Any, key: jax.Array, data: Any) -> jax.Array:
-        """Mean of the normalised losses of one run."""
+        """Mean of the normalized losses of one run."""
         sample_key, init_key, train_key = jax.random.split(key, 3)
         config = inner.sample(sample_key)
         params = inner.init(init_key, config)

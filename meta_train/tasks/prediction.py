@@ -24,7 +24,7 @@ def classification(
     batch_size: int = 128,
     variation: Variation = FIXED,
 ) -> Task:
-    """Builds the task of minimising the mean cross-entropy of a network's logits.
+    """Builds the task of minimizing the mean cross-entropy of a network's logits.
 
     Args:
       name: the task's name.
@@ -35,7 +35,7 @@ def classification(
       variation: what each episode draws anew.
 
     Returns:
-      A `Task` whose loss is in nats and is normalised by that of guessing. `evaluate` gives the loss and the accuracy
+      A `Task` whose loss is in nats and is normalized by that of guessing. `evaluate` gives the loss and the accuracy
       on the held-out part, at most `MOST_HELD_OUT` examples of it.
 
     Raises:
@@ -68,18 +68,18 @@ def regression(
     batch_size: int = 128,
     variation: Variation = FIXED,
 ) -> Task:
-    """Builds the task of minimising a network's mean squared error.
+    """Builds the task of minimizing a network's mean squared error.
 
     Args:
       name: the task's name.
-      dataset: training and held-out examples with standardised float32 targets.
+      dataset: training and held-out examples with standardized float32 targets.
       network: `(x float32[batch, columns]) -> float32[batch, 1]`, a function of Haiku modules without randomness.
       batch_size: examples a step, drawn with replacement.
       variation: what each episode draws anew.
 
     Returns:
       A `Task` whose loss is in units of the targets' variance, 1 for the prediction of their mean, which is what it is
-      normalised by. `evaluate` gives the loss on the held-out part, at most `MOST_HELD_OUT` examples of it.
+      normalized by. `evaluate` gives the loss on the held-out part, at most `MOST_HELD_OUT` examples of it.
 
     Raises:
       ValueError: if batch_size is below 1, or a range of variation is impossible.

@@ -13,7 +13,7 @@ from meta_train.tasks.variation import Variation
 
 
 def quadratic(name: str = "quadratic", *, size: int = 10, variation: Variation = FIXED) -> Task:
-    """Builds the task of minimising `mean((W x - y) ** 2)` with W and y drawn from a normal distribution.
+    """Builds the task of minimizing `mean((W x - y) ** 2)` with W and y drawn from a normal distribution.
 
     Args:
       name: the task's name.
@@ -22,7 +22,7 @@ def quadratic(name: str = "quadratic", *, size: int = 10, variation: Variation =
 
     Returns:
       A `Task` without data: each episode draws W float32[size, size], y float32[size] and a starting point from the
-      standard normal distribution. The loss is normalised by its mean at the start, size + 1. `evaluate` gives the same
+      standard normal distribution. The loss is normalized by its mean at the start, size + 1. `evaluate` gives the same
       loss.
 
     Raises:
@@ -60,7 +60,7 @@ def ill_conditioned_quadratic(
     noise: float = 0.0,
     variation: Variation = FIXED,
 ) -> Task:
-    """Builds the task of minimising `mean(λ (Q (x - x*) - ε) ** 2)` for a drawn rotation Q and drawn condition number.
+    """Builds the task of minimizing `mean(λ (Q (x - x*) - ε) ** 2)` for a drawn rotation Q and drawn condition number.
 
     Args:
       name: the task's name.
@@ -72,7 +72,7 @@ def ill_conditioned_quadratic(
 
     Returns:
       A `Task` without data: each episode draws condition number, Q, minimum x* and a starting point. The loss is
-      normalised by its mean at the start, 2 + noise². `evaluate` gives the loss without noise.
+      normalized by its mean at the start, 2 + noise². `evaluate` gives the loss without noise.
 
     Raises:
       ValueError: if an argument is out of range.

@@ -2,7 +2,7 @@
 
 He et al. 2015, "Deep Residual Learning for Image Recognition", https://arxiv.org/abs/1512.03385
 
-Deviations: normalisation over the channels of a place instead of over the batch (a batch norm's running means are no
+Deviations: normalization over the channels of a place instead of over the batch (a batch norm's running means are no
 parameters that an optimizer trains), before the convolutions, so that the residual path stays clear.
 """
 

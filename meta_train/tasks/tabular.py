@@ -29,7 +29,7 @@ def tabular(
 
     Args:
       name: the task's name.
-      dataset: a table; integers as labels are classes, floating-point numbers are standardised targets.
+      dataset: a table; integers as labels are classes, floating-point numbers are standardized targets.
       hidden_sizes, activation, normalization: see `mlp`.
       batch_size: examples a step.
       variation: what each episode draws anew.

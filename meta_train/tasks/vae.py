@@ -30,7 +30,7 @@ def vae(
     batch_size: int = 128,
     variation: Variation = FIXED,
 ) -> Task:
-    """Builds the task of minimising the negative evidence lower bound.
+    """Builds the task of minimizing the negative evidence lower bound.
 
     Args:
       name: the task's name.
@@ -41,7 +41,7 @@ def vae(
       variation: what each episode draws anew; there is no label noise.
 
     Returns:
-      A `Task` whose loss is the bound in nats a pixel, with one sample of the latent variables an example, normalised
+      A `Task` whose loss is the bound in nats a pixel, with one sample of the latent variables an example, normalized
       by log 2, the loss of a decoder that gives every pixel probability ½. `evaluate` gives the loss on the held-out
       part, with latent variables that are always the same draw.
 

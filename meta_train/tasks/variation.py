@@ -62,13 +62,15 @@ def check(variation: Variation, *, has_data: bool, has_targets: bool) -> None:
         lowest, highest = (0.0, 1.0) if name == "label_noise" else (1e-30, 1e30 if name.endswith("scale") else 1.0)
         if not lowest <= low <= high <= highest:
             raise ValueError(
-                f"{name} must be a pair {lowest:g} <= low <= high <= {highest:g}, got {(low, high)}: mend it."
+                f"{name} must be a pair {lowest:g} <= low <= high <= {highest:g}, got {(low, high)}: correct it."
             )
     fixed = [name for name in ("subset", "batch") if not has_data]
     fixed += [] if has_targets else ["label_noise"]
     for name in fixed:
         if getattr(variation, name) != getattr(FIXED, name):
-            raise ValueError(f"this task has nothing that {name} could vary, got {getattr(variation, name)}: leave it.")
+            raise ValueError(
+                f"this task has nothing that {name} could vary, got {getattr(variation, name)}: keep the default."
+            )
 
 
 def draw(variation: Variation, key: jax.Array, num_examples: int = 0) -> Draw | tuple[()]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 import contextlib
 import hashlib
 import os
-import pathlib
 import signal
 import threading
 import time
@@ -48,7 +47,7 @@ def fit(
     checkpoint_seconds: float = 5.0,
     progress: bool = True,
     tensorboard: bool = False,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> FitResult:
     """Meta-trains theta.
 
@@ -59,7 +58,8 @@ def fit(
         estimators as `task_losses=`. Or a search of `meta_train.search`, which gets the estimators' losses for each of
         its candidates (`search.episodes` makes estimators that give losses only); the metrics are then means over the
         candidates.
-      num_steps: outer steps in all. A resumed run makes those that are missing.
+      num_steps: number of outer steps of the whole run; inner steps are set by each estimator's horizon and
+        unroll_length. A resumed run makes the steps that are missing.
       seed: of everything random in the run, 0 … 2**32 - 1.
       run_dir: where to keep `metrics.jsonl` and the folder `checkpoints`; made if missing. None keeps nothing. One run
         at a time works in a folder.
@@ -67,19 +67,19 @@ def fit(
         of a run that was not interrupted, on the same machine, devices and versions. If the last checkpoint cannot be
         read, the run goes on from the one before, with a warning.
       clip_norm: the gradient is scaled down to this global norm before the outer optimizer sees it. None: never. A
-        search gets its gradients as they are.
+        search gets its gradients without clipping.
       steps_per_dispatch: outer steps between two looks at the metrics.
       checkpoint_seconds: time between two checkpoints; this is what a killed run loses at most.
       progress: whether to show a progress bar with the loss and inner steps a second.
       tensorboard: whether to write the metrics as TensorBoard's event files too, to the folder `tensorboard` in
         run_dir; needs the extra `tensorboard`. Steps are outer steps; a resumed run has each of them once.
-      devices: where to run; see `meta_train.engine.build`.
+      devices: where to run, a sequence of `jax.Device`; see `meta_train.training.engine.build`.
 
     Returns:
       A `FitResult`. Each metrics dict has `step`, `loss`, `loss/NAME` for each task, `grad_norm` (before clipping),
       `dropped` particles, `inner_steps`, `gradient_variance` (of the gradient before clipping: the trace of its
       covariance, by the spread of the particles) and `snr` (the gradient's squared norm over it), None where a task has
-      a single particle, `outer/NAME` for what the outer optimizer reports of itself, such as the safeguards of
+      a single particle, `outer/NAME` for what the outer optimizer reports about itself, such as the safeguards of
       `safeguards.safeguarded`, and `seconds` since this session began, compilation included. Losses and `grad_norm` are
       NaN where they are not finite, and null in `metrics.jsonl`.
 
@@ -121,8 +121,8 @@ def fit(
         if run_dir is not None:  # before anything is compiled
             folder = stack.enter_context(run_folder.opened(run_dir, known, resume=resume))
         state, metrics = _start(run_engine, folder, theta, seed, num_steps, known)
-        if tensorboard and distributed.is_main():
-            writer = events.start(pathlib.Path(run_dir) / "tensorboard", metrics)
+        if tensorboard and folder is not None and distributed.is_main():
+            writer = events.start(folder.path / "tensorboard", metrics)
             stack.callback(writer.close)
         state, interrupted = _go_on(
             run_engine,
@@ -146,13 +146,13 @@ def fit(
 
 def _start(run_engine, folder, theta, seed, num_steps, known):
     """The state to go on from, and the metrics up to there."""
-    done = 0 if folder is None else folder.latest_step()
+    if folder is None:
+        return run_engine.init(theta, seed), []
+    done = folder.latest_step()
     if done > num_steps:
         held = counted(done, "outer step")
         raise ValueError(f"{folder.path} holds a run of {held} already, more than num_steps={num_steps}.")
     state = run_engine.init(theta, seed, ahead=done < num_steps)
-    if folder is None:
-        return state, []
     folder.identify(known | _fingerprint(state))
     return folder.restore(state)
 

@@ -40,7 +40,7 @@ class Metrics(NamedTuple):
     inner_steps: jax.Array  # int32[], inner steps made
     gradient_variance: jax.Array  # float32[], trace of the covariance of the gradient before clipping; NaN if unknown
     snr: jax.Array  # float32[], squared norm of the gradient over that trace; NaN if unknown
-    outer: dict[str, jax.Array]  # what the outer optimizer or search reports of itself
+    outer: dict[str, jax.Array]  # what the outer optimizer or search reports about itself
 
 
 class Programs(NamedTuple):
@@ -121,12 +121,16 @@ def _metrics(infos, gradient, outer_state):
         jnp.mean(task_losses),
         task_losses,
         grad_norm,
-        sum(info.dropped for info in infos),
-        sum(info.inner_steps for info in infos),
+        _total([info.dropped for info in infos]),
+        _total([info.inner_steps for info in infos]),
         variance,
         jnp.square(grad_norm.astype(jnp.float32)) / variance,
         reported(outer_state),
     )
+
+
+def _total(counts: list[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, counts)
 
 
 def _placed(shapes, shardings):

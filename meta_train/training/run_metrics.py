@@ -107,7 +107,7 @@ def _is_float(name):
 
 
 def _number(value):
-    """A float: NaN for infinity too, so that a resumed run has the very metrics of one that was not interrupted."""
+    """A float: NaN for infinity too, so that a resumed run has the same metrics as an uninterrupted one."""
     return float(value) if np.isfinite(value) else math.nan
 
 

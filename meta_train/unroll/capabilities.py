@@ -1,11 +1,15 @@
-"""What an estimator may ask of a problem: structure that the problem declares, and a theta that its losses can see."""
+"""What an estimator may require of a problem: declared structure, steps, and an inner loss that depends on theta."""
 
 from typing import Any
+from typing import Literal
+from typing import overload
 
 import jax
 import jax.numpy as jnp
 
 from meta_train.unroll.problem import Bilevel
+from meta_train.unroll.problem import Flow
+from meta_train.unroll.problem import Momentum
 from meta_train.unroll.problem import Problem
 
 _MEANINGS = {
@@ -18,12 +22,17 @@ _REMEDIES = {
     "zero. Give a Bilevel, or use an estimator that unrolls the steps, such as pes or full_backprop",
     "momentum": "build it with problems.momentum_descent, or use an estimator that needs no inverse step, such as "
     "full_backprop",
-    "flow": "build it with problems.gradient_flow, or use an estimator that unrolls the steps, such as "
-    "full_backprop",
+    "flow": "build it with problems.gradient_flow, or use an estimator that unrolls the steps, such as full_backprop",
 }
 
 
-def require(problem: Problem, structure: str, estimator: str) -> Any:
+@overload
+def require(problem: Problem | Bilevel, structure: Literal["bilevel"], estimator: str) -> Bilevel: ...
+@overload
+def require(problem: Problem | Bilevel, structure: Literal["momentum"], estimator: str) -> Momentum: ...
+@overload
+def require(problem: Problem | Bilevel, structure: Literal["flow"], estimator: str) -> Flow: ...
+def require(problem: Problem | Bilevel, structure: str, estimator: str) -> Any:
     """Returns a problem's structure.
 
     Args:
@@ -53,7 +62,7 @@ def require(problem: Problem, structure: str, estimator: str) -> Any:
     return found
 
 
-def require_steps(problem: Problem, estimator: str) -> None:
+def require_steps(problem: Problem | Bilevel, estimator: str) -> None:
     """Raises TypeError if an estimator that unrolls steps is given a `Bilevel`, which has none."""
     if isinstance(problem, Bilevel):
         raise TypeError(

@@ -1,4 +1,4 @@
-"""Whole episodes: what estimators share that run every episode from its first step to its last in one outer step."""
+"""Whole episodes: the part shared by estimators that run each episode from start to end in one outer step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,9 +37,9 @@ def begin(key: jax.Array, state: EpisodesState, horizon: Horizon) -> tuple[jax.A
 
 
 def split(key: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
-    """Of an episode's key: the key of its first state, and a function from a step's number to its key.
+    """Splits an episode's key into the key of its first state and a function from a step's number to the step's key.
 
-    Steps get theirs by `fold_in`, so that keys need no memory that grows with the episode.
+    `fold_in` makes the keys of the steps, so that they need no memory that grows with the episode.
     """
     init_key, steps_key = jax.random.split(key)
     return init_key, lambda time: jax.random.fold_in(steps_key, time)

@@ -178,7 +178,7 @@ class Problem(NamedTuple):
     Structure that some estimators need, None where a problem has none:
       bilevel: the losses behind the steps, if theta acts through them and not through the steps alone.
       momentum: the SGD with momentum that the steps are.
-      flow: the differential equation that the steps discretise.
+      flow: the differential equation that the steps discretize.
 
     Example: theta is the rate of a decay, the loss the remaining value.
       >>> problem = Problem(

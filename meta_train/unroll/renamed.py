@@ -34,9 +34,7 @@ def renamed(module: str, new_names: Mapping[str, str]) -> Callable[[str], Any]:
         if name not in new_names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         new = new_names[name]
-        warnings.warn(
-            f"{module}.{name} is a deprecated name: use {module}.{new}.", DeprecationWarning, stacklevel=2
-        )
+        warnings.warn(f"{module}.{name} is a deprecated name: use {module}.{new}.", DeprecationWarning, stacklevel=2)
         return getattr(importlib.import_module(module), new)
 
     return get

@@ -51,7 +51,7 @@ def constant(num_steps: int) -> Horizon:
 
 
 def log_uniform(low: int, high: int) -> Horizon:
-    """Episode lengths whose logarithm is uniform between those of `low` and `high` inner steps, both included.
+    """Episode lengths between `low` and `high` inner steps, both included, with a uniform logarithm.
 
     Raises:
       ValueError: unless 1 <= low <= high.
@@ -76,7 +76,7 @@ def power_law(low: int, high: int, exponent: float) -> Horizon:
     Args:
       low: the shortest length.
       high: the longest one.
-      exponent: how much rarer long ones are, at least 0.
+      exponent: at least 0; the larger, the rarer are long episodes.
 
     Raises:
       ValueError: unless 1 <= low <= high and exponent >= 0.
@@ -90,7 +90,7 @@ def power_law(low: int, high: int, exponent: float) -> Horizon:
     if not 1 <= low <= high:
         raise ValueError(f"a power-law horizon needs 1 <= low <= high, got low={low} and high={high}.")
     if not exponent >= 0:
-        raise ValueError(f"exponent must be at least 0, got {exponent}: 0 is uniform, 1 log-uniform, 2 favours short.")
+        raise ValueError(f"exponent must be at least 0, got {exponent}: 0 is uniform, 1 log-uniform, 2 favors short.")
     rest = 1.0 - exponent
     if abs(rest) < 1e-3:
         return log_uniform(low, high)
@@ -107,13 +107,13 @@ def growing(low: int, high: int, num_steps: int) -> Horizon:
     """Episodes that grow: log-uniform between `low` and a cap, which goes from `low` to `high` as training goes on.
 
     The cap is `low * (high / low) ** (outer_step / num_steps)` up to outer step `num_steps`, then `high`. Short
-    episodes first spare inner steps, and gradients that explode, while theta is bad. An episode keeps the length that
-    it began with.
+    episodes at first save inner steps, and avoid exploding gradients, while theta is bad. An episode keeps the length
+    that it began with.
 
     Args:
       low: the shortest length, in inner steps, and the only one at outer step 0.
       high: the longest one.
-      num_steps: outer steps after which the cap is `high`.
+      num_steps: number of *outer* steps after which the cap is `high`; not the length of an episode.
 
     Raises:
       ValueError: unless 1 <= low <= high and num_steps >= 1.

@@ -37,7 +37,7 @@ def cma_es(*, num_candidates: int, std: float, max_generations: int = 1000, diag
     Args:
       num_candidates: candidates of a generation; the package's own choice for d numbers is 4 + 3 log d.
       std: standard deviation of the first generation, in units of theta: about a third of the range to search.
-      max_generations: the most outer steps that the search can make; the losses of so many are kept.
+      max_generations: the most outer steps that the search can make; the state keeps the losses of that many.
       diagonal: whether the covariance stays diagonal. A full one needs memory quadratic in the size of theta.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Population based training: members that learn by themselves, the worst of which copy the best from time to time.
+"""Population based training: each member learns on its own, and from time to time the worst copy the best.
 
 Jaderberg et al. 2017, "Population Based Training of Neural Networks", https://arxiv.org/abs/1711.09846
 
@@ -33,7 +33,7 @@ class PBTState(NamedTuple):
     last_losses: jax.Array  # float[members], of the last outer step; infinite for a member that was replaced since
 
     def report(self) -> dict[str, jax.Array]:
-        """What the metrics of a run tell of it, by member: `member_loss`, and what their optimizers report."""
+        """Numbers for the metrics of a run, by member: `member_loss`, and what their optimizers report."""
         return {"member_loss": self.last_losses} | reported(self.members.outer_state)
 
 
@@ -41,7 +41,7 @@ Explore = Callable[[jax.Array, Member, Member], Member]
 
 
 def scale(key: jax.Array, tree: Any, *, low: float = 0.8, high: float = 1.2) -> Any:
-    """Multiplies each number of a pytree by `low` or by `high`, as a coin falls.
+    """Multiplies each number of a pytree by `low` or by `high`, at random.
 
     Example:
       >>> import jax, jax.numpy as jnp

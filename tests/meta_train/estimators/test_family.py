@@ -1,6 +1,7 @@
 """What all unrolled estimators share: shards, diverging particles, growing horizons."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +13,24 @@ from meta_train import estimators
 from meta_train.unroll import truncation
 
 WINDOW = 3
-WHOLE_EPISODES = {
-    "forward_gradient": estimators.forward_gradient,
-    "forward_mode": estimators.forward_mode,
-    "full_backprop": estimators.full_backprop,
-    "full_es": estimators.full_es,
-}
-WINDOWS = {
-    "gpes": functools.partial(estimators.gpes, noise_period=2 * WINDOW, unroll_length=WINDOW),
-    "nres": functools.partial(estimators.nres, unroll_length=WINDOW),
-    "pes": functools.partial(estimators.pes, unroll_length=WINDOW),
-    "pes, ranks": functools.partial(estimators.pes, unroll_length=WINDOW, shaping=estimators.centered_ranks),
-    "truncated_backprop": functools.partial(estimators.truncated_backprop, unroll_length=WINDOW),
-    "truncated_es": functools.partial(estimators.truncated_es, unroll_length=WINDOW),
-}
-ALL = WHOLE_EPISODES | WINDOWS
+NOT_FOR_ANY_PROBLEM = {"episode_losses": "gives no gradient", "reversible": "needs momentum descent"}
+
+
+def _constructors(**options):
+    """Of `estimators.__all__`, those that unroll any `Problem` and give a gradient, with the options that they take."""
+    found = {}
+    for name in sorted(set(estimators.__all__) - NOT_FOR_ANY_PROBLEM.keys()):
+        if inspect.isfunction(getattr(estimators, name)):
+            takes = inspect.signature(getattr(estimators, name)).parameters
+            if {"problem", "num_particles", "horizon"} <= takes.keys():
+                given = {option: value for option, value in options.items() if option in takes}
+                found[name] = functools.partial(getattr(estimators, name), **given)
+    return found
+
+
+ALL = _constructors(unroll_length=WINDOW, noise_period=2 * WINDOW)
+ALL["pes, ranks"] = functools.partial(ALL["pes"], shaping=estimators.centered_ranks)
+WINDOWS = {name for name, make in ALL.items() if "unroll_length" in make.keywords}
 
 
 def _step(key, theta, state, data):
@@ -41,6 +45,11 @@ def _problem():
 
 
 THETA = {"a": jnp.array([0.3, -0.2]), "b": jnp.asarray(0.5)}
+
+
+def test_the_registry_has_windows_and_whole_episodes():
+    assert {"gpes", "nres", "pes", "truncated_backprop", "truncated_es"} <= WINDOWS
+    assert {"forward_gradient", "forward_mode", "full_backprop", "full_es"} <= ALL.keys() - WINDOWS
 
 
 # "nres" and "pes" are built as "gpes" and "pes, ranks" are; "forward_mode" averages as "full_backprop" does.

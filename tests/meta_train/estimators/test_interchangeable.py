@@ -1,6 +1,7 @@
 """Every estimator that can reach an optimizer's weights trains it on digits; the choice is one argument of `fit`."""
 
 import functools
+import inspect
 
 import jax
 import numpy as np
@@ -15,17 +16,22 @@ from meta_train import problems
 from meta_train import tasks
 from meta_train.unroll import truncation
 
-CHOICES = {
-    "forward_gradient": estimators.forward_gradient,
-    "forward_mode": estimators.forward_mode,
-    "full_backprop": estimators.full_backprop,
-    "full_es": estimators.full_es,
-    "gpes": functools.partial(estimators.gpes, unroll_length=5, noise_period=10),
-    "pes": functools.partial(estimators.pes, unroll_length=5),
-    "nres": functools.partial(estimators.nres, unroll_length=5),
-    "truncated_backprop": functools.partial(estimators.truncated_backprop, unroll_length=5),
-    "truncated_es": functools.partial(estimators.truncated_es, unroll_length=5),
-}
+NOT_FOR_ANY_PROBLEM = {"episode_losses": "gives no gradient", "reversible": "needs momentum descent"}
+
+
+def _constructors(**options):
+    """Of `estimators.__all__`, those that unroll any `Problem` and give a gradient, with the options that they take."""
+    found = {}
+    for name in sorted(set(estimators.__all__) - NOT_FOR_ANY_PROBLEM.keys()):
+        if inspect.isfunction(getattr(estimators, name)):
+            takes = inspect.signature(getattr(estimators, name)).parameters
+            if {"problem", "num_particles", "horizon"} <= takes.keys():
+                given = {option: value for option, value in options.items() if option in takes}
+                found[name] = functools.partial(getattr(estimators, name), **given)
+    return found
+
+
+CHOICES = _constructors(unroll_length=5, noise_period=10)
 
 
 @pytest.mark.optax_promotion

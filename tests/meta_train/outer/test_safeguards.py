@@ -145,7 +145,7 @@ def test_a_run_never_dies_of_a_nan(tmp_path):
         ({"trust_ratio": -1.0}, "trust_ratio must be positive, .* got -1.0"),
         ({"max_rise": jnp.nan}, "max_rise must be positive, .* got nan"),
         ({"max_rise": 1.0, "window": 0}, "window must be at least 1 outer step, got 0"),
-        ({"watch": (1,)}, r"watch=\(1,\) says what a rollback goes by: give max_rise as well"),
+        ({"watch": (1,)}, r"watch=\(1,\) says which losses trigger a rollback: give max_rise as well"),
     ],
 )
 def test_arguments_out_of_range(arguments, message):

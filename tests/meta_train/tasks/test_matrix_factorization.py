@@ -32,5 +32,5 @@ def test_entries_have_the_variance_that_losses_are_normalized_by():
 
 @pytest.mark.parametrize("options", [{"rank": 0}, {"shape": (2, 9)}, {"observed": 1.0}, {"noise": -0.1}])
 def test_bad_arguments(options):
-    with pytest.raises(ValueError, match="a matrix factorisation needs 1 <= rank <= min"):
+    with pytest.raises(ValueError, match="a matrix factorization needs 1 <= rank <= min"):
         tasks.matrix_factorization(**options)
