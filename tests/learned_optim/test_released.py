@@ -67,7 +67,7 @@ def test_card_has_the_required_rows(name):
     low, high = _horizon(name)
     assert 1 <= low <= high
     assert _row(name, "trained horizon") == (f"{low} steps" if low == high else f"{low}–{high} steps")
-    for key in ("recipe", "seeds", "licence"):
+    for key in ("recipe", "seeds", "license"):
         assert _row(name, key)
 
 
