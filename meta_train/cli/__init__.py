@@ -20,11 +20,11 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # it would take what stands in square brackets, such as defaults, for markup
+    rich_markup_mode=None,  # it would read text in square brackets, such as defaults, as markup
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
-        "Meta-train learned optimizers, and see how good they are.\n\n"
-        "Start with 'demo'. Then 'train' a recipe, 'evaluate' what came out, and 'compare' it with others."
+        "Meta-train learned optimizers and evaluate them.\n\n"
+        "Start with 'demo'. Then 'train' a recipe, 'evaluate' the result, and 'compare' it with others."
     ),
 )
 app.command()(demo.demo)
@@ -36,7 +36,7 @@ app.command()(plot.plot)
 
 
 def run(argv: list[str]) -> int:
-    """Runs one command on all cores. Returns the exit status; what is wrong is printed to standard error."""
+    """Runs one command on all cores. Returns the exit status; errors are printed to standard error."""
     cores.use_all_cores()
     engine.cache_compilations()
     form = warnings.formatwarning

@@ -18,7 +18,7 @@ def demo(
 ):
     """Train with the released optimizer, meta-train one, compare.
 
-    It takes a few minutes. An interrupted demo goes on where it was when it is started again.
+    It takes a few minutes. An interrupted demo continues when it is started again.
     """
     outputs.check_folder(out)
     try:

@@ -44,10 +44,10 @@ def evaluate(
 ):
     """Judge an optimizer on a suite of tasks, beside baselines.
 
-    Some of the baselines are tuned for each task, the others are tuning-free. Tasks whose data are not at hand are left
-    out, and named. Several horizons, as in --steps 200 --steps 2000, cost little more than the longest. Tasks are
-    judged side by side, one on each core or accelerator. What baselines gave is kept, and an evaluation that was
-    stopped goes on where it was when it is started again.
+    Some baselines are tuned for each task, the others are tuning-free. Tasks whose data are missing are skipped and
+    listed. Several horizons, as in --steps 200 --steps 2000, cost little more than the longest. Tasks are judged side
+    by side, one on each core or accelerator. Results of baselines are kept, so an evaluation that was stopped resumes
+    when the same command is run again.
 
     Example: python -m meta_train evaluate default --embedded --steps 500 --out evaluation.json
     """
@@ -84,7 +84,7 @@ def evaluate(
 
 
 def _names(suite, embedded, chosen):
-    """The tasks that were asked for, in the order of the suite."""
+    """The chosen tasks, in the order of the suite."""
     names = tasks.suite(suite, embedded=embedded)
     for name in chosen or ():
         if name not in names:

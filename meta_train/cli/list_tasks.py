@@ -16,7 +16,7 @@ def list_tasks(
 ):
     """List the named tasks.
 
-    For each its suite, family, data and whether they are at hand, parameters, cost of a step, and normaliser.
+    Shows the suite, family, data and where they are, number of parameters, cost of a step, and normalizer of each.
 
     Example: python -m meta_train tasks --suite validation
     """

@@ -1,4 +1,4 @@
-"""Learned optimizers as the command line names them: released ones by their name, others by their file or run."""
+"""Learned optimizers as the command line names them: released ones by name, others by their file or run."""
 
 from collections.abc import Callable
 from collections.abc import Sequence

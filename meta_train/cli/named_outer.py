@@ -41,7 +41,7 @@ def build(
     Args:
       name: `adamw`, with warm-up and cosine decay from the learning rate `:RATE`, by default .003; `learned:NAME`, a
         released optimizer or a .safetensors file; `live`, theta trains itself; `population`, ten or `:MEMBERS` random
-        initialisations train each other.
+        initializations train each other.
       optimizer: the architecture that is meta-trained.
       num_steps: outer steps of the run.
       step_scale: a factor on the steps of a learned optimizer; see `self_training.frozen`.

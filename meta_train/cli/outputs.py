@@ -1,4 +1,4 @@
-"""Whether what a command makes can be written, found out before it begins to work."""
+"""Checks that the files of a command can be written, before it begins to work."""
 
 import os
 import pathlib

@@ -53,13 +53,13 @@ def train(
 ):
     """Meta-train a recipe. Writes theta.safetensors, metrics.jsonl and checkpoints to the folder.
 
-    Stop it with Ctrl-C whenever you like, and go on with --resume.
+    Stop it with Ctrl-C at any time, and continue with --resume.
 
-    With --outer another outer optimizer than the recipe's moves theta: AdamW, a learned optimizer, theta itself (live),
-    or a population of random initialisations that train each other. See docs/self-training.md.
+    --outer replaces the recipe's outer optimizer: by AdamW, a learned optimizer, theta itself (live), or a population
+    of random initializations that train each other. See docs/self-training.md.
 
-    With --num-processes alone, that many processes are started on this machine. On several machines start one on each,
-    with the same --coordinator and its own --process-id, and a folder that all of them see.
+    --num-processes alone starts that many processes on this machine. For several machines, start one process on each,
+    with the same --coordinator, its own --process-id, and a folder that all of them share.
 
     Example: python -m meta_train train demo --out runs/mine
     """

@@ -1,7 +1,7 @@
 """The data sets that need no files: what scikit-learn bundles.
 
-`photos` are patches of 8×8 pixels of scikit-learn's two sample photographs, to be told apart. `sklearn_docs` is a text:
-its descriptions of data sets, as long as the installed version has them.
+`photos` are patches of 8×8 pixels of scikit-learn's two sample photographs; the label says which
+photograph. `sklearn_docs` is a text: its descriptions of data sets, whose length depends on the installed version.
 """
 
 import importlib.resources

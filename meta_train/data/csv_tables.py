@@ -1,6 +1,6 @@
 """Tables of comma-separated values in UTF-8, with or without a byte order mark; a name in `.gz` is unpacked.
 
-Every file that is not what it should be is a ValueError that names it, and the line and column, counted from 1.
+A malformed file raises a ValueError that names the file, and the line and column, counted from 1.
 """
 
 import csv

@@ -1,7 +1,7 @@
 """Finds the files of a data set in a folder of data sets.
 
-Looked for in the folder and then in each of its subfolders, in alphabetical order: a folder of the set's name, then
-files of its name.
+The folder is searched first, then each of its subfolders in alphabetical order. In each place a folder with the set's
+name comes before files with its name.
 
     NAME/train-images-idx3-ubyte[.gz] …    the four official files of MNIST and its kin
     NAME/*.npz, *.csv[.gz] or *.txt        the only file of that kind; or, of several, the one called NAME.*

@@ -1,7 +1,7 @@
-"""Data sets as arrays in memory: `load` finds one by name, where it is to be had.
+"""Data sets as arrays in memory: `load` finds one by name.
 
-The sources, in this order: what scikit-learn bundles (`embedded`), files in a folder (`data_folder` says
-which), and tensorflow-datasets. The folder is the argument `data_dir` or the environment variable LEARNED_OPTIM_DATA.
+Its sources, in this order: what scikit-learn bundles (`embedded`), files in a folder (`data_folder` says which), and
+tensorflow-datasets. The folder is the argument `data_dir` or the environment variable LEARNED_OPTIM_DATA.
 """
 
 import difflib
@@ -87,8 +87,8 @@ def load(
 
     Args:
       name: one of `embedded()`, or the name of files in the folder, or of a set of tensorflow-datasets.
-      size: height and width to which pictures are made smaller, by averaging areas; None leaves them as they are.
-      grey: turns pictures grey by the luma weights of Rec. 601.
+      size: height and width to which pictures are reduced, by averaging areas; None keeps their size.
+      grey: turns pictures gray, with the luma weights of Rec. 601.
       data_dir: folder of data sets; by default what LEARNED_OPTIM_DATA names.
 
     Returns:
@@ -96,7 +96,7 @@ def load(
 
     Raises:
       ValueError: if nothing knows the name, a file is damaged, or size or grey do not fit the data.
-      FileNotFoundError: if the name is known but the data are not at hand, or the folder does not exist.
+      FileNotFoundError: if the name is known but the data are missing, or the folder does not exist.
 
     Example:
       >>> load("digits").train_x.shape, load("digits", size=4).train_x.shape
@@ -116,7 +116,7 @@ def available(name: str, data_dir: str | os.PathLike[str] | None = None) -> str 
       "scikit-learn", "folder", "tensorflow-datasets" if it is in a cache on disk already, or None.
 
     Raises:
-      ValueError: if files are there but some are missing, or it is not clear which ones are meant.
+      ValueError: if only some of the files are there, or it is not clear which ones are meant.
       FileNotFoundError: if the folder does not exist.
 
     Example:
@@ -132,7 +132,7 @@ def available(name: str, data_dir: str | os.PathLike[str] | None = None) -> str 
 
 
 def embedded() -> tuple[str, ...]:
-    """The data sets that need no files, for scikit-learn bundles them.
+    """The data sets that need no files, because scikit-learn bundles them.
 
     Example:
       >>> ", ".join(embedded())
@@ -142,7 +142,7 @@ def embedded() -> tuple[str, ...]:
 
 
 def num_classes(dataset: Dataset) -> int:
-    """How many classes the labels tell apart.
+    """The number of classes among the labels.
 
     Raises:
       ValueError: if the data set has targets to predict instead of labels, or labels that are no numbers of classes.

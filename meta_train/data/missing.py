@@ -1,4 +1,4 @@
-"""What to do about a data set that is not at hand: the one place that words it, so that all errors agree."""
+"""How to get a data set that is missing. All error messages take this advice, so that they agree."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from meta_train.data import bundled
 from meta_train.data import data_folder
 from meta_train.data import tfds as data_tfds
 
-# What installs tensorflow-datasets. The name of this library would not do: a package index may not have it.
+# How to install tensorflow-datasets. It does not name this library as a package, since no package index may have it.
 INSTALL_TFDS = (
     "pip install '.[tfds]' in a checkout of learned_optim, or anywhere pip install importlib_resources tensorflow "
     "tensorflow-datasets"

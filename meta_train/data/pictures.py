@@ -1,4 +1,4 @@
-"""Pictures as float32 in 0…1, made smaller by area averaging and turned grey on request."""
+"""Pictures as float32 in 0…1, reduced by area averaging and turned gray on request."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ _CHUNK = 1 << 21  # numbers converted at a time, so that float64 copies stay sma
 
 
 def prepare(images: np.ndarray, *, size: int | None = None, grey: bool = False) -> np.ndarray:
-    """Scales pictures to 0…1, turns them grey, and averages areas down to size×size.
+    """Scales pictures to 0…1, turns them gray, and averages areas down to size×size.
 
     Args:
       images: uint8 (0…255) or float (0…1), [num, height, width] or [num, height, width, channels]; also [num, channels,
         height, width], see `channels_last`.
-      size: new height and width; None leaves them as they are.
+      size: new height and width; None keeps them.
       grey: one channel, luma 0.299 R + 0.587 G + 0.114 B, from three. Pictures with one channel stay as they are.
 
     Returns:
@@ -22,7 +22,7 @@ def prepare(images: np.ndarray, *, size: int | None = None, grey: bool = False) 
 
     Raises:
       ValueError: if the numbers are of another type or range, if size is not in 1…height and 1…width, if pictures to be
-        turned grey have neither one nor three channels, or if the channels seem to be on another axis than the last.
+        turned gray have neither one nor three channels, or if the channels seem to be on another axis than the last.
 
     Example:
       >>> import numpy as np
@@ -53,8 +53,8 @@ def prepare(images: np.ndarray, *, size: int | None = None, grey: bool = False) 
 def channels_last(images: np.ndarray) -> np.ndarray:
     """Pictures [num, height, width, channels], from these or from [num, channels, height, width].
 
-    One or three channels, grey or colors, tell the two apart. Where both the second and the last axis have one or three
-    entries, or neither has, the last one holds the channels.
+    The channel axis has 1 entry (gray) or 3 (color). If this is true of both the second and the last axis, or of
+    neither, the last one holds the channels.
 
     Raises:
       ValueError: if neither axis has one or three entries, and only channels on the second axis would make the pictures

@@ -1,7 +1,7 @@
 """Data sets of tensorflow-datasets, read once and kept as files in the cache folder.
 
-The first read of a set downloads it, and for that tensorflow-datasets needs TensorFlow. What it has prepared as
-ArrayRecord files is read without it, and what is in the cache folder without tensorflow-datasets.
+The first read of a set downloads and prepares it, for which tensorflow-datasets needs TensorFlow. Sets that it has
+prepared as ArrayRecord files are read without TensorFlow, and sets in the cache folder without tensorflow-datasets.
 
 References:
   TensorFlow Datasets, a collection of ready-to-use datasets, https://www.tensorflow.org/datasets
@@ -21,8 +21,7 @@ from meta_train.data.parts import Parts
 from meta_train.data.parts import split
 from meta_train.host import cache_folder
 
-# Sets that are often asked for, all of which take TensorFlow to prepare. Any other that has pictures with labels, or
-# text, works as well.
+# Sets that are often used. TensorFlow is needed to prepare them. Other sets of labeled pictures or of text work, too.
 NAMES = ("cifar10", "fashion_mnist", "kmnist", "mnist", "svhn_cropped", "tiny_shakespeare")
 
 

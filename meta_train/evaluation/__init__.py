@@ -1,1 +1,1 @@
-"""How optimizers are judged: runs, tuned baselines, verdicts, reports."""
+"""The evaluation of optimizers: runs, tuned baselines, verdicts, reports."""

@@ -1,4 +1,4 @@
-"""The hand-designed optimizers that learned ones are judged against.
+"""The hand-designed optimizers with which learned ones are compared.
 
 Adam: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980
 AdamW: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101
@@ -26,8 +26,8 @@ class Baseline(NamedTuple):
 
     Fields:
       name: what to call it in tables.
-      make: `(learning_rate, num_steps) -> optax transformation`; both may be traced, and the rate means nothing to
-        those that are not tuned.
+      make: `(learning_rate, num_steps) -> optax transformation`; both may be traced. Baselines that are not tuned
+        ignore the rate.
       tuned: whether the learning rate is chosen for each task, from `LEARNING_RATES`.
       scheduled: whether num_steps matters; otherwise a short run is the beginning of a longer one.
       judged: see `lanes.build`.
@@ -69,11 +69,11 @@ BASELINES = {
     ),
     "d-adaptation": Baseline("D-Adaptation", lambda rate, num_steps: optax.contrib.dadapt_adamw(), tuned=False),
 }
-"""The baselines by name, each at the defaults of optax but for what its name says."""
+"""The baselines by name. Each has the defaults of optax except for what its name says."""
 
 
 def check(names: Iterable[str]) -> None:
-    """Raises a ValueError that says what there is, unless all names are keys of `BASELINES`.
+    """Raises a ValueError that lists the baselines, unless all names are keys of `BASELINES`.
 
     Example:
       >>> check(["adam", "prodigy"])

@@ -1,4 +1,4 @@
-"""Trains tasks with optimizers, learned and hand-designed, and measures how well it went."""
+"""Trains tasks with learned and hand-designed optimizers, and measures the results."""
 
 from collections.abc import Callable
 from collections.abc import Mapping

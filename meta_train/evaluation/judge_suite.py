@@ -18,7 +18,7 @@ from meta_train.tasks.base import Task
 def judge_suite(
     chosen: Sequence[Task], contenders: Mapping[str, Contender], *, horizons: Sequence[int], num_seeds: int, **rest: Any
 ) -> dict[int, dict[str, Judgement]]:
-    """Judges on tasks, with a progress bar. Tables are printed as tasks come to their end, in whatever order.
+    """Judges optimizers on tasks, with a progress bar. Prints the table of a task as soon as the task is done.
 
     Args:
       chosen: the tasks.

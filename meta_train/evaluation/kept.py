@@ -1,4 +1,4 @@
-"""What an evaluation keeps on disk: arrays, found again only for the same program and all that went into it."""
+"""Arrays that an evaluation keeps on disk, found again only for the same program and the same inputs."""
 
 from collections.abc import Callable
 import hashlib
@@ -14,7 +14,7 @@ from meta_train.host import cache_folder
 
 
 def digest(data: Any) -> str:
-    """Of the contents of all arrays of a pytree; their shapes are in the program that reads them."""
+    """Digest of the contents of all arrays of a pytree. It leaves out shapes, which are in the program's text."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(data):
         found.update(np.ascontiguousarray(leaf).tobytes())
@@ -22,11 +22,11 @@ def digest(data: Any) -> str:
 
 
 def name(title: str, *parts: Any) -> str:
-    """A file's name for the outcome of a computation.
+    """A file name for the result of a computation.
 
     Args:
-      title: what it begins with.
-      *parts: all that the outcome depends on: text, numbers, tuples of such. The version of JAX goes in too.
+      title: what the name begins with.
+      *parts: all that the result depends on: text, numbers, tuples of such. The version of JAX is added.
 
     Example:
       >>> name("wine", "program", 3) == name("wine", "program", 4)

@@ -1,9 +1,9 @@
-"""Training runs of one task side by side: the program that every evaluation and every tuning runs.
+"""Training runs of one task side by side, in one program that every evaluation and every tuning uses.
 
-A run is a lane of the program; lanes differ in seed and learning rate. How far they go, where held-out metrics are
-taken on the way, and which number of steps the optimizer is told are arguments, so that one compilation serves all
-horizons. The key of a step is made of the seed and the step's number alone: a run of so many steps is the beginning of
-a longer one, to the last bit, unless the optimizer is told another number.
+A run is a lane of the program; lanes differ in seed and learning rate. The length of the
+runs, the steps at which held-out metrics are taken, and the number of steps that the optimizer is told are arguments.
+So one compilation serves all horizons. The key of a step depends only on the seed and the step's number. So a run is
+the beginning of a longer one, bit for bit, unless the optimizer is told another number of steps.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ import optax
 
 from meta_train.tasks.base import Task
 
-# Seeds of two streams of random keys: results are never reported on the draws that learning rates were tuned on.
+# Seeds of two streams of random keys: results are reported on other draws than those that rates are tuned on.
 REPORT, TUNE = 0x5EED0001, 0x5EED0002
 
 
 class Start(NamedTuple):
-    """Where runs begin; each leaf has a leading axis of lanes."""
+    """The starting point of runs; each leaf has a leading axis of lanes."""
 
     config: Any  # what the task drew
     params: Any
@@ -32,7 +32,7 @@ class Start(NamedTuple):
 
 
 class Starter(NamedTuple):
-    """What makes starts.
+    """Makes starting points.
 
     Fields:
       begin: `(keys) -> Start`, compiled.
@@ -67,7 +67,7 @@ class Lanes(NamedTuple):
 
 
 def starter(task: Task) -> Starter:
-    """Draws tasks and initial parameters: a program of its own, which all share, for it is half of what compiles."""
+    """Draws tasks and initial parameters, in a program that all optimizers share: compiling it is half of the time."""
 
     @jax.vmap
     def begin(key):

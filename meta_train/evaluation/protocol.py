@@ -1,16 +1,16 @@
-"""How learned optimizers are judged: beside tuned and tuning-free baselines, on tasks they were not trained on.
+"""The protocol by which learned optimizers are judged, beside tuned and tuning-free baselines.
 
-For each task every optimizer runs from the same seeds. Learning rates of the baselines are tuned for the task and the
+On each task, every optimizer runs from the same seeds. Learning rates of the baselines are tuned for the task and the
 horizon, on other seeds (`tuning`). Speedups come from runs of the tuned baselines over shorter and longer
 horizons, at that rate.
 
 Several horizons cost little more than the longest. An optimizer that is not told the number of steps runs once, or once
-for each tuned rate; shorter runs are the beginning of it, with held-out metrics taken on the way. Only optimizers that
-are told run for each horizon.
+for each tuned rate: a shorter run is the beginning of a longer one, and held-out metrics are taken on the way. Only
+optimizers that are told the number of steps run for each horizon.
 
-What a baseline gave is kept on disk as soon as it is there, so that an evaluation that was stopped goes on with what
-is missing, and baselines are run once for all optimizers that are compared to them. Only the optimizers that are judged
-run again, which is the smallest part.
+Results of baselines are kept on disk as soon as they are there. So an evaluation that was stopped resumes where it was,
+and baselines run once for all optimizers that are compared with them. Only the judged optimizers run every time, which
+is the smallest part.
 """
 
 from collections.abc import Callable
@@ -46,11 +46,11 @@ Contender = optax.GradientTransformation | Callable[[Any], optax.GradientTransfo
 
 
 class Judgement(NamedTuple):
-    """What came out on one task at one horizon.
+    """The results on one task at one horizon.
 
     Fields:
-      contenders: results of the optimizers that are judged, in the order given.
-      baselines: results of the baselines; names of tuned ones tell the rate.
+      contenders: results of the judged optimizers, in the order given.
+      baselines: results of the baselines; the names of tuned ones include the rate.
       speedups: for each pacemaker float[contenders, seeds], see `scores.speedup`.
     """
 
@@ -74,14 +74,14 @@ def judge(
 
     Args:
       task: what to train.
-      contenders: names and optimizers. An optax transformation is not told the number of steps; one that is to be told
-        is given as a function `(num_steps) -> optax transformation` of a traced integer.
+      contenders: optimizers by name. An optax transformation is not told the number of steps. An optimizer that is
+        told is given as a function `(num_steps) -> optax transformation` of a traced integer.
       horizons: numbers of updates to make.
       num_seeds: independent runs of each.
       baselines: names from `BASELINES`.
-      pacemakers: those of them that speedups are given against, for which they run up to four times the horizons.
-      cache: folder that keeps what the baselines gave; None keeps nothing. What is kept is found again only for the
-        same program, data, seeds and horizons.
+      pacemakers: the baselines for which speedups are computed; they run for up to four times the horizons.
+      cache: folder that keeps the results of baselines; None keeps nothing. Results are found again only for the same
+        program, data, seeds and horizons.
       progress: called with a line of text before each piece of work.
 
     Returns:
@@ -120,7 +120,7 @@ def judge(
 
 
 class _Bench(NamedTuple):
-    """What is the same for all optimizers on a task."""
+    """What all optimizers on a task share."""
 
     task: Task
     starts: Starter
@@ -145,7 +145,7 @@ def _as_baseline(name, contender):
 
 
 def _measured(bench: _Bench, baseline: Baseline, *, ladder: bool = False) -> dict[int, _Measured]:
-    """Tunes an optimizer, if it is to be tuned, and runs it: for each horizon what came out."""
+    """Tunes an optimizer, if it is tuned at all, and runs it. Returns its results for each horizon."""
     longest = bench.horizons[-1]
     program = lanes.build(
         bench.task,

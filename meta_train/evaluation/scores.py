@@ -1,4 +1,4 @@
-"""What is said of an optimizer over many tasks: speedups, interquartile means with intervals, wins and losses.
+"""Statistics of optimizers over many tasks: speedups, interquartile means with intervals, performance profiles.
 
 Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
 https://arxiv.org/abs/2108.13264 (interquartile means, stratified bootstrap)
@@ -11,22 +11,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Horizons that a baseline is run for, in units of the horizon that optimizers are judged at.
+# Horizons that a baseline runs for, in units of the horizon at which optimizers are judged.
 LADDER = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def speedup(target: np.ndarray, losses: np.ndarray, ladder: Sequence[float] = LADDER) -> np.ndarray:
-    """Steps that a baseline needs for the loss that another optimizer ended with, over the steps which that one made.
+    """How many times as many steps a baseline needs to reach the final loss of another optimizer.
 
     Args:
       target: float[seeds], the other optimizer's final losses.
-      losses: float[rungs, seeds], the baseline's final losses when it is run for so many steps.
-      ladder: increasing horizons of the rungs, 1 is that of the other optimizer.
+      losses: float[rungs, seeds], the baseline's final losses at each rung's number of steps.
+      ladder: increasing horizons of the rungs, in units of the other optimizer's horizon.
 
     Returns:
-      float[seeds], between the first and the last rung: the first horizon at which the baseline's loss is no higher
-      than the target, on straight lines between the logarithms of horizon and loss. The last rung stands for "at
-      least".
+      float[seeds], between the first and the last rung: the first horizon at which the baseline's loss is at or below
+      the target, interpolated linearly between the logarithms of horizon and loss. The last rung means "at least".
 
     Example: a baseline whose loss is one over its steps, against a loss that it reaches after twice the steps.
       >>> speedup(np.array([0.5]), 1 / np.array([[0.25], [0.5], [1.0], [2.0], [4.0]]))
@@ -50,7 +49,7 @@ def speedup(target: np.ndarray, losses: np.ndarray, ladder: Sequence[float] = LA
 
 
 def interquartile_mean(values: np.ndarray) -> float:
-    """Mean of the middle half of all values, of whatever shape; those at its two ends count in part.
+    """Mean of the middle half of all values of an array. Values at the two ends of that half count in part.
 
     Example:
       >>> interquartile_mean(np.array([0.0, 1.0, 3.0, 100.0]))
@@ -66,13 +65,13 @@ def interquartile_mean(values: np.ndarray) -> float:
 def interval(
     values: np.ndarray, statistic: Callable[[np.ndarray], float], *, level: float = 0.95, num_samples: int = 2000
 ) -> tuple[float, float]:
-    """Percentile interval of a statistic by a stratified bootstrap: seeds are drawn anew within each task.
+    """Percentile interval of a statistic by a stratified bootstrap, which resamples seeds within each task.
 
     Args:
       values: float[tasks, seeds].
       statistic: a function of such an array.
-      level: of the interval.
-      num_samples: draws; always the same ones.
+      level: the interval's coverage.
+      num_samples: resamples, drawn with a fixed seed.
 
     Example:
       >>> interval(np.array([[1.0, 1.0], [3.0, 3.0]]), np.mean)

@@ -1,13 +1,13 @@
-"""Learning rates for the baselines: a grid that is narrowed.
+"""Tunes the learning rates of baselines on a grid, in two rounds.
 
-Running every rate of the grid with all the seeds is most of what an evaluation costs, and most of it goes to rates that
-two seeds show to be far off. So all rates get two seeds first; then the four best of them, and in any case the
-neighbours of the best, get the other seeds too. Of nineteen rates and eight seeds this makes 62 runs instead of 152.
-The rate that wins has the lowest mean final training loss over all the seeds.
+Running every rate with all seeds would be most of the cost of an evaluation, and most of that would go to rates that
+two seeds show to be far off. So all rates first get two seeds. Then four rates get the other seeds as well: the best,
+its neighbors in the grid, and the next best. With nineteen rates and eight seeds, that is 62 runs instead of 152. The
+lowest mean final training loss over all seeds wins.
 
-An optimizer that is not told the number of steps is tuned for several horizons in one sweep, of runs as long as the
-longest: the shorter runs are their beginnings. Each horizon is narrowed by itself, so it gets the rate that it would
-get alone.
+An optimizer that is not told the number of steps is tuned for all horizons in one sweep, whose runs are as long as the
+longest horizon: a shorter run is the beginning of a longer one. The rounds are made for each horizon by itself, so each
+gets the rate that it would get alone.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from meta_train.evaluation import lanes
 from meta_train.evaluation.baselines import LEARNING_RATES
 from meta_train.evaluation.lanes import Lanes
 
-NUM_SEEDS = 8  # with which the rates that remain are compared
-NUM_SCOUTS = 2  # of these, with which all rates are tried
-NUM_FINALISTS = 4  # rates that remain, the best one's neighbours among them
+NUM_SEEDS = 8  # of each rate that remains
+NUM_SCOUTS = 2  # of these seeds, with which all rates are tried
+NUM_FINALISTS = 4  # rates that remain, the best one's neighbors among them
 MIN_LANES = 5  # with fewer side by side, small tasks are tuned more slowly
 
 
@@ -37,7 +37,7 @@ def tune(
     """Returns the best learning rate for each horizon, on seeds that no result is reported on.
 
     Args:
-      program: from `lanes.build`, of whatever width.
+      program: from `lanes.build`, of any width.
       horizons: numbers of updates to make; the best rate depends on them.
       scheduled: whether the optimizer depends on num_steps, so that each horizon needs runs of its own.
       num_seeds: runs of each rate that is left after the first two, whose final losses are averaged.
@@ -92,7 +92,7 @@ def _narrow(measure, num_rates, num_seeds):
 
 
 def _finalists(means):
-    """Indices of the rates that remain, in increasing order: the best, its neighbours, and the next best."""
+    """Indices of the rates that remain, in increasing order: the best, its neighbors, and the next best."""
     order = [int(i) for i in np.argsort(means, kind="stable")]
     near = [i for i in (order[0], order[0] - 1, order[0] + 1) if 0 <= i < len(means)]
     return sorted(list(dict.fromkeys([*near, *order]))[:NUM_FINALISTS])

@@ -1,4 +1,4 @@
-"""What an evaluation over many tasks comes to: wins, losses and speedups of one optimizer against each baseline."""
+"""The verdict of an evaluation over many tasks: wins, losses and speedups of one optimizer against each baseline."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ class Against(NamedTuple):
 
 
 class Speedup(NamedTuple):
-    """Steps that a tuned baseline needs for the optimizer's final losses, over the optimizer's own."""
+    """How many times as many steps a tuned baseline needs to reach the optimizer's final losses."""
 
     baseline: str
     mean: float  # interquartile mean over tasks and seeds

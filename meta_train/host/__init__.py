@@ -1,1 +1,1 @@
-"""The machine and the person before it: cores, processes, caches, progress bars. Knows nothing of meta-training."""
+"""The host: cores, processes, threads and caches, and progress bars for its user. Knows nothing of meta-training."""

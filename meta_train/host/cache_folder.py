@@ -1,7 +1,7 @@
-"""Where things are kept from run to run that can be made again: compiled programs, data sets, runs of baselines.
+"""The cache folder, which keeps compiled programs, data sets and runs of baselines for later runs.
 
-A cache saves time and is never needed. Where its folder is unknown, read-only or full, one line on stderr says so, and
-the work goes on without it.
+The cache only saves time. If its folder is unknown, read-only or full, one line on stderr says so, and work continues
+without it.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def is_writable(folder: pathlib.Path) -> bool:
 
 
 def put(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Writes a file that other threads and processes see complete or not at all. If it cannot be written, says so.
+    """Writes a file atomically: other threads and processes see all of it or none. Reports a failure on stderr.
 
     Args:
       path: the file, in a folder that is made if it does not exist; a file that is there is replaced.

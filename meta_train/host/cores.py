@@ -1,4 +1,4 @@
-"""CPU cores as JAX devices: how many there are, and who has decided how many to use."""
+"""CPU cores as JAX devices: how many there are, and how many JAX uses."""
 
 import os
 
@@ -21,7 +21,7 @@ def count() -> int:
 def use_all_cores() -> None:
     """Makes every CPU core a JAX device of its own, so that particles spread over them. Call it before any JAX work.
 
-    Does nothing where the number of CPU devices was chosen already: by `jax_num_cpu_devices`, by the environment
+    Does nothing if the number of CPU devices has already been chosen, by `jax_num_cpu_devices`, by the environment
     variable JAX_NUM_CPU_DEVICES, or by `--xla_force_host_platform_device_count` in XLA_FLAGS. Two one-core devices make
     more inner steps a second than one device with two cores: see `benchmarks/scaling.py`.
 
@@ -34,7 +34,7 @@ def use_all_cores() -> None:
 
 
 def shared_environment(num_processes: int) -> dict[str, str]:
-    """The environment for each of several processes that share the cores; what it says already of devices stands."""
+    """The environment for each of several processes that share the cores; keeps a number of devices that is set."""
     if int(os.environ.get(_VARIABLE, 0)) > 0 or _chosen_in_xla_flags():
         return dict(os.environ)
     return {**os.environ, _VARIABLE: str(max(1, count() // num_processes))}

@@ -1,7 +1,7 @@
-"""Several processes, one run: one process a host, or several on one machine. All make every outer step together.
+"""One run in several processes: one per host, or several on one machine. All take part in every outer step.
 
-Each process holds its share of the particles and a copy of theta. What travels in an outer step is one sum of gradients
-(as many numbers as theta has, whatever the number of particles) and a few scalars for each task.
+Each process holds its share of the particles and a copy of theta. An outer step exchanges one sum of gradients, which
+has the size of theta whatever the number of particles, and a few scalars for each task.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from meta_train.host import cores
 
 
 def initialize(coordinator: str, num_processes: int, process_id: int) -> None:
-    """Joins a run of several processes. Call it before any JAX work, in every process, with the same arguments but one.
+    """Joins a run of several processes. Call it in every process, before any JAX work.
 
     Args:
       coordinator: `HOST:PORT` of process 0, reachable from all.
@@ -43,14 +43,14 @@ def is_main() -> bool:
 
 
 def decision_of_main(choice: bool) -> bool:
-    """What process 0 chose. All processes must ask at the same point."""
+    """Returns what process 0 chose. All processes must call it at the same point."""
     if jax.process_count() == 1:
         return choice
     return bool(jax.experimental.multihost_utils.broadcast_one_to_all(np.asarray(choice)))
 
 
 def do_in_main(work: Callable[[], None]) -> None:
-    """Does something in process 0 alone, while the others wait. If it raises an error there, all processes do."""
+    """Does some work in process 0 while the others wait. If the work raises an error, all processes do."""
     error = None
     if is_main():
         try:
@@ -62,7 +62,7 @@ def do_in_main(work: Callable[[], None]) -> None:
 
 
 def all_agree(choice: bool) -> bool:
-    """Whether all processes chose True. All must ask at the same point."""
+    """Whether all processes chose True. All of them must call it at the same point."""
     if jax.process_count() == 1:
         return choice
     return bool(jax.experimental.multihost_utils.process_allgather(np.asarray(choice)).all())
@@ -71,10 +71,10 @@ def all_agree(choice: bool) -> bool:
 def launch(arguments: list[str], num_processes: int) -> int:
     """Runs `python -m meta_train ARGUMENTS` in several processes on this machine, which share its cores.
 
-    When one of them stops before its time, or this process gets Ctrl-C or SIGTERM, the others are stopped too.
+    If one of them fails, or this process gets Ctrl-C or SIGTERM, the others are stopped too.
 
     Returns:
-      The exit status: 0 if all came to their end, or that of the process that failed first.
+      The exit status: 0 if all processes succeeded, otherwise that of the process that failed first.
     """
     coordinator = f"localhost:{_free_port()}"
     environment = cores.shared_environment(num_processes)

@@ -1,4 +1,4 @@
-"""The extra `meta`: packages that meta_train needs and `pip install .` leaves out. This file imports none of them."""
+"""The extra `meta`: packages that meta_train needs and `pip install .` does not install. This file imports none."""
 
 from collections.abc import Callable
 import importlib.util
@@ -22,8 +22,8 @@ def missing() -> list[str]:
 
 
 def advice(packages: list[str]) -> str:
-    """What to do about packages that are missing."""
-    # Not by the name of this library: a package index may not have it.
+    """How to install packages that are missing."""
+    # The advice does not name this library as a package, since no package index may have it.
     return (
         f"meta_train needs packages that are not installed: {', '.join(packages)}. In a checkout of learned_optim: "
         f"pip install '.[meta]'; or anywhere: pip install {' '.join(packages)}"
@@ -31,13 +31,13 @@ def advice(packages: list[str]) -> str:
 
 
 def stand_in(error: ModuleNotFoundError) -> Callable[[str], Any]:
-    """Makes the `__getattr__` of a module that could not import its parts: it says what to install.
+    """Makes the `__getattr__` of a module whose imports failed: it says what to install.
 
     Args:
       error: why they could not be imported.
 
     Raises:
-      ModuleNotFoundError: that error, if it is about another module than those of the extra.
+      ModuleNotFoundError: that error, if the missing module is not one of the extra.
     """
     roots = {module.partition(".")[0] for module in PACKAGES}
     if (error.name or "").partition(".")[0] not in roots:

@@ -1,7 +1,7 @@
 """Work in threads: independent pieces, one thread a JAX device, and a single piece beside the main thread's work.
 
-Python aborts if it comes to its end while a thread is in compiled code, unless the thread is one that it waits for. So
-it waits for all of these, and `leave` ends a program that should not wait.
+Python aborts if it exits while a thread is running compiled code, unless it waits for that thread. So it waits for all
+threads that start here, and `leave` ends a program that should not wait.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _NAME = "over_devices"  # of the threads
 
 
 class Stopped(Exception):
-    """Raised by `stop_here` in threads whose results nobody waits for any more."""
+    """Raised by `stop_here` in threads whose results are no longer wanted."""
 
 
 def over_devices(
@@ -29,11 +29,11 @@ def over_devices(
     items: Sequence[Any],
     devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]  # bound by assignment
 ) -> Iterator[tuple[Any, Any]]:
-    """Yields `(item, work(item, stop_here))` as they come to their end; each device works on the next item.
+    """Yields `(item, work(item, stop_here))` as items are finished. A device that is free takes the next item.
 
-    A thread has its device as JAX's default, so that tracing, compilation and data are of that device. What `work`
-    raises is raised here at once. Once it is, or the iterator is closed, or Ctrl-C is pressed, or the program is at its
-    end, the other threads begin no new item and stop where `work` calls `stop_here()`.
+    Each device has a thread, in which it is JAX's default device. An error in `work` is raised here at once. After an
+    error, after Ctrl-C, and when the iterator is closed or the program exits, the other threads begin no new item, and
+    stop where `work` calls `stop_here()`.
 
     Args:
       work: a function of an item and of `stop_here`.
@@ -78,14 +78,14 @@ def over_devices(
             if error is not None:
                 raise error
             yield item, outcome
-        for thread in threads:  # they have nothing left to do
+        for thread in threads:  # which have nothing left to do
             thread.join()
     finally:
         stop.set()
 
 
 def aside(work: Callable[[], Any]) -> concurrent.futures.Future:
-    """Begins work in a thread of its own. The future gives its result, or raises its error.
+    """Starts work in a thread of its own. The future returns its result or raises its error.
 
     Example:
       >>> aside(lambda: 1 + 1).result()
@@ -98,7 +98,7 @@ def aside(work: Callable[[], Any]) -> concurrent.futures.Future:
 
 
 def busy() -> bool:
-    """Whether threads of `over_devices` are still at work, for instance after an error in another one."""
+    """Whether threads of `over_devices` are still working, for instance after an error in one of them."""
     return any(thread.name == _NAME for thread in threading.enumerate())
 
 

@@ -1,4 +1,4 @@
-"""Progress bars: drawn by tqdm on a terminal, and a line now and then in a file or a pipe."""
+"""Progress bars: drawn by tqdm on a terminal; in a file or a pipe, a line from time to time."""
 
 from collections.abc import Callable
 from collections.abc import Collection
@@ -18,15 +18,15 @@ class Bar(Protocol):
     """What `bar` makes, a part of tqdm's interface; a context manager."""
 
     def update(self, n: int = 1) -> Any:
-        """Notes that n more pieces of work are done."""
+        """Reports that n more pieces of work are done."""
         ...
 
     def set_description(self, text: str, /) -> None:
-        """Says what is being worked on."""
+        """Shows what is being worked on."""
         ...
 
     def set_postfix_str(self, text: str, /, refresh: bool = True) -> None:
-        """Says how it goes; `refresh=False` shows it with the next update."""
+        """Shows intermediate results; `refresh=False` waits for the next update."""
         ...
 
     def write(self, text: str, /, file: TextIO | None = None) -> None:

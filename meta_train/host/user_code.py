@@ -1,4 +1,4 @@
-"""Errors in files that users write, such as recipes: told by the line of their file, without ours."""
+"""Errors in files that users write, such as recipes: shown with the line of that file, without a traceback."""
 
 from collections.abc import Iterator
 import contextlib
@@ -8,9 +8,9 @@ import traceback
 
 @contextlib.contextmanager
 def told(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns an error that comes from a file, or from what its code calls, into a ValueError that shows the file's line.
+    """Turns an error in the code of a file, or in what that code calls, into a ValueError that shows the file's line.
 
-    Errors that do not come from the file are raised as they are.
+    Other errors are raised unchanged.
 
     Args:
       path: the file.
@@ -31,7 +31,7 @@ def told(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _message(path, error):
-    """The last line of the file that the error has passed, and what the error says; None if it has passed none."""
+    """The last line of the file in the traceback, and the error; None if the file is not in the traceback."""
     what = "".join(traceback.format_exception_only(error)).rstrip()
     if isinstance(error, SyntaxError) and error.filename is not None and _same(error.filename, path):
         return f"there is an error in a file of yours:\n{what}"

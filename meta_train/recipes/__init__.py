@@ -1,4 +1,4 @@
-"""Recipes: one small Python file for each released optimizer, and whatever else is worth repeating.
+"""Recipes: one small Python file for each released optimizer, and for the demo.
 
 A recipe file defines `recipe(num_steps=…, seed=…) -> Recipe`. `python -m meta_train train NAME_OR_FILE` runs it.
 """
@@ -21,6 +21,7 @@ from learned_optim import LearnedOptimizer
 from learned_optim import nearest
 from meta_train.estimators.base import Estimator
 from meta_train.host.counted import counted
+from meta_train.outer.search import SearchStrategy
 from meta_train.training.fit import FitResult
 from meta_train.training.fit import fit
 
@@ -32,19 +33,19 @@ class Recipe(NamedTuple):
       optimizer: the architecture.
       theta: its initial meta-parameters.
       estimators: one per task.
-      outer_optimizer: updates theta.
+      outer_optimizer: updates theta, or searches for it.
       num_steps: outer steps.
-      seed: of everything random.
+      seed: seed of all random draws.
       clip_norm: the meta-gradient's largest global norm, or None.
-      share: how far the result goes from the initial theta, 0, to the theta that meta-training ended at, 1. What was
-        learned on a few tasks in part holds for those alone, and going part of the way keeps more of what holds for
-        others, as in Wortsman et al. 2022 (https://arxiv.org/abs/2109.01903).
+      share: the result is `initial + share * (final - initial)` of theta. Part of what is learned on a few tasks holds
+        for these tasks only, and a share below 1 keeps more of what holds for others, as in Wortsman et al. 2022
+        (https://arxiv.org/abs/2109.01903).
     """
 
     optimizer: LearnedOptimizer
     theta: Any
     estimators: tuple[Estimator, ...]
-    outer_optimizer: optax.GradientTransformation
+    outer_optimizer: optax.GradientTransformation | SearchStrategy
     num_steps: int
     seed: int
     clip_norm: float | None = 1.0
@@ -62,7 +63,7 @@ def names() -> tuple[str, ...]:
 
 
 def descriptions() -> dict[str, str]:
-    """For each recipe that comes with the package a line of text, from its file, which is not run.
+    """A line of text for each recipe of the package, read from its file without running it.
 
     Example:
       >>> descriptions()["prodigy_residual_schedule_v1"]
@@ -74,7 +75,7 @@ def descriptions() -> dict[str, str]:
 
 
 def check(name_or_file: str) -> None:
-    """Raises a ValueError that says what there is, unless there is a recipe of that name, or such a file."""
+    """Raises a ValueError that lists the recipes, unless there is a recipe of that name, or such a file."""
     if name_or_file in names():
         return
     path = pathlib.Path(name_or_file)
@@ -121,7 +122,9 @@ def get(name_or_file: str, *, num_steps: int | None = None, seed: int | None = N
     return made
 
 
-def run(recipe: Recipe, *, run_dir: str | os.PathLike[str], resume: bool = False, tensorboard: bool = False) -> FitResult:
+def run(
+    recipe: Recipe, *, run_dir: str | os.PathLike[str], resume: bool = False, tensorboard: bool = False
+) -> FitResult:
     """Meta-trains a recipe with `fit`, keeping the run's files in `run_dir`, where `resume` finds them.
 
     Raises:
