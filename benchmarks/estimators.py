@@ -5,11 +5,11 @@
 Cases: `influence-balancing` (Vicol et al. 2021), whose gradient is known; and training the digits MLP by a learned
 optimizer, `initial` with `mlp((4,))` at its initial theta, `trained` at the released `mlp-digits-v1` or another file.
 
-Each estimator makes samples of its gradient, independent of each other. A sample takes as many inner steps as `runs`
-runs of the horizon: one outer step of whole episodes, or one horizon of windows, after another one in which
-step-unlocked workers get out of their first, shortened episodes. Figures are relative to the norm of the reference: the
-exact gradient for influence balancing, for the others a long average of full ES, which is the gradient of the smoothed
-loss. Estimators that differentiate aim at the loss itself and may so differ from it without being wrong.
+Each estimator makes independent samples of its gradient. A sample takes as many inner steps as `runs` runs of the
+horizon: one outer step of whole episodes, or one horizon of windows, after another one in which step-unlocked workers
+leave their first, shortened episodes. Figures are relative to the norm of the reference: the exact gradient for
+influence balancing, for the others a long average of full ES, which is the gradient of the smoothed loss. Estimators
+that differentiate estimate the gradient of the loss itself, so they may differ from the reference and still be right.
 
 Writes JSON and a plot beside it; `--quick` is a smoke test at toy sizes, whose figures mean nothing.
 """
@@ -141,7 +141,7 @@ def make_sampler(estimator: meta_train.Estimator, theta: Any, outer_steps: int) 
 
 
 def _made(outer_steps):
-    """Outer steps of a sample, those included that step-unlocked workers take to get going."""
+    """Outer steps of a sample, including those in which step-unlocked workers leave their first, shortened episodes."""
     return outer_steps if outer_steps == 1 else 2 * outer_steps
 
 

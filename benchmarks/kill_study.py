@@ -1,11 +1,11 @@
-"""A meta-training run that is killed again and again, beside one that is left alone: is the result the same?
+"""Kills a meta-training run many times, and checks that its result equals that of an undisturbed run.
 
     python benchmarks/kill_study.py [--kills 20] [--seed 0] [--out FILE]
 
 Starts `fit` in a process of its own (PES on quadratics), kills it with SIGKILL, and resumes it, again and again. The
 moment is drawn evenly from the seconds after its first dispatch, into a dispatch, a checkpoint or a line of
-metrics. Then the run is brought to its end, and compared with one that was left alone: theta bit for bit, and
-the metrics line for line. Writes JSON: for each kill the outer steps that were logged, those that the last checkpoint
+metrics. Then the run is finished and compared with an undisturbed one: theta bit for bit, and the metrics line
+for line. Writes JSON: for each kill the outer steps that were logged, those that the last checkpoint
 held, and the difference, which had to be made again.
 
 Exits with status 1 if anything differs.
@@ -40,7 +40,7 @@ _OUT_OF_REACH = 10_000_000  # outer steps
 
 
 def run(folder: pathlib.Path, num_steps: int, checkpoint_seconds: float) -> None:
-    """The run that is killed: makes `num_steps` outer steps, those that the folder holds included."""
+    """The run that is killed: `num_steps` outer steps, including those that the folder holds."""
     meta_train.use_all_cores()
     engine.cache_compilations()
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # so that a run starts soon

@@ -4,8 +4,8 @@
 
 `andrychowicz-quadratics`, `andrychowicz-digits` (Andrychowicz et al. 2016, https://arxiv.org/abs/1606.04474): a
 released coordinatewise LSTM against SGD, Nesterov's momentum, RMSprop and Adam, each at the best of 25 rates for the
-loss after 100 steps, on functions apart from those reported. The network has 20 sigmoid units, for scikit-learn's
-digits; `andrychowicz-mnist` uses the same LSTM on MNIST, where there is a copy of it.
+loss after 100 steps, chosen on functions that are not reported. The network has 20 sigmoid units, for scikit-learn's
+digits; `andrychowicz-mnist` uses the same LSTM on MNIST, if a copy of it is there.
 `influence-balancing`, `pes-toy` (Vicol et al. 2021, https://arxiv.org/abs/2112.13835): where short windows mislead.
 `nres-variance` (Li et al. 2023, https://arxiv.org/abs/2304.12180): variance of PES and of NRES against formulas.
 

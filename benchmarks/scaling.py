@@ -5,16 +5,16 @@ digits MLP, all cores as devices of their own.
 
     python benchmarks/scaling.py [--out FILE] [--repeats N] [--devices 1 2] [--quick]
 
-What is compared is measured in turn, round by round, so that what else the machine does falls on all alike; ratios are
-medians of the rounds' ratios. Compare within one run only. Writes JSON and a plot beside it; `--quick` is a smoke test
-at toy sizes, whose figures mean nothing.
+The cases of a factor take turns within each round, so that other load on the machine affects all of them alike. Ratios
+are medians over rounds. Compare figures of one run only. Writes JSON and a plot beside it; `--quick` is a smoke test at
+toy sizes, whose figures mean nothing.
 
-- devices: in one process each, all of them alive together and timed in turn: 1, 2, … devices of one core; one device
-  that owns all cores, as in plain JAX; and side by side as many copies of the program on one device as there are
-  cores, each with all the pairs. These share nothing but the machine: what they lose to each other no engine wins back.
+- devices: 1, 2, … devices of one core; one device that owns all cores, as in plain JAX; and as many copies of the
+  one-device program as there are cores, each with all the pairs. Each case has a process of its own; all are started
+  first, then timed in turn. The copies share nothing but the machine, so their loss of speed is a bound for any engine.
 - processes: whole runs of `python -m meta_train train`, with logging and checkpoints, without the first dispatch.
 - memory: state and temporaries of the compiled program, as XLA counts them.
-- bytes: on paper, see `bytes_per_outer_step`.
+- bytes: computed, not measured; see `bytes_per_outer_step`.
 
 Longer than 300 lines: each factor has a measurement of its own, and these are read one by one.
 """
@@ -169,7 +169,7 @@ def in_turn(timers: Sequence[Callable[[], float]], rounds: int, bar: progress.Ba
 
 
 def measure_devices(sizes: Sizes, counts: Sequence[int], rounds: int, bar: progress.Bar) -> list[dict]:
-    """Devices of one core by their number, plain JAX's one device, and copies of one device; in own processes."""
+    """One-core devices by number, plain JAX's one device, and copies of one device, each in its own process."""
     ways = [
         *[{"devices": n, "cores_a_device": 1, "copies": 1} for n in counts],
         {"devices": 1, "cores_a_device": "all", "copies": 1},
@@ -200,7 +200,7 @@ def _start_worker(sizes, way):
 
 
 def _ask(group):
-    """Has workers time a dispatch, all at once, and adds up their rates; the first answer is that they are ready."""
+    """Lets workers time a dispatch at the same time, and adds their rates. A first answer means "ready"."""
     for worker in group:
         try:
             worker.stdin.write("\n")
@@ -215,7 +215,7 @@ def _ask(group):
 
 
 def work(*, devices, seconds, **base):
-    """What a worker does: an answer for each line that comes in."""
+    """The main loop of a worker, which answers each line of its input."""
     if len(jax.devices()) < devices:
         raise ValueError(f"--devices must be at most {len(jax.devices())}, which JAX has, got {devices}: give fewer.")
     time_dispatch, _ = prepare(seconds, jax.devices()[:devices], **base)
@@ -226,7 +226,7 @@ def work(*, devices, seconds, **base):
 
 
 def measure_processes(sizes: Sizes, rounds: int, bar: progress.Bar) -> list[dict]:
-    """Runs of the command line in one process and in two, with one device or one core for each of them."""
+    """Runs of the command line in one process and in two, with one device or one core per process."""
     ways = [
         {"processes": 1, "devices_a_process": 1, "cores": 1},
         {"processes": 1, "devices_a_process": 1, "cores": "all"},
@@ -273,7 +273,7 @@ def _train(recipe, way):
 
 
 def measure_factor(cases: Sequence[dict], sizes: Sizes, rounds: int, bar: progress.Bar) -> list[dict]:
-    """Rates and memory of estimators that differ from the base in what each case says."""
+    """Rates and memory of estimators; each case names its differences from the base."""
     prepared = []
     for i, case in enumerate(cases):
         bar.set_description(f"compiling {i + 1} of {len(cases)} that differ in {', '.join(case)}")

@@ -18,6 +18,8 @@ steps, to see how many they need to reach AdamW's final meta-loss. Twelve times 
 16 fixed episodes.
 
 Writes JSON and a plot beside it. Finished runs are kept: started again, it continues. `--quick` is a smoke test.
+
+Longer than 300 lines: one study, whose runs, summary, table and plot share the same few types.
 """
 
 import argparse
@@ -130,7 +132,7 @@ def meta_loss(problem: meta_train.Problem, sizes: Sizes) -> Callable[[Any], floa
 
 @functools.cache
 def compiled(case: str, outer: str, share: float, sizes: Sizes, num_devices: int) -> Any:
-    """What runs that differ by the seed share: optimizer, engine, outer steps between measurements, measurement."""
+    """What runs of all seeds share: optimizer, engine, outer steps between measurements, measurement."""
     optimizer = CASES[case]()
     problem = problems.optimizer_weights(optimizer, tasks.get(sizes.task))
     estimator = estimators.nres(
@@ -202,7 +204,7 @@ def share_needed(row: dict[str, Any], target: float) -> float | None:
 
 
 def summary(case: str, rows: list[dict[str, Any]], best: dict[str, str], speeds: dict[str, float]) -> dict[str, Any]:
-    """What the reported runs of a case come to; best says which rate or factor was chosen for each kind."""
+    """Sums up the reported runs of a case; `best` is the rate or factor that was chosen for each kind."""
     mine = [row for row in rows if row["case"] == case and row["seed"] < TUNING_SEEDS[0]]
     of = lambda outer, share=1.0: [r for r in mine if r["outer"] == outer and r["share"] == share]
     target = float(np.mean([final(row) for row in of(best["adamw"])]))

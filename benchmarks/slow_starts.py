@@ -10,9 +10,9 @@ Prodigy's estimate of the distance grows while parameters move along their gradi
   takes log(1 - p) of a probability, as programs do, and so is NaN from logits of 17 on, where p is 1 in float32. The
   case `rnn, stable loss` computes it from the logit.
 
-Each runs with its own optimizer and with a released one, with and without `num_steps`. What is reported of the first
-two is the accuracy on held-out digits, of the others the training loss of the last tenth of the steps and the number of
-seeds that were NaN at the end. Writes JSON and prints a table.
+Each runs with its own optimizer and with a released one, with and without `num_steps`. The measure of
+the first two is the accuracy on held-out digits; of the others, the training loss over the last tenth of the steps, and
+the number of seeds that ended in NaN. Writes JSON and prints a table.
 
     python benchmarks/slow_starts.py [NAME] [--data mnist --data-dir FOLDER] [--program NAME …] [--out FILE] [--quick]
 """

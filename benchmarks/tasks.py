@@ -1,8 +1,8 @@
-"""What each named task costs: seconds to compile, milliseconds a step, memory; and how far Adam gets with it.
+"""The cost of each named task: seconds to compile, milliseconds a step, memory; and the loss that Adam reaches.
 
 A program trains 16 particles for 50 steps of Adam, as meta-training does with learned optimizers: side by side, with
 loss, gradient and update in one loop. Times are for one core. Tasks are measured one after the other, each beside
-`digits-mlp`, so that the ratio to it does not depend on what else the machine does. Writes JSON.
+`digits-mlp`, so that other load on the machine hardly affects their ratio. Writes JSON.
 
     python benchmarks/tasks.py [--out FILE] [--suite NAME] [--task NAME …] [--repeats N] [--data-dir FOLDER]
 """

@@ -2,8 +2,8 @@
 
     python benchmarks/update_step.py [--out FILE] [--size 1e5 1e6 1e7] [--kind NAME …] [--rounds N]
 
-The parameters are two equal square matrices of `--size` numbers in all. Two ways of calling, all architectures in turn
-within each round, so that what else the machine does falls on all alike:
+The parameters are two equal square matrices of `--size` numbers in all. The architectures take turns within
+each round, so that other load on the machine affects all of them alike. Each is called in two ways:
 
 - update: `jax.jit(tx.update)(grads, state, params)`, with nothing donated;
 - in place: update and `optax.apply_updates` in one program that owns params and state (donated), as a training loop
@@ -63,7 +63,7 @@ def in_place(tx):
 
 
 def flops_per_coordinate(tx):
-    """Of an update of two matrices of 256 × 256, without blocks, for XLA counts a loop as one round of it."""
+    """Operations a coordinate of an update of two 256 × 256 matrices; no blocks, since XLA counts a loop once."""
     params = {name: jnp.ones((256, 256), jnp.float32) for name in ("first", "second")}
     with unittest.mock.patch.object(networks, "in_blocks", lambda function, arrays, widest: function(arrays)):
         compiled = update(tx).lower(params, tx.init(params), params).compile()
