@@ -156,6 +156,36 @@ def params(tree: Any) -> None:
             )
 
 
+def loss(value: Any) -> None:
+    """Raises an error unless the loss that was passed as `value=` is None or one real number."""
+    if value is None:
+        return
+    try:
+        shape, dtype = jnp.shape(value), jnp.result_type(value)
+    except TypeError:
+        raise TypeError(f"value must be the loss, a number, got {value!r}.") from None
+    if shape != ():
+        raise ValueError(f"value must be a scalar loss, got an array of shape {shape}: average it first.")
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(f"value must be a real loss, got dtype {dtype}: take its real part.")
+
+
+def state(given: Any, expected: Any) -> None:
+    """Raises ValueError unless a state has the structure and the shapes that `init` of the parameters gives."""
+    fix = "Call tx.init(params) with the parameters that you pass to update, or restore the state that belongs to them."
+    if jax.tree.structure(given) != jax.tree.structure(expected):
+        raise ValueError(
+            f"state was made by another optimizer or for other parameters: expected {jax.tree.structure(expected)}, "
+            f"got {jax.tree.structure(given)}. {fix}"
+        )
+    for (path, want), have in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(given), strict=True):
+        if jnp.shape(have) != want.shape:
+            raise ValueError(
+                f"state was made for other parameters: state{jax.tree_util.keystr(path)} should have shape "
+                f"{want.shape}, got {jnp.shape(have)}. {fix}"
+            )
+
+
 def gradients(grads: Any, params: Any) -> None:
     """Raises ValueError unless parameters are given and gradients have their structure and shapes."""
     if params is None:

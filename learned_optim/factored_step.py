@@ -1,4 +1,7 @@
-"""The step of a tensor that VeLO and Celo have in common: a network on the 30 factored features sets its direction."""
+"""The updates that VeLO and Celo have in common: a network on the 30 factored features computes them."""
+
+from collections.abc import Sequence
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +12,29 @@ from learned_optim.factored_moments import Slots
 from learned_optim.rule import Theta
 
 MAX_GRADIENT = 1000.0
+
+
+def relative_steps(
+    network: networks.Network,
+    thetas: Sequence[Theta],
+    grads: Sequence[jax.Array],
+    params: Sequence[jax.Array],
+    slots: Sequence[Slots],
+    *,
+    multipliers: Sequence[float | jax.Array],
+    magnitude_multiplier: float,
+    widest: int,
+) -> tuple[list[jax.Array], list[Slots]]:
+    """Computes the updates of all tensors and their new slots by `relative_step`.
+
+    Weights, gradient, parameter, slots and multiplier are sequences with an entry for each tensor.
+    """
+    step = functools.partial(relative_step, network, magnitude_multiplier=magnitude_multiplier, widest=widest)
+    made = [
+        step(theta, grad, param, slot, multiplier=multiplier)
+        for theta, grad, param, slot, multiplier in zip(thetas, grads, params, slots, multipliers, strict=True)
+    ]
+    return [update for update, _ in made], [new_slots for _, new_slots in made]
 
 
 def relative_step(

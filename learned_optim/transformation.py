@@ -22,10 +22,7 @@ class OptimizerState(NamedTuple):
     """State of a learned optimizer's transformation."""
 
     step: jax.Array  # int32[], number of updates made so far
-    slots: (
-        Any  # the fields of `Rule.slots`: a `SlotMaker` becomes a pytree with the structure of params, a `TensorSlot`
-    )
-    #             one vector, float32[total], with the slots of all non-empty tensors end to end
+    slots: Any  # as `Rule.slots`: for a `SlotMaker` a pytree like params, for a `TensorSlot` float32[total], end to end
     shared: Any  # state that all tensors share, such as that of a recurrent network
 
 
@@ -60,6 +57,8 @@ def transformation(
     def update(updates, state, params=None, *, value=None, **extra_args):
         del extra_args  # they are for other transformations in a chain
         checks.gradients(updates, params)
+        checks.loss(value)
+        checks.state(state, jax.eval_shape(init, params))
 
         advance = lambda theta, horizon, *rest: _advance(rule_of(theta, horizon), moment_dtype, *rest)
         mesh = explicit_axes.mesh_of((updates, params))
@@ -81,14 +80,17 @@ def _shardings(rule, params, mesh):
 
 def _first_state(rule, moment_dtype, params):
     tensors = [jnp.asarray(param) for param in jax.tree.leaves(params) if _has_elements(param)]
+    # In `jax.shard_map` a constant is of another type than arrays that differ between devices, as state does after one
+    # update. Adding a zero that is made of the parameters gives it that type from the start, so that loops can carry it.
+    zero = sum((jnp.zeros_like(param, jnp.float32, shape=()) for param in tensors), jnp.zeros((), jnp.float32))
 
     def first(slot):
         if isinstance(slot, TensorSlot):
-            return _end_to_end([slot.make(param) for param in tensors])
+            return _end_to_end([slot.make(param) for param in tensors]) + zero
         return jax.tree.map(lambda param: _stored(slot, slot(jnp.asarray(param)), moment_dtype), params)
 
-    # A copy, so that no buffer occurs twice or belongs to theta: the user may donate the state.
-    shared = jax.tree.map(jnp.copy, rule.shared(tensors))
+    # The sum is a copy: no buffer occurs twice or belongs to theta, because the user may donate the state.
+    shared = jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), rule.shared(tensors))
     return OptimizerState(jnp.zeros((), jnp.int32), jax.tree.map(first, rule.slots), shared)
 
 

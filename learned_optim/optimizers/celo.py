@@ -109,18 +109,16 @@ def celo(
             if scheduler:
                 log_multiplier, shared = _schedule(lstm, theta["scheduler"], shared, step, horizon, loss)
                 multiplier = step_multiplier * 0.1 * jnp.exp(log_multiplier)
-            updates, new_slots = [], []
-            for tensor in zip(grads, params, slots, strict=True):
-                update, new = factored_step.relative_step(
-                    network,
-                    theta["rule"],
-                    *tensor,
-                    multiplier=multiplier,
-                    magnitude_multiplier=magnitude_multiplier,
-                    widest=max(hidden_sizes),
-                )
-                updates.append(update)
-                new_slots.append(new)
+            updates, new_slots = factored_step.relative_steps(
+                network,
+                [theta["rule"]] * len(grads),
+                grads,
+                params,
+                slots,
+                multipliers=[multiplier] * len(grads),
+                magnitude_multiplier=magnitude_multiplier,
+                widest=max(hidden_sizes),
+            )
             return updates, new_slots, shared
 
         def shared(params):

@@ -55,7 +55,7 @@ def factored_mlp(
     those of its mean over the rows and columns of the two largest dimensions (.9, .99, .999), and
     F(x) = x / √(r / mean r) / √c, the inputs f of a coordinate of value p are g, p, m, v, m/√v, 1/√v, F(g), r, c,
     1/√r, 1/√c, F(m), each divided by its root mean square over the tensor, and `tanh(t / s - 1)` for s = 1, 3, 10, …,
-    1e5 steps. Tensors with fewer than two dimensions have moving averages of g² in place of r and c, and F(x) = x/√v.
+    1e5 steps. Tensors with fewer than two dimensions have moving averages of g² instead of r and c, and F(x) = x/√v.
 
     Args:
       hidden_sizes: widths of the hidden ReLU layers. The paper's network is (4, 4).

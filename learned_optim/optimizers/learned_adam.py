@@ -4,9 +4,9 @@ The baseline of Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poo
 2022, "Practical tradeoffs between memory, compute, and performance in learned optimizers",
 https://arxiv.org/abs/2203.11860, and of the authors' released code.
 
-Deviations, all for the sake of finite values in float32:
-- A gradient counts as ±1e15 at most, and the bias-corrected second moment as 1e-36 at least.
-- Decays are at most 1 - 1e-7 and at least 0, whatever theta holds.
+Deviations, which keep values finite in float32:
+- Gradients are clipped to ±1e15, and the bias-corrected second moment is at least 1e-36.
+- Decays are clipped to [0, 1 - 1e-7].
 """
 
 import jax.numpy as jnp
@@ -33,10 +33,10 @@ def learned_adam(
     m̂ and v̂ are the bias-corrected moving averages of g and g², with decays β₁ and β₂.
 
     Args:
-      initial_learning_rate: what exp(λ) is before meta-training.
-      initial_b1: what β₁ is before meta-training.
-      initial_b2: what β₂ is before meta-training.
-      initial_epsilon: what exp(κ) is before meta-training.
+      initial_learning_rate: exp(λ) before meta-training.
+      initial_b1: β₁ before meta-training.
+      initial_b2: β₂ before meta-training.
+      initial_epsilon: exp(κ) before meta-training.
 
     Returns:
       A `LearnedOptimizer`. Its theta is λ under "log_learning_rate", ν₁ and ν₂ under "log_one_minus_b1" and

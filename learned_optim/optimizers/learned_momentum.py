@@ -6,7 +6,7 @@ https://arxiv.org/abs/2203.11860, and of the authors' released code.
 
 Deviations:
 - The initial rate is 0.1 (released code 0.01), as in `learned_sgd`.
-- The momentum is at most 1 - 1e-7 and at least 0, whatever theta holds, so that the trace is a decaying sum.
+- The momentum is clipped to [0, 1 - 1e-7], so that the trace is a decaying sum.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ FEATURE_VERSION = 1
 class Slots(NamedTuple):
     """State of a coordinate."""
 
-    trace: Any  # the sum of all gradients so far, each older one times the momentum once more
+    trace: Any  # the sum of all gradients so far, each multiplied by momentum ** (its age in steps)
 
 
 def learned_momentum(initial_learning_rate: float = 0.1, initial_momentum: float = 0.9) -> LearnedOptimizer:
@@ -35,8 +35,8 @@ def learned_momentum(initial_learning_rate: float = 0.1, initial_momentum: float
     .. math:: u_t = \mu u_{t-1} + g_t, \qquad \Delta p = -e^{\lambda} u_t, \qquad \mu = 1 - e^{\nu}
 
     Args:
-      initial_learning_rate: what exp(λ) is before meta-training.
-      initial_momentum: what μ is before meta-training.
+      initial_learning_rate: exp(λ) before meta-training.
+      initial_momentum: μ before meta-training.
 
     Returns:
       A `LearnedOptimizer`. Its theta is λ under "log_learning_rate" and ν under "log_one_minus_momentum", two scalars;

@@ -1,14 +1,14 @@
 """Learned schedule: Adam whose hyperparameters and learning-rate schedule are the meta-parameters.
 
 Learned schedules go back to Maclaurin, Duvenaud, Adams 2015, "Gradient-based hyperparameter optimization through
-reversible learning", https://arxiv.org/abs/1502.03492, where every step has a rate of its own; schedules with learned
+reversible learning", https://arxiv.org/abs/1502.03492, where every step has its own rate. Schedules with learned
 hyperparameters are baselines of Metz et al. 2022, "Practical tradeoffs between memory, compute, and performance in
 learned optimizers", https://arxiv.org/abs/2203.11860.
 
 Deviations:
-- The schedule is a function of progress instead of the step, so that one theta serves runs of any length, and linear
-  between a few knots, so that it has few numbers; neither paper fixes such a form.
-- The bounds of `learned_adam`.
+- The schedule is a function of progress instead of the step, so that one theta serves runs of any length. It is
+  piecewise linear with a few knots, so that it has few weights. Neither paper prescribes such a form.
+- Values are bounded as in `learned_adam`.
 """
 
 import jax.numpy as jnp
@@ -35,21 +35,20 @@ def learned_schedule(
 
     .. math:: \Delta p = -e^{\lambda + s(t / T)} \frac{\hat m}{\sqrt{\hat v} + e^{\kappa}}
 
-    T is num_steps and s linear between `num_knots` knots, evenly spaced from progress 0 to 1; past T the last knot
-    holds. The rest is `learned_adam`.
+    T is num_steps. s is linear between `num_knots` knots, which are evenly spaced from progress 0 to 1. After T steps it
+    keeps the value of the last knot. Everything else is as in `learned_adam`.
 
     Args:
       num_knots: number of knots of the schedule.
-      initial_learning_rate: what exp(λ) is before meta-training.
-      initial_b1: what β₁ is before meta-training.
-      initial_b2: what β₂ is before meta-training.
-      initial_epsilon: what exp(κ) is before meta-training.
+      initial_learning_rate: exp(λ) before meta-training.
+      initial_b1: β₁ before meta-training.
+      initial_b2: β₂ before meta-training.
+      initial_epsilon: exp(κ) before meta-training.
 
     Returns:
       A `LearnedOptimizer`. Its theta is that of `learned_adam`, the values of s at the knots under "log_knots" and,
-      under "log_constant", the number that stands in for s where `num_steps` is not known. All of these are 0 before
-      meta-training: the rate is constant. `init` ignores its key. State: two copies of the parameters and a step
-      counter.
+      under "log_constant", the number that replaces s if `num_steps` is not known. Before meta-training all of these
+      are 0, so the rate is constant. `init` ignores its key. State: two copies of the parameters and a step counter.
 
     Raises:
       ValueError: if num_knots is below 2, the rate or epsilon not positive and finite, or a decay not in [0, 1).
@@ -71,7 +70,9 @@ def learned_schedule(
       Kingma and Ba 2015, https://arxiv.org/abs/1412.6980
       Metz et al. 2022, https://arxiv.org/abs/2203.11860
     """
-    num_knots = checks.whole_number("num_knots", num_knots, 2, "They are the beginning, the end, and between.")
+    num_knots = checks.whole_number(
+        "num_knots", num_knots, 2, "The first and the last knot are the ends of the schedule."
+    )
     initial_learning_rate = hyperparameters.positive("initial_learning_rate", initial_learning_rate)
     initial_b1 = hyperparameters.decay("initial_b1", initial_b1)
     initial_b2 = hyperparameters.decay("initial_b2", initial_b2)
@@ -108,7 +109,7 @@ def learned_schedule(
 
 
 def _interpolated(knots, step, horizon):
-    """The value at progress step / horizon of the function that is linear between evenly spaced knots."""
+    """Returns the value at progress step / horizon of a piecewise linear function with evenly spaced knots."""
     last = knots.shape[0] - 1
     position = jnp.minimum(step / jnp.maximum(horizon, 1.0), 1.0) * float(last)
     weights = jnp.maximum(1.0 - jnp.abs(position - np.arange(last + 1, dtype=np.float32)), 0.0)

@@ -23,7 +23,7 @@ def learned_sgd(initial_learning_rate: float = 0.1) -> LearnedOptimizer:
     .. math:: \Delta p = -e^{\lambda} g
 
     Args:
-      initial_learning_rate: what exp(λ) is before meta-training.
+      initial_learning_rate: exp(λ) before meta-training.
 
     Returns:
       A `LearnedOptimizer`. Its theta is the scalar λ under "log_learning_rate"; `init` ignores its key. `num_steps` is

@@ -132,19 +132,16 @@ def velo(
             inputs = _tensor_features(run, params, slots)
             (controls, multipliers), state = lstm.apply(theta["lstm"], inputs, shared.lstm)
             weights = jax.tree.map(lambda bank: jnp.tensordot(_BANK_SCALE * controls, bank, axes=1), theta["bank"])
-            updates, new_slots = [], []
-            for i, tensor in enumerate(zip(grads, params, slots, strict=True)):
-                own = jax.tree.map(lambda leaf, i=i: leaf[i], weights)
-                update, new = factored_step.relative_step(
-                    network,
-                    own,
-                    *tensor,
-                    multiplier=step_multiplier * multipliers[i, 0],
-                    magnitude_multiplier=magnitude_multiplier,
-                    widest=max(hidden_sizes),
-                )
-                updates.append(update)
-                new_slots.append(new)
+            updates, new_slots = factored_step.relative_steps(
+                network,
+                [jax.tree.map(lambda leaf, i=i: leaf[i], weights) for i in range(len(grads))],
+                grads,
+                params,
+                slots,
+                multipliers=[step_multiplier * multipliers[i, 0] for i in range(len(grads))],
+                magnitude_multiplier=magnitude_multiplier,
+                widest=max(hidden_sizes),
+            )
             return updates, new_slots, tensor_features.RecurrentState(state, averages)
 
         def shared(params):
