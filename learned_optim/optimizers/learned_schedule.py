@@ -35,8 +35,8 @@ def learned_schedule(
 
     .. math:: \Delta p = -e^{\lambda + s(t / T)} \frac{\hat m}{\sqrt{\hat v} + e^{\kappa}}
 
-    T is num_steps. s is linear between `num_knots` knots, which are evenly spaced from progress 0 to 1. After T steps it
-    keeps the value of the last knot. Everything else is as in `learned_adam`.
+    T is num_steps. s is linear between `num_knots` knots, which are evenly spaced from progress 0 to 1. After T
+    steps it keeps the value of the last knot. Everything else is as in `learned_adam`.
 
     Args:
       num_knots: number of knots of the schedule.
