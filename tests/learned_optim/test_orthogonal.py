@@ -45,7 +45,7 @@ def test_leading_dimensions_count_as_one():
     np.testing.assert_allclose(orthogonalize(x).reshape(30, 4), flat, rtol=0, atol=1e-6)
 
 
-def test_blocks_are_orthogonalised_each_by_itself():
+def test_blocks_are_orthogonalized_independently():
     """130 rows make three blocks of 44, of which the last has two rows of zeros."""
     x = _normal(3, 130, 150)
     expected = np.concatenate([_iterate(x[start : start + 44]) for start in (0, 44, 88)])

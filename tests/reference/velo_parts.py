@@ -74,7 +74,7 @@ def accumulate(moments, g):
 
 
 def features(moments, g, p):
-    """The 30 features of all coordinates, normalised over the tensor: [n, 30]."""
+    """The 30 features of all coordinates, normalized over the tensor: [n, 30]."""
     ms, v, rs, cs = moments
     if g.ndim > 1:
         factors = []

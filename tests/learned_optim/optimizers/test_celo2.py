@@ -105,7 +105,7 @@ def test_every_matrix_moves_by_the_step_size():
 
 @pytest.mark.parametrize("name", ["kernel", "w"])
 def test_newton_schulz_makes_matrices_nearly_orthogonal(name):
-    """The iteration's coefficients bring singular values between .7 and 1.2, up to the normalisation that follows."""
+    """The iteration's coefficients bring singular values between .7 and 1.2, up to the normalization that follows."""
     theta, params, grads, made = _case(newton_schulz_steps=8)
     direction = _directions(theta, [g[name] for g in grads], params[name])[-1]
     before = np.linalg.svd(direction.reshape(-1, direction.shape[-1]), compute_uv=False)

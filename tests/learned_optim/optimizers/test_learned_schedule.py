@@ -81,7 +81,7 @@ def test_a_traced_horizon_equals_a_known_one_and_below_1_counts_as_none():
     _close(second_update(0), expected(None))
 
 
-def test_only_the_neighbouring_knots_get_a_derivative():
+def test_only_the_neighboring_knots_get_a_derivative():
     """At step 1 of 6 with 4 knots progress is half way between the first two; the first step is at the first knot."""
     optimizer, grads = learned_optim.learned_schedule(4), jnp.ones(3)
 

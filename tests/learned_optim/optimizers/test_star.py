@@ -39,7 +39,7 @@ def _decay(beta, offset):
 
 
 def _features(g, param, ms, v, rs, cs):
-    """The 28 inputs before they are normalised."""
+    """The 28 inputs before they are normalized."""
     if g.ndim > 1:
         second = int(np.argsort(g.shape, kind="stable")[-2])
         row_factors = [1 / np.sqrt(np.maximum(r / (np.mean(r, axis=second, keepdims=True) + 1e-9), 1e-9)) for r in rs]
