@@ -3,14 +3,37 @@
 Each function builds a solver `(product, b) -> x`, where `product` is the function v -> H v on pytrees like b.
 """
 
-from collections.abc import Callable
 import importlib.util
 from typing import Any
+from typing import Protocol
 
 import jax
 import optax
 
-LinearSolver = Callable[[Callable[[Any], Any], Any], Any]
+
+class ProductFn(Protocol):
+    """Multiplies a vector by the symmetric matrix H."""
+
+    def __call__(self, v: Any, /) -> Any:
+        """Returns H v.
+
+        Args:
+          v: a vector, as a pytree.
+        """
+        ...
+
+
+class LinearSolver(Protocol):
+    """Solves H x = b, exactly or not."""
+
+    def __call__(self, product: ProductFn, b: Any, /) -> Any:
+        """Returns x.
+
+        Args:
+          product: the function v -> H v, on pytrees like b.
+          b: the right-hand side, as a pytree.
+        """
+        ...
 
 
 def conjugate_gradient(*, max_steps: int = 20, tolerance: float = 1e-6, damping: float = 0.0) -> LinearSolver:

@@ -23,6 +23,7 @@ from meta_train.estimators.fixed_point import Buffer
 from meta_train.unroll.capabilities import require
 from meta_train.unroll.problem import Bilevel
 from meta_train.unroll.problem import Problem
+from meta_train.unroll.problem import RatesFn
 from meta_train.unroll.truncation import Horizon
 
 
@@ -139,7 +140,7 @@ class _Inner(NamedTuple):
     """What the steps of an episode share."""
 
     bilevel: Bilevel
-    rates: Callable[[Any, jax.Array], tuple[Any, Any]]
+    rates: RatesFn
     unravel: Callable[[jax.Array], Any]  # float64[size] -> params
     theta: Any
     key: jax.Array

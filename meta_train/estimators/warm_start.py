@@ -1,8 +1,8 @@
 """Inner parameters that are kept from outer step to outer step: the part shared by estimators that do not unroll."""
 
-from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,27 @@ from meta_train.unroll.problem import Bilevel
 from meta_train.unroll.problem import Problem
 
 
+class HypergradientFn(Protocol):
+    """Estimates the gradient of the outer loss at given inner parameters."""
+
+    def __call__(
+        self, bilevel: Bilevel, key: jax.Array, theta: Any, params: Any, data: Any, /
+    ) -> tuple[jax.Array, Any]:
+        """Estimates it.
+
+        Args:
+          bilevel: the losses.
+          key: random key of the estimate.
+          theta: meta-parameters.
+          params: the inner parameters.
+          data: `Bilevel.data`.
+
+        Returns:
+          `(loss, gradient)`: the outer loss, and its gradient with the structure of theta.
+        """
+        ...
+
+
 class WarmStartState(NamedTuple):
     """State of the particles."""
 
@@ -28,7 +49,7 @@ class WarmStartState(NamedTuple):
 
 def warm_start(
     problem: Problem | Bilevel,
-    hypergradient: Callable[[Bilevel, jax.Array, Any, Any, Any], tuple[jax.Array, Any]],
+    hypergradient: HypergradientFn,
     name: str,
     *,
     inner_optimizer: optax.GradientTransformation,

@@ -25,6 +25,7 @@ from learned_optim import LearnedOptimizer
 from meta_train.outer import search
 from meta_train.outer.search.base import SearchStrategy
 from meta_train.outer.search.pbt import Member
+from meta_train.outer.search.pbt import VaryFn
 
 _ITSELF = -1
 
@@ -123,7 +124,7 @@ def population(
     noise: float = 0.1,
     num_steps: int | None = None,
     step_scale: StepScale = None,
-    start: Callable[[jax.Array, jax.Array, Any], Any] | None = None,
+    start: VaryFn | None = None,
     safeguard: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda tx: tx,
 ) -> SearchStrategy:
     """Builds a population of learned optimizers that train each other, with population based training on top.

@@ -1,6 +1,5 @@
 """A `Bilevel` unrolled by SGD with momentum, whose steps can be run backwards."""
 
-from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from meta_train.unroll.problem import Bilevel
 from meta_train.unroll.problem import Momentum
 from meta_train.unroll.problem import Problem
+from meta_train.unroll.problem import RatesFn
 
 
 class MomentumState(NamedTuple):
@@ -20,7 +20,7 @@ class MomentumState(NamedTuple):
     velocity: Any  # like params
 
 
-def momentum_descent(bilevel: Bilevel, rates: Callable[[Any, jax.Array], tuple[Any, Any]]) -> Problem:
+def momentum_descent(bilevel: Bilevel, rates: RatesFn) -> Problem:
     r"""Builds the problem of minimizing the inner loss by
 
     .. math:: v \leftarrow \gamma_t v - (1 - \gamma_t) \nabla L(w, \theta), \qquad w \leftarrow w + \alpha_t v

@@ -5,9 +5,9 @@ Jaderberg et al. 2017, "Population Based Training of Neural Networks", https://a
 Deviations: members are compared by their mean loss since the last comparison, all of them at the same outer step.
 """
 
-from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,32 @@ class PBTState(NamedTuple):
         return {"member_loss": self.last_losses} | reported(self.members.outer_state)
 
 
-Explore = Callable[[jax.Array, Member, Member], Member]
+class ExploreFn(Protocol):
+    """Makes a replaced member anew."""
+
+    def __call__(self, key: jax.Array, copied: Member, own: Member, /) -> Member:
+        """Returns the new member.
+
+        Args:
+          key: random key.
+          copied: the better member that it copies.
+          own: the member as it was.
+        """
+        ...
+
+
+class VaryFn(Protocol):
+    """Gives each member its first theta."""
+
+    def __call__(self, key: jax.Array, index: jax.Array, theta: Any, /) -> Any:
+        """Returns the member's theta.
+
+        Args:
+          key: random key of the member.
+          index: int32[], the member's number.
+          theta: what the search begins with.
+        """
+        ...
 
 
 def scale(key: jax.Array, tree: Any, *, low: float = 0.8, high: float = 1.2) -> Any:
@@ -71,8 +96,8 @@ def pbt(
     num_candidates: int,
     interval: int,
     share: float = 0.2,
-    explore: Explore = scale_theta,
-    vary: Callable[[jax.Array, jax.Array, Any], Any] = scale_all_but_first,
+    explore: ExploreFn = scale_theta,
+    vary: VaryFn = scale_all_but_first,
 ) -> SearchStrategy:
     """Builds population based training over theta.
 

@@ -21,7 +21,7 @@ def test_missing_data_are_said_to_be_missing(monkeypatch, tmp_path):
     assert (line.data, line.found, line.parameters, line.flops, line.scale) == ("cifar10 16×16", None, None, None, None)
     text = listing.table([line, listing.describe("quadratic")])
     header, missing, drawn, note = text.splitlines()
-    assert "a step: of loss and gradient" in note
+    assert "a step: loss and gradient" in note
     assert header.split()[:5] == ["task", "suite", "family", "data", "from"]
     assert missing.split() == ["cifar-conv", "test", "convnet", "cifar10", "16×16", "missing"]
     assert drawn.split()[:4] == ["quadratic", "meta-train", "quadratic", "drawn"]
