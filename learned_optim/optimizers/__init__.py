@@ -50,7 +50,7 @@ _CONSTRUCTORS: tuple[Callable[..., LearnedOptimizer], ...] = (
     velo,
 )
 
-KINDS = {constructor.__name__: constructor for constructor in _CONSTRUCTORS}
+KINDS: dict[str, Callable[..., LearnedOptimizer]] = {constructor.__name__: constructor for constructor in _CONSTRUCTORS}
 """The constructors of the library's architectures, by kind."""
 
 ENTRY_POINTS = "learned_optim.architectures"
