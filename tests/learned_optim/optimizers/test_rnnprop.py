@@ -119,9 +119,10 @@ def test_defaults_are_those_of_the_released_code():
 def test_state_holds_two_moments_and_hidden_and_cell_of_each_layer():
     tx = learned_optim.rnnprop(5, 3).transform(_float32(_theta(5, 3)), moment_dtype=jnp.bfloat16)
     _, state = _run(tx, [{"w": jnp.ones((2, 3))}])
-    first, second, lstm = state.slots
-    assert [slot["w"].shape for slot in (first, second, *lstm)] == [(2, 3)] * 2 + [(2, 3, 5)] * 6
-    assert [slot["w"].dtype.name for slot in (first, second, *lstm)] == ["bfloat16"] + ["float32"] * 7
+    slots = jax.tree.leaves(state.slots)  # m, v, then hidden and cell of each layer
+    assert [slot.shape for slot in slots] == [(2, 3)] * 2 + [(2, 3, 5)] * 6
+    assert [slot.dtype.name for slot in slots] == ["bfloat16"] + ["float32"] * 7
+    assert [layer._fields for layer in state.slots.lstm] == [("hidden", "cell")] * 3
 
 
 def test_derivatives_with_respect_to_theta_are_finite_where_gradients_vanish():
