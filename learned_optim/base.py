@@ -103,7 +103,12 @@ def define(spec: dict[str, Any], init: InitTheta, rule: MakeRule) -> LearnedOpti
       spec: `kind`, `feature_version` and the constructor's arguments.
       init: `(key) -> theta`.
       rule: `(theta, horizon) -> Rule`. `horizon` is num_steps as a float32 scalar, 0 if it is not known.
+
+    Raises:
+      ValueError: if spec lacks `kind` or `feature_version`.
     """
+    if not isinstance(spec.get("kind"), str) or "feature_version" not in spec:
+        raise ValueError(f"a spec needs a string 'kind' and a 'feature_version', got {spec}.")
 
     def transform(
         theta: Theta,
@@ -124,9 +129,11 @@ def define(spec: dict[str, Any], init: InitTheta, rule: MakeRule) -> LearnedOpti
             return tx
         parts: list[optax.GradientTransformation] = [tx]
         if weight_decay is not None:
-            parts.append(optax.add_decayed_weights(-weight_decay, mask))
+            decay = checks.factor("weight_decay", weight_decay, "A schedule as step_scale scales the decay, too.")
+            parts.append(optax.add_decayed_weights(-decay, mask))
         if step_scale is not None:
-            parts.append(optax.scale_by_learning_rate(step_scale, flip_sign=False))
+            scale = step_scale if callable(step_scale) else checks.factor("step_scale", step_scale)
+            parts.append(optax.scale_by_learning_rate(scale, flip_sign=False))
         return optax.chain(*parts)
 
     return LearnedOptimizer(init, transform, spec)

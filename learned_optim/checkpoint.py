@@ -37,8 +37,9 @@ def save(path: str | os.PathLike[str], optimizer: LearnedOptimizer, theta: Theta
       theta: its meta-parameters, a pytree of float32 arrays.
 
     Raises:
-      ValueError: if theta does not fit the optimizer or is not float32, or if `load` could not build the optimizer.
-        Register an architecture of your own with `learned_optim.register_architecture` first.
+      ValueError: if theta does not fit the optimizer or is not float32, if the path is a folder, or if `load` could not
+        build the optimizer. Register an architecture of your own with `learned_optim.register_architecture` first.
+      TypeError: if optimizer is not a `LearnedOptimizer`.
 
     Example:
       >>> import jax, learned_optim, os, tempfile
@@ -47,6 +48,14 @@ def save(path: str | os.PathLike[str], optimizer: LearnedOptimizer, theta: Theta
       >>> learned_optim.save(path, optimizer, optimizer.init(jax.random.key(0)))
       >>> optimizer, theta = learned_optim.load(path)
     """
+    if not isinstance(optimizer, LearnedOptimizer):
+        raise TypeError(
+            f"save takes a path, a LearnedOptimizer and its theta, got {type(optimizer).__name__} as the optimizer: "
+            "pass what a constructor such as learned_optim.mlp() returns."
+        )
+    path = pathlib.Path(path)
+    if path.is_dir() or not path.name:
+        raise ValueError(f"path must name a file, got {str(path)!r}, a folder: add a name such as theta.safetensors.")
     checks.theta(theta, optimizer.init, optimizer.spec["kind"])
     _check_loadable(optimizer)
     tensors = {_name(keys): np.asarray(leaf) for keys, leaf in jax.tree.leaves_with_path(theta)}
@@ -54,7 +63,6 @@ def save(path: str | os.PathLike[str], optimizer: LearnedOptimizer, theta: Theta
         if tensor.dtype != np.float32:
             raise ValueError(f"theta must be float32 to be saved, but {name!r} is {tensor.dtype}: convert it first.")
     header = {"format": FORMAT, "spec": optimizer.spec, "sha256": _digest(optimizer.spec, tensors)}
-    path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -103,7 +111,7 @@ def _check_loadable(optimizer):
     """Raises ValueError unless the spec, after a round trip through JSON, builds an optimizer with the same theta."""
     kind = optimizer.spec["kind"]
     try:
-        spec = json.loads(json.dumps(optimizer.spec))
+        spec = json.loads(json.dumps(optimizer.spec, allow_nan=False))
         found = checks.abstract_theta(optimizers.build(spec).init)
     except (TypeError, ValueError) as error:
         raise ValueError(f"a {kind!r} optimizer cannot be saved, because it could not be loaded: {error}") from error
@@ -115,6 +123,8 @@ def _check_loadable(optimizer):
 
 
 def _read(path):
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder: name the file in it, such as {path / 'theta.safetensors'}.")
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}. For a released optimizer, use learned_optim.learned_optimizer(name).")
     try:

@@ -53,6 +53,17 @@ def real_number(name: str, value: Any) -> float:
     return number
 
 
+def factor(name: str, value: Any, note: str = "") -> Any:
+    """Returns a factor that a user may pass: a finite number as a float, or a JAX scalar as it is."""
+    if isinstance(value, jax.Array):
+        if value.shape != () or not jnp.issubdtype(value.dtype, jnp.number):
+            raise TypeError(f"{name} must be a scalar, got an array of {value.dtype} with shape {value.shape}.")
+        return value
+    if callable(value):
+        raise TypeError(f"{name} must be a number, got the function {value!r}.{note and ' ' + note}")
+    return real_number(name, value)
+
+
 def sizes(hidden_sizes: Any) -> tuple[int, ...]:
     """Returns the sizes of hidden layers as a tuple of ints, or raises ValueError if they are not valid sizes."""
     try:
@@ -147,7 +158,7 @@ def params(tree: Any) -> None:
         except TypeError:
             dtype = None
         if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-            what = f"is {leaf!r}" if dtype is None else f"has dtype {dtype}"
+            what = f"is {leaf!r:.60}" if dtype is None else f"has dtype {dtype}"
             raise TypeError(
                 f"a learned optimizer updates real floating-point parameters: params{jax.tree_util.keystr(path)} "
                 f"{what}. Put None in its place and keep the leaf in a tree of its own: use "
@@ -163,7 +174,9 @@ def loss(value: Any) -> None:
     try:
         shape, dtype = jnp.shape(value), jnp.result_type(value)
     except TypeError:
-        raise TypeError(f"value must be the loss, a number, got {value!r}.") from None
+        shape, dtype = (), None
+    if dtype is None or not jnp.issubdtype(dtype, jnp.number):
+        raise TypeError(f"value must be the loss, a number, got {value!r}.")
     if shape != ():
         raise ValueError(f"value must be a scalar loss, got an array of shape {shape}: average it first.")
     if jnp.issubdtype(dtype, jnp.complexfloating):
@@ -187,7 +200,7 @@ def state(given: Any, expected: Any) -> None:
 
 
 def gradients(grads: Any, params: Any) -> None:
-    """Raises ValueError unless parameters are given and gradients have their structure and shapes."""
+    """Raises an error unless parameters are given and gradients are real, of their structure and shapes."""
     if params is None:
         raise ValueError(
             "a learned optimizer needs the parameters to compute an update, got params=None: "
@@ -204,4 +217,9 @@ def gradients(grads: Any, params: Any) -> None:
             raise ValueError(
                 f"a gradient must have the shape of its parameter: at {jax.tree_util.keystr(path)} the gradient has "
                 f"shape {jnp.shape(grad)}, the parameter {jnp.shape(param)}. Average per-example gradients first."
+            )
+        if not (hasattr(grad, "dtype") and jnp.issubdtype(grad.dtype, jnp.floating)):
+            raise TypeError(
+                f"a gradient must be a real floating-point array: at {jax.tree_util.keystr(path)} it is of "
+                f"{getattr(grad, 'dtype', type(grad))}. Differentiate a real loss with respect to real parameters."
             )

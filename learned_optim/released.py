@@ -142,6 +142,8 @@ def _resolve(name):
     if name not in names:
         near = difflib.get_close_matches(str(name), names, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
+        if isinstance(name, int):
+            hint = f"Did you mean num_steps={name}? "
         raise ValueError(
             f"there is no released optimizer {name!r}. {hint}Released: {', '.join(names)}. "
             "For a file of your own, use learned_optim.load(path)."

@@ -81,7 +81,7 @@ def _shardings(rule, params, mesh):
 def _first_state(rule, moment_dtype, params):
     tensors = [jnp.asarray(param) for param in jax.tree.leaves(params) if _has_elements(param)]
     # In `jax.shard_map` a constant is of another type than arrays that differ between devices, as state does after one
-    # update. Adding a zero that is made of the parameters gives it that type from the start, so that loops can carry it.
+    # update. Adding a zero that is made of the parameters gives it that type from the start, so loops can carry it.
     zero = sum((jnp.zeros_like(param, jnp.float32, shape=()) for param in tensors), jnp.zeros((), jnp.float32))
 
     def first(slot):

@@ -157,7 +157,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(path):
 
 def test_a_save_onto_a_folder_fails_and_leaves_nothing(path):
     path.mkdir()
-    with pytest.raises(OSError, match=path.name):
+    with pytest.raises(ValueError, match=path.name):
         learned_optim.save(path, learned_optim.mlp((2,)), _theta(learned_optim.mlp((2,))))
     assert list(path.parent.iterdir()) == [path]
 
@@ -371,3 +371,17 @@ def test_installed_packages_offer_architectures_by_an_entry_point(tmp_path, regi
     assert learned_optim.load(tmp_path / "a.safetensors")[0].spec["rate"] == 0.5
     with pytest.raises(ValueError, match=r"'broken' comes from the entry point 'somebody_offers:missing'.*Attribute"):
         optimizers.build({"kind": "broken", "feature_version": 1})
+
+
+def test_what_save_cannot_write_is_told_before_anything_is_written(tmp_path):
+    optimizer = learned_optim.mlp((2,))
+    theta = _theta(optimizer)
+    for path in (tmp_path, ""):
+        with pytest.raises(ValueError, match=r"path must name a file, got .*, a folder: add a name"):
+            learned_optim.save(path, optimizer, theta)
+    for wrong in (theta, optimizer.transform(theta)):
+        with pytest.raises(TypeError, match="save takes a path, a LearnedOptimizer and its theta"):
+            learned_optim.save(tmp_path / "a.safetensors", wrong, theta)
+    with pytest.raises(FileNotFoundError, match="is a folder: name the file in it"):
+        learned_optim.load(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -288,3 +288,19 @@ def test_command_line_refuses_bad_arguments_with_status_2(argv, message, capsys)
     captured = capsys.readouterr()
     assert (error.value.code, captured.out) == (2, "")
     assert message in captured.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"step_scale": "a"}, "step_scale must be"),
+        ({"step_scale": float("nan")}, "step_scale must be a finite number, got nan"),
+        ({"step_scale": jnp.ones(2)}, r"step_scale must be a scalar, got an array of float32 with shape \(2,\)"),
+        ({"weight_decay": "a"}, "weight_decay must be"),
+        ({"weight_decay": jnp.sin}, "weight_decay must be a number, got the function .*A schedule as step_scale"),
+        ({"name": 1000}, "there is no released optimizer 1000. Did you mean num_steps=1000"),
+    ],
+)
+def test_options_that_make_no_sense_are_an_error(options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        learned_optim.learned_optimizer(**options)

@@ -246,3 +246,50 @@ def test_arguments_of_a_constructor_that_are_no_numbers_are_an_error(optimizer, 
             continue
         with pytest.raises((TypeError, ValueError), match=f"{name} must be a"):
             optimizers.KINDS[optimizer.spec["kind"]](**{name: wrong})
+
+
+def test_a_loop_inside_shard_map_carries_the_state(tx):
+    """Each device updates its part; constants in the first state have the type of what differs between devices."""
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=jax.P("x"), out_specs=jax.P("x"))
+    def run(params):
+        def step(carry, _):
+            params, state = carry
+            updates, state = tx.update(params, state, params, value=1.0)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, tx.init(params)), None, length=2)[0][0]
+
+    params = {"b": jax.ShapeDtypeStruct((4,), jnp.float32), "w": jax.ShapeDtypeStruct((6, 2), jnp.float32)}
+    assert jax.eval_shape(run, params) == params
+
+
+def test_a_state_of_other_parameters_is_an_error(tx):
+    """Broadcasting would hide the mistake, and change the shape of the state."""
+    smaller = {"b": jnp.ones(1), "w": jnp.ones((1, 3))}
+    state, other = tx.init(smaller), tx.init({"w": PARAMS["w"]})
+    if any(np.size(leaf) > 1 for leaf in jax.tree.leaves(state)):  # learned_sgd keeps nothing of a parameter
+        with pytest.raises(ValueError, match=r"state was made for other parameters: state.* should have shape"):
+            tx.update(GRADS[0], state, PARAMS)
+        with pytest.raises(ValueError, match=r"state was made (by another optimizer or )?for other parameters"):
+            tx.update(GRADS[0], other, PARAMS)
+    for wrong in (None, optax.adam(1e-3).init(PARAMS)):
+        with pytest.raises(ValueError, match=r"state was made by another optimizer.*Call tx\.init\(params\)"):
+            tx.update(GRADS[0], wrong, PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(jnp.ones(1), r"a scalar loss, got an array of shape \(1,\)"), ("a", "the loss, a number"), (1j, "a real loss")],
+)
+def test_a_loss_that_is_no_real_scalar_is_an_error(tx, value, message):
+    with pytest.raises((TypeError, ValueError), match=f"value must be {message}"):
+        tx.update(GRADS[0], tx.init(PARAMS), PARAMS, value=value)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "complex64", jax.dtypes.float0])
+def test_gradients_that_are_no_real_floats_are_an_error(tx, dtype):
+    wrong = np.zeros((2, 3), dtype)
+    with pytest.raises(TypeError, match=r"real floating-point array: at \['w'\] it is of .*Differentiate a real loss"):
+        tx.update({**GRADS[0], "w": wrong}, tx.init(PARAMS), PARAMS)
