@@ -172,7 +172,7 @@ def loss(value: Any) -> None:
     if value is None:
         return
     try:
-        shape, dtype = jnp.shape(value), jnp.result_type(value)
+        shape, dtype = jnp.shape(value), None if isinstance(value, (str, bytes)) else jnp.result_type(value)
     except TypeError:
         shape, dtype = (), None
     if dtype is None or not jnp.issubdtype(dtype, jnp.number):

@@ -29,7 +29,7 @@ from meta_train.estimators.reversible import reversible as reversible
 from meta_train.estimators.truncated_backprop import truncated_backprop as truncated_backprop
 from meta_train.estimators.truncated_es import truncated_es as truncated_es
 from meta_train.estimators.watched import watched as watched
-from meta_train.unroll.renamed import renamed as _renamed
+from meta_train.host.renamed import renamed as _renamed
 
 __all__ = [
     "EstimateFn",

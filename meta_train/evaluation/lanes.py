@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from meta_train.tasks.base import Task
+from meta_train.unroll.inner_step import inner_step
 
 # Seeds of two streams of random keys: results are reported on other draws than those that rates are tuned on.
 REPORT, TUNE = 0x5EED0001, 0x5EED0002
@@ -154,17 +155,15 @@ def final_losses(losses: np.ndarray) -> np.ndarray:
 
 def _program(task, make, size, judged):
     def train(rates, start, marks, num_steps, wanted, data):
-        transformation = lambda rate: optax.with_extra_args_support(make(rate, num_steps))
 
         @functools.partial(jax.vmap, in_axes=(0, 0, 0, None))
         def step(rate, lane, moving, number):
             params, state = moving
             key = jax.random.fold_in(lane.train_key, number)
-            loss, grads = jax.value_and_grad(task.loss)(params, key, data, lane.config)
-            reported = loss if judged is None else task.loss(judged(state, params), key, data, lane.config)
-            updates, state = transformation(rate).update(grads, state, params, value=loss)
+            made = inner_step(lambda p: task.loss(p, key, data, lane.config), make(rate, num_steps), params, state)
+            reported = made.loss if judged is None else task.loss(judged(state, params), key, data, lane.config)
             reported = (reported / task.loss_scale(lane.config)).astype(jnp.float32)
-            return (optax.apply_updates(params, updates), state), reported
+            return (made.params, made.opt_state), reported
 
         @jax.vmap
         def evaluate(lane, moving):
@@ -186,7 +185,7 @@ def _program(task, make, size, judged):
             news = wanted & (first < end)  # marks that only fill up are not evaluated
             return carry, jax.lax.cond(news, evaluate, nothing, start, carry[0])
 
-        moving = start.params, jax.vmap(lambda rate, params: transformation(rate).init(params))(rates, start.params)
+        moving = start.params, jax.vmap(lambda rate, params: make(rate, num_steps).init(params))(rates, start.params)
         losses = jnp.zeros((size, len(rates)), jnp.float32)
         segments = jnp.concatenate([jnp.zeros(1, jnp.int32), marks[:-1]]), marks
         (_, losses), held_out = jax.lax.scan(segment, (moving, losses), segments)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from meta_train.host.renamed import renamed as _renamed
 from meta_train.tasks import augment as augment
 from meta_train.tasks.autoencoder import autoencoder as autoencoder
 from meta_train.tasks.base import EvaluateFn as EvaluateFn
@@ -37,7 +38,6 @@ from meta_train.tasks.transformer_language_model import transformer_language_mod
 from meta_train.tasks.vae import vae as vae
 from meta_train.tasks.variation import Variation as Variation
 from meta_train.tasks.vision_transformer import vision_transformer as vision_transformer
-from meta_train.unroll.renamed import renamed as _renamed
 
 __all__ = [
     "SUITES",

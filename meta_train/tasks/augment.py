@@ -18,8 +18,8 @@ import numpy as np
 import optax
 
 from learned_optim import LearnedOptimizer
+from meta_train.host.renamed import renamed
 from meta_train.tasks.base import Task
-from meta_train.unroll.renamed import renamed
 
 
 def reparametrized(task: Task, low: float = 1e-3, high: float = 1e3) -> Task:

@@ -40,7 +40,7 @@ def fit(
     *,
     num_steps: int,
     seed: int = 0,
-    run_dir: str | os.PathLike | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     clip_norm: float | None = 1.0,
     steps_per_dispatch: int = 10,

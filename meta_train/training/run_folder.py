@@ -121,7 +121,7 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def opened(folder: str | os.PathLike, known: dict[str, Any], *, resume: bool) -> Iterator[RunFolder]:
+def opened(folder: str | os.PathLike[str], known: dict[str, Any], *, resume: bool) -> Iterator[RunFolder]:
     """Opens the folder of a run for this process alone, and closes it at the end.
 
     Args:
@@ -154,7 +154,7 @@ def opened(folder: str | os.PathLike, known: dict[str, Any], *, resume: bool) ->
         yield RunFolder(path, manager)
 
 
-def check(folder: str | os.PathLike, *, resume: bool) -> None:
+def check(folder: str | os.PathLike[str], *, resume: bool) -> None:
     """Raises ValueError if a folder, which need not exist, holds a run and resume is False, or parts of a run."""
     path = pathlib.Path(folder)
     if (path / "run.json").exists():

@@ -37,7 +37,7 @@ def records(rows: Metrics, names: Sequence[str], step: int, count: int, seconds:
     ]
 
 
-def read(path: str | os.PathLike) -> list[dict[str, Any]]:
+def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Reads a `metrics.jsonl`, of a run that may still be going on.
 
     Raises:
@@ -60,7 +60,7 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
     return found
 
 
-def read_until_damage(path: str | os.PathLike) -> tuple[list[dict[str, Any]], str | None]:
+def read_until_damage(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], str | None]:
     """Returns the records up to the first damaged line, and what is wrong with that line; None if nothing is."""
     *lines, rest = pathlib.Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
     found: list[dict[str, Any]] = []

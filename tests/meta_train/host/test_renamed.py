@@ -4,8 +4,8 @@ import pytest
 
 from meta_train import estimators
 from meta_train import tasks
+from meta_train.host.renamed import renamed
 from meta_train.tasks import augment
-from meta_train.unroll.renamed import renamed
 
 OLD_NAMES = [
     (estimators, "normalised", "normalized"),
