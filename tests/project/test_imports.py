@@ -24,7 +24,7 @@ VIOLATIONS = [
         "import meta_train.tasks",
     ),
     ("Estimators, outer optimizers, training and", "meta_train/outer/safeguards.py", "import learned_optim.optimizers"),
-    ("Evaluation knows optimizers and tasks", "meta_train/evaluation/scores.py", "from meta_train import problems"),
+    ("Evaluation knows optimizers, tasks", "meta_train/evaluation/scores.py", "from meta_train import problems"),
     ("No room imports meta_train's own namespace", "meta_train/cli/plot.py", "from meta_train import fit"),
     ("No circles", "meta_train/tasks/base.py", "from meta_train.tasks import mlp"),
 ]
