@@ -13,6 +13,7 @@ from meta_train.evaluation.evaluate import Result
 from meta_train.host.counted import counted
 
 _SAFEGUARDS = ["outer/shortened", "outer/skipped", "outer/rollbacks"]  # counts of a run, see `safeguards`
+_LABEL_LENGTH = 60  # characters of a name that fit into the legend of a panel
 
 
 def table(results: Sequence[Result]) -> str:
@@ -73,7 +74,9 @@ def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike[str]) 
             )
         panel.set(title=task, xlabel="step", yscale="log")
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)  # off the curves
+        columns_of_legend = 2 if all(len(run.optimizer) <= _LABEL_LENGTH // 2 for run in runs) else 1
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}  # off the curves
+        panel.legend(fontsize=8, ncols=columns_of_legend, **below)
     for panel in panels:  # those that are left over
         panel.set_axis_off()
     figure.axes[0].set_ylabel("training loss")
@@ -175,7 +178,11 @@ def _number(values):
 
 
 def _label(name):
-    """Escapes a name for Matplotlib, which reads formulas between dollars and hides labels that begin with _."""
+    """Escapes a name for Matplotlib, which reads formulas between dollars and hides labels that begin with _.
+
+    Of a name that a legend has no room for, such as a long path, it shows the end.
+    """
+    name = name if len(name) <= _LABEL_LENGTH else f"…{name[1 - _LABEL_LENGTH :]}"
     return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 

@@ -102,18 +102,18 @@ def _sorted(x, y):
 
 def test_pictures_are_read_once_and_then_from_the_cache(folders, monkeypatch):
     assert data.available("tiny_pictures") is None
-    dataset = data.load("tiny_pictures")
+    pictures = data.load("tiny_pictures")
     expected = PICTURES.astype(np.float32) / np.float32(255)
-    assert _sorted(*dataset[:2]) == _sorted(expected[:9], LABELS[:9])
-    assert _sorted(*dataset[2:]) == _sorted(expected[9:], LABELS[9:])
-    assert (dataset.train_x.dtype, dataset.train_y.dtype) == (np.float32, np.int32)
-    assert data.num_classes(dataset) == 3
+    assert _sorted(*pictures[:2]) == _sorted(expected[:9], LABELS[:9])
+    assert _sorted(*pictures[2:]) == _sorted(expected[9:], LABELS[9:])
+    assert (pictures.train_x.dtype, pictures.train_y.dtype) == (np.float32, np.int32)
+    assert data.num_classes(pictures) == 3
     assert [path.name for path in folders.iterdir()] == ["tiny_pictures-1.2.3.npz"]
     assert data.available("tiny_pictures") == "tensorflow-datasets"
 
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # from here on it cannot be imported
     dataset._load.cache_clear()
-    for again, before in zip(data.load("tiny_pictures"), dataset, strict=True):
+    for again, before in zip(data.load("tiny_pictures"), pictures, strict=True):
         np.testing.assert_array_equal(again, before)
     assert data.load("tiny_pictures", size=2, grey=True).test_x.shape == (3, 2, 2, 1)
 

@@ -89,3 +89,13 @@ def test_smoothing_recovers_after_a_spike(spike):
     np.testing.assert_array_equal(curves[0, ~near], 1.0)
     np.testing.assert_array_equal(curves[0, near], np.float64(np.float32(spike)) / 4 if spike == 1e30 else spike)
     np.testing.assert_array_equal(curves[1], 1.0)
+
+
+def test_long_names_leave_room_for_the_curves(tmp_path):
+    """Such as paths: a legend that is wider than the panel would take all of it, with a warning."""
+    name = "/a/long/folder" * 20 + "/theta.safetensors"
+    losses = np.ones((2, 40))
+    results = [Result(each, losses, {"loss": losses[:, 0]}) for each in (name, name.replace("a", "b"))]
+    report.plot({"task": results}, tmp_path / "curves.png")
+    assert report._label(name).endswith("folder/theta.safetensors") and len(report._label(name)) == 60
+    assert (tmp_path / "curves.png").stat().st_size > 10_000

@@ -12,7 +12,7 @@ from meta_train.training import run_lock
 
 
 def test_another_process_is_refused_until_the_first_one_ends_or_is_killed(tmp_path):
-    code = "import pathlib, sys, time\nfrom meta_train import run_lock\n"
+    code = "import pathlib, sys, time\nfrom meta_train.training import run_lock\n"
     code += "with run_lock.held(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)\n"
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
