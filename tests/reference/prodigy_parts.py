@@ -52,7 +52,7 @@ def defined_run(log_first, grads, params, update):
 
 
 def run(tx, params, grads):
-    """The same of a transformation."""
+    """The updates of a transformation at successive gradients, and the distance at each of them."""
     update_fn, state, made, distances = jax.jit(tx.update), tx.init(params), [], []
     for grad in grads:
         updates, state = update_fn(grad, state, params)
