@@ -183,20 +183,24 @@ def loss(value: Any) -> None:
         raise TypeError(f"value must be a real loss, got dtype {dtype}: take its real part.")
 
 
-def state(given: Any, expected: Any) -> None:
-    """Raises ValueError unless a state has the structure and the shapes that `init` of the parameters gives."""
-    fix = "Call tx.init(params) with the parameters that you pass to update, or restore the state that belongs to them."
-    if jax.tree.structure(given) != jax.tree.structure(expected):
+_STATE = "Call tx.init(params) with the parameters that you pass to update, or restore the state that belongs to them."
+
+
+def state_structure(given: Any, expected: Any, is_state: bool) -> None:
+    """Raises ValueError unless a state has the tree structure that `init` of the parameters gives."""
+    if not is_state or given != expected:
         raise ValueError(
-            f"state was made by another optimizer or for other parameters: expected {jax.tree.structure(expected)}, "
-            f"got {jax.tree.structure(given)}. {fix}"
+            f"state was made by another optimizer or for other parameters: expected slots {expected}, got {given}. "
+            f"{_STATE}"
         )
-    for (path, want), have in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(given), strict=True):
-        if jnp.shape(have) != want.shape:
-            raise ValueError(
-                f"state was made for other parameters: state{jax.tree_util.keystr(path)} should have shape "
-                f"{want.shape}, got {jnp.shape(have)}. {fix}"
-            )
+
+
+def state_shape(given: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raises ValueError unless an array of the state has the shape that `init` of the parameters gives."""
+    if given != expected:
+        raise ValueError(
+            f"state was made for other parameters: an array of it should have shape {expected}, got {given}. {_STATE}"
+        )
 
 
 def gradients(grads: Any, params: Any) -> None:

@@ -58,7 +58,6 @@ def transformation(
         del extra_args  # they are for other transformations in a chain
         checks.gradients(updates, params)
         checks.loss(value)
-        checks.state(state, jax.eval_shape(init, params))
 
         advance = lambda theta, horizon, *rest: _advance(rule_of(theta, horizon), moment_dtype, *rest)
         mesh = explicit_axes.mesh_of((updates, params))
@@ -96,6 +95,7 @@ def _first_state(rule, moment_dtype, params):
 
 def _advance(rule, moment_dtype, grads, state, params, loss):
     """Returns the updates of all parameters and the new state."""
+    _check_state(rule, state, params)
     slots, slots_structure = jax.tree.flatten(rule.slots)
     structure = jax.tree.structure(params)
     all_params = [jnp.asarray(param) for param in jax.tree.leaves(params)]
@@ -135,6 +135,22 @@ def _advance(rule, moment_dtype, grads, state, params, loss):
     return updates, OptimizerState(step, slots_structure.unflatten(kept), shared)
 
 
+def _check_state(rule, state, params):
+    """Raises ValueError unless the state has the structure and the shapes that `init` of the parameters gives."""
+    like = jax.tree.map(lambda slot: 0 if isinstance(slot, TensorSlot) else params, rule.slots)
+    slots = getattr(state, "slots", None)
+    checks.state_structure(jax.tree.structure(slots), jax.tree.structure(like), isinstance(state, OptimizerState))
+    for slot, stored in zip(jax.tree.leaves(rule.slots), _columns(rule, slots), strict=True):
+        if not isinstance(slot, TensorSlot):
+            for array, param in zip(jax.tree.leaves(stored), jax.tree.leaves(params), strict=True):
+                checks.state_shape(jnp.shape(array)[: jnp.ndim(param)], jnp.shape(param))
+
+
+def _columns(rule, slots):
+    """Returns what is stored of each slot: a pytree like params, or a vector."""
+    return jax.tree.structure(rule.slots).flatten_up_to(slots)
+
+
 def _stored(slot, array, moment_dtype):
     return array.astype(moment_dtype if slot is momentum else jnp.float32)
 
@@ -156,5 +172,6 @@ def _parted(slot, vector, params):
     """Undoes `_end_to_end` for the arrays that a `TensorSlot` made for these parameters."""
     shapes = [jax.eval_shape(slot.make, param).shape for param in params]
     ends = np.cumsum([math.prod(shape) for shape in shapes])
+    checks.state_shape(jnp.shape(vector), (int(ends[-1]),) if shapes else (0,))
     parts = jnp.split(vector, ends[:-1]) if shapes else []
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]

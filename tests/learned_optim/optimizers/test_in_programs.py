@@ -270,7 +270,7 @@ def test_a_state_of_other_parameters_is_an_error(tx):
     smaller = {"b": jnp.ones(1), "w": jnp.ones((1, 3))}
     state, other = tx.init(smaller), tx.init({"w": PARAMS["w"]})
     if any(np.size(leaf) > 1 for leaf in jax.tree.leaves(state)):  # learned_sgd keeps nothing of a parameter
-        with pytest.raises(ValueError, match=r"state was made for other parameters: state.* should have shape"):
+        with pytest.raises(ValueError, match=r"state was made for other parameters: an array of it should have"):
             tx.update(GRADS[0], state, PARAMS)
         with pytest.raises(ValueError, match=r"state was made (by another optimizer or )?for other parameters"):
             tx.update(GRADS[0], other, PARAMS)
