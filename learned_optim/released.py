@@ -4,7 +4,6 @@ The weights are in the package `learned_optim.pretrained`, which is the folder `
 """
 
 from collections.abc import Callable
-import difflib
 import functools
 import importlib.resources
 import re
@@ -18,6 +17,7 @@ import optax
 
 from learned_optim import checkpoint
 from learned_optim import checks
+from learned_optim import nearest
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Theta
 
@@ -140,10 +140,7 @@ def _resolve(name):
     name = DEFAULT if name == "default" else name
     names = list_pretrained()
     if name not in names:
-        near = difflib.get_close_matches(str(name), names, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        if isinstance(name, int):
-            hint = f"Did you mean num_steps={name}? "
+        hint = f"Did you mean num_steps={name}? " if isinstance(name, int) else nearest.hint(str(name), names)
         raise ValueError(
             f"there is no released optimizer {name!r}. {hint}Released: {', '.join(names)}. "
             "For a file of your own, use learned_optim.load(path)."

@@ -95,8 +95,8 @@ def _first_state(rule, moment_dtype, params):
 
 def _advance(rule, moment_dtype, grads, state, params, loss):
     """Returns the updates of all parameters and the new state."""
-    _check_state(rule, state, params)
     slots, slots_structure = jax.tree.flatten(rule.slots)
+    stored_slots = _checked_slots(rule, state, params)
     structure = jax.tree.structure(params)
     all_params = [jnp.asarray(param) for param in jax.tree.leaves(params)]
     full = [i for i, param in enumerate(all_params) if _has_elements(param)]  # the rule never sees empty tensors
@@ -105,7 +105,7 @@ def _advance(rule, moment_dtype, grads, state, params, loss):
 
     columns = [
         _parted(slot, stored, tensors) if isinstance(slot, TensorSlot) else of_full(stored)
-        for slot, stored in zip(slots, slots_structure.flatten_up_to(state.slots), strict=True)
+        for slot, stored in zip(slots, stored_slots, strict=True)
     ]
     made, new_slots, shared = rule.update(
         of_full(grads),
@@ -124,7 +124,7 @@ def _advance(rule, moment_dtype, grads, state, params, loss):
     updates = with_empty([new.astype(param.dtype) for new, param in zip(made, tensors, strict=True)], all_params)
     rows = [slots_structure.flatten_up_to(row) for row in new_slots]
     kept = []
-    for i, (slot, stored) in enumerate(zip(slots, slots_structure.flatten_up_to(state.slots), strict=True)):
+    for i, (slot, stored) in enumerate(zip(slots, stored_slots, strict=True)):
         column = [row[i] for row in rows]
         if isinstance(slot, TensorSlot):
             kept.append(_end_to_end(column))
@@ -135,20 +135,21 @@ def _advance(rule, moment_dtype, grads, state, params, loss):
     return updates, OptimizerState(step, slots_structure.unflatten(kept), shared)
 
 
-def _check_state(rule, state, params):
-    """Raises ValueError unless the state has the structure and the shapes that `init` of the parameters gives."""
+def _checked_slots(rule, state, params):
+    """Returns what is stored of each slot: a pytree like params, or a vector.
+
+    Raises:
+      ValueError: unless the state has the structure and the shapes that `init` of the parameters gives.
+    """
     like = jax.tree.map(lambda slot: 0 if isinstance(slot, TensorSlot) else params, rule.slots)
     slots = getattr(state, "slots", None)
     checks.state_structure(jax.tree.structure(slots), jax.tree.structure(like), isinstance(state, OptimizerState))
-    for slot, stored in zip(jax.tree.leaves(rule.slots), _columns(rule, slots), strict=True):
+    stored_slots = jax.tree.structure(rule.slots).flatten_up_to(slots)
+    for slot, stored in zip(jax.tree.leaves(rule.slots), stored_slots, strict=True):
         if not isinstance(slot, TensorSlot):
             for array, param in zip(jax.tree.leaves(stored), jax.tree.leaves(params), strict=True):
                 checks.state_shape(jnp.shape(array)[: jnp.ndim(param)], jnp.shape(param))
-
-
-def _columns(rule, slots):
-    """Returns what is stored of each slot: a pytree like params, or a vector."""
-    return jax.tree.structure(rule.slots).flatten_up_to(slots)
+    return stored_slots
 
 
 def _stored(slot, array, moment_dtype):

@@ -4,7 +4,6 @@ Its sources, in this order: what scikit-learn bundles (`embedded`), files in a f
 tensorflow-datasets. The folder is the argument `data_dir` or the environment variable LEARNED_OPTIM_DATA.
 """
 
-import difflib
 import functools
 import os
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import overload
 
 import numpy as np
 
+from learned_optim import nearest
 from meta_train.data import bundled
 from meta_train.data import data_folder
 from meta_train.data import labels as data_labels
@@ -191,9 +191,8 @@ def _read(name, folder):
     known = {*embedded(), *data_missing.KNOWN}
     if name in known:
         raise FileNotFoundError(f"the data set {name!r} is not at hand.\n{data_missing.ways(name, folder)}")
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"there is no data set {name!r}.{hint}\n{data_missing.ways(name, folder)}")
+    hint = f"there is no data set {name!r}. {nearest.hint(name, known)}".rstrip()
+    raise ValueError(f"{hint}\n{data_missing.ways(name, folder)}")
 
 
 def _folder(data_dir):
