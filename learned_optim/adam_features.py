@@ -1,6 +1,9 @@
 """Adam-like features of a coordinate, and a direction that is a learned mix of them."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import NamedTuple
 
@@ -11,6 +14,10 @@ from learned_optim import features
 from learned_optim import networks
 from learned_optim.rule import momentum
 from learned_optim.rule import zeros
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float32
 
 MOMENTUM_DECAYS = (0.9, 0.99)
 MOMENT_DECAY = 0.99
@@ -73,7 +80,7 @@ def init_direction(key: jax.Array, num_tensor_features: int, hidden_size: int) -
 
 
 def coordinates(
-    grad: jax.Array, param: jax.Array, moments: Moments, step: jax.Array
+    grad: Float32[Array, "*shape"], param: Float32[Array, "*shape"], moments: Moments, step: Float32[Array, ""]
 ) -> tuple[Features, Features, Observed, Moments]:
     """Updates the moments by one gradient and computes the features.
 
@@ -83,7 +90,7 @@ def coordinates(
       grad: the gradient.
       param: the parameter.
       moments: the moments before this gradient.
-      step: number of updates made so far, float32[].
+      step: number of updates made so far.
 
     Returns:
       The features of all coordinates before they are normalized, their normalizing factors, float32[] each, the
@@ -129,7 +136,7 @@ def _log_ratio(square, factor):
     return 0.5 * jnp.log(jnp.minimum(square * factor * factor, 16.0) + 1e-6)
 
 
-def inverse_moment(moment: jax.Array) -> tuple[jax.Array, jax.Array]:
+def inverse_moment(moment: Float32[Array, "*shape"]) -> tuple[Float32[Array, ""], Float32[Array, "*shape"]]:
     """Returns 1/√(mean of v), and 1/√v in units of it. The second does not depend on the gradient's scale."""
     unit = jax.lax.rsqrt(jnp.mean(moment) + _TINY)
     return unit, features.inverse_sqrt(moment * jnp.square(unit) + _FLOOR)
@@ -152,7 +159,9 @@ def _inverse_moments(moment):
     return unit, rsqrt, across * down
 
 
-def direction(theta: Mapping[str, jax.Array], inputs: Features, scales: Features, c: jax.Array) -> jax.Array:
+def direction(
+    theta: Mapping[str, jax.Array], inputs: Features, scales: Features, c: Float32[Array, " tensor_features"]
+) -> Float32[Array, "*shape"]:
     """Returns the direction before it is clipped: a mix of the features plus the network's output.
 
     If theta has an entry "mix", float32[tensor features, features], the mix depends on the tensor's features c.

@@ -10,8 +10,11 @@ With the gradient g at the parameters x, the initial parameters x₀ and β = �
 Deviation: gradients are weighted by D² alone, not by the learned step size too.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 import math
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import NamedTuple
 
@@ -21,6 +24,11 @@ import jax.numpy as jnp
 from learned_optim import features
 from learned_optim import schedule
 from learned_optim.rule import zeros
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float
+    from jaxtyping import Float32
 
 DECAY = math.sqrt(0.999)
 FARTHEST = 1e10
@@ -42,7 +50,7 @@ class Shared(NamedTuple):
     gain: jax.Array  # float32[], r, the decayed sum of the weighted ⟨g, x₀ - x⟩
 
 
-def copy(param: jax.Array) -> jax.Array:
+def copy(param: Float[Array, "*shape"]) -> Float32[Array, "*shape"]:
     """A slot: a copy of the initial parameters, in a buffer of its own."""
     return jnp.array(param, jnp.float32, copy=True)
 
@@ -50,7 +58,7 @@ def copy(param: jax.Array) -> jax.Array:
 SLOTS = Slots(zeros, copy)
 
 
-def first(params: Sequence[jax.Array], log_share: jax.Array) -> Shared:
+def first(params: Sequence[Float[Array, " ..."]], log_share: Float32[Array, ""]) -> Shared:
     """Returns the shared state before the first update.
 
     D is exp(log_share) times the mean of `schedule.size` over all coordinates of all tensors.
@@ -62,16 +70,16 @@ def first(params: Sequence[jax.Array], log_share: jax.Array) -> Shared:
 
 
 def measure(
-    grads: Sequence[jax.Array],
-    params: Sequence[jax.Array],
+    grads: Sequence[Float32[Array, " ..."]],
+    params: Sequence[Float32[Array, " ..."]],
     slots: Sequence[Slots],
     shared: Shared,
-) -> tuple[list[Slots], jax.Array, Shared]:
+) -> tuple[list[Slots], Float32[Array, ""], Shared]:
     """Updates the estimate. z and r are in units of the squared initial D.
 
     Args:
-      grads: the gradient of each tensor, float32.
-      params: the tensors, float32.
+      grads: the gradient of each tensor.
+      params: the tensors.
       slots: the slots of each tensor.
       shared: `first(...)` at first, then the state that the previous call returned.
 
@@ -94,6 +102,6 @@ def measure(
     return new_slots, ratio, shared._replace(distance=distance, gain=gain)
 
 
-def relative_size(param: jax.Array, distance: jax.Array) -> jax.Array:
+def relative_size(param: Float32[Array, " ..."], distance: Float32[Array, ""]) -> Float32[Array, ""]:
     """½ log(.02 size / D), clipped to ±3: compares steps in units of the tensor's size with steps in units of D."""
     return jnp.clip(0.5 * jnp.log(0.02 * schedule.size(param) / distance), -3.0, 3.0)

@@ -1,10 +1,17 @@
 """Input features of learned optimizers, computed for one tensor at a time."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float32
 
 # Time scales, in steps, of `tanh_time` (Metz et al. 2022, arXiv 2203.11860).
 TIME_SCALES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
@@ -14,13 +21,15 @@ MAX_MEAN_SQUARE = 1e37
 
 
 def momenta(
-    grad: jax.Array, previous: Sequence[jax.Array], decays: Sequence[float | jax.Array] | jax.Array
-) -> tuple[jax.Array, ...]:
+    grad: Float32[Array, "*shape"],
+    previous: Sequence[Float32[Array, "*shape"]],
+    decays: Sequence[float | Float32[Array, ""]] | Float32[Array, " decays"],
+) -> tuple[Float32[Array, "*shape"], ...]:
     """Exponential moving averages of the gradient, one per decay: `m = m + (1 - decay) * (grad - m)`."""
     return tuple(m + (1.0 - decay) * (grad - m) for decay, m in zip(decays, previous, strict=True))
 
 
-def normalize(x: jax.Array) -> jax.Array:
+def normalize(x: Float32[Array, "*shape"]) -> Float32[Array, "*shape"]:
     """Divides a tensor by its root mean square: `x * rsqrt(1e-5 + mean(x ** 2))`.
 
     Example:
@@ -31,12 +40,12 @@ def normalize(x: jax.Array) -> jax.Array:
     return x * jax.lax.rsqrt(1e-5 + jnp.mean(jnp.square(x)))
 
 
-def mean_square(x: jax.Array) -> jax.Array:
-    """Mean of the squares of all elements, float32[]. It is at most 1e37, so that it stays finite."""
+def mean_square(x: Float32[Array, " ..."]) -> Float32[Array, ""]:
+    """Mean of the squares of all elements. It is at most 1e37, so that it stays finite."""
     return jnp.minimum(jnp.mean(jnp.square(x)), MAX_MEAN_SQUARE)
 
 
-def inverse_sqrt(x: jax.Array) -> jax.Array:
+def inverse_sqrt(x: Float32[Array, "*shape"]) -> Float32[Array, "*shape"]:
     """`1 / sqrt(x)` of a tensor, computed as `sqrt(1 / x)`: on CPUs XLA's rsqrt takes eight times as long.
 
     x must be at least 1e-19, because the derivative computes `x ** -2`, which must be finite.
@@ -44,7 +53,9 @@ def inverse_sqrt(x: jax.Array) -> jax.Array:
     return jnp.sqrt(1.0 / x)
 
 
-def second_moment(grad: jax.Array, previous: jax.Array, decay: float | jax.Array) -> jax.Array:
+def second_moment(
+    grad: Float32[Array, "*shape"], previous: Float32[Array, "*shape"], decay: float | Float32[Array, ""]
+) -> Float32[Array, "*shape"]:
     """Exponential moving average of the squared gradient, clipped to ±1e15 so that v and its mean stay finite.
 
     `v = decay * v + (1 - decay) * clip(grad, -1e15, 1e15) ** 2`. NaN stays NaN.
@@ -71,12 +82,14 @@ def factored_dims(shape: Sequence[int]) -> tuple[int, int] | None:
     return second, largest
 
 
-def tanh_time(step: jax.Array) -> jax.Array:
-    """Time features on 11 scales, `tanh(step / scale - 1)`: float32[11] from a float32 scalar."""
+def tanh_time(step: Float32[Array, ""]) -> Float32[Array, " 11"]:
+    """Time features on 11 scales: `tanh(step / scale - 1)`."""
     return jnp.tanh(step / np.asarray(TIME_SCALES, np.float32) - 1.0)
 
 
-def log_sign(grad: jax.Array, p: float = 10.0) -> tuple[jax.Array, jax.Array]:
+def log_sign(
+    grad: Float32[Array, "*shape"], p: float = 10.0
+) -> tuple[Float32[Array, "*shape"], Float32[Array, "*shape"]]:
     """Splits a gradient into magnitude and sign (Andrychowicz et al. 2016, arXiv 1606.04474, appendix A).
 
     `(log|g| / p, sign g)` where `|g| >= exp(-p)`, and `(-1, exp(p) * g)` elsewhere, so that neither becomes large.

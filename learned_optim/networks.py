@@ -6,9 +6,12 @@ arrays: XLA fuses them into one loop with the code that computes their inputs an
 processor's cache (`in_blocks`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from collections.abc import Sequence
 import math
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import NamedTuple
 from typing import TypeAlias
@@ -17,6 +20,10 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float32
 
 Network: TypeAlias = hk.Transformed
 """A pair of pure functions: `init(key, *inputs) -> theta` and `apply(theta, *inputs) -> outputs`."""
@@ -60,21 +67,25 @@ def per_parameter_mlp(hidden_sizes: Sequence[int], num_outputs: int) -> Network:
     return hk.without_apply_rng(hk.transform(network))
 
 
-def truncated_normal(key: jax.Array, num_inputs: int, num_outputs: int) -> jax.Array:
-    """Random weights, float32[num_inputs, num_outputs], of deviation 1 / √num_inputs, truncated at twice that."""
+def truncated_normal(key: jax.Array, num_inputs: int, num_outputs: int) -> Float32[Array, "{num_inputs} {num_outputs}"]:
+    """Random weights of deviation 1 / √num_inputs, truncated at twice that."""
     return jax.random.truncated_normal(key, -2.0, 2.0, (num_inputs, num_outputs), jnp.float32) / math.sqrt(num_inputs)
 
 
-def unrolled_linear(w: jax.Array, b: jax.Array, inputs: Sequence[jax.Array]) -> list[jax.Array]:
+def unrolled_linear(
+    w: Float32[Array, "{len(inputs)} num_outputs"],
+    b: Float32[Array, " num_outputs"],
+    inputs: Sequence[Float32[Array, " ..."]],
+) -> list[Float32[Array, " ..."]]:
     """A linear layer as sums of scalar times array, which XLA fuses with the code around it into one loop.
 
     The inputs are never stacked in memory. Inputs that are smaller than the others (rows and columns, which broadcast)
     are combined first, by a dot product.
 
     Args:
-      w: float32[len(inputs), num_outputs].
-      b: float32[num_outputs].
-      inputs: float32 arrays that broadcast to one shape.
+      w: weights, a row for each input.
+      b: biases.
+      inputs: arrays that broadcast to one shape.
 
     Returns:
       num_outputs arrays of that shape.
@@ -104,7 +115,7 @@ def _chains(terms, count):
     return sum(sum(terms[i::count]) for i in range(min(count, len(terms))))
 
 
-def relu(x: jax.Array) -> jax.Array:
+def relu(x: Float32[Array, "*shape"]) -> Float32[Array, "*shape"]:
     """The larger of x and 0; NaN stays NaN. XLA compiles this select to a single instruction on x86 processors."""
     return jnp.where(x < 0.0, 0.0, x)
 
@@ -142,7 +153,7 @@ def tensor_lstm(hidden_size: int, output_sizes: Sequence[int], *, mixing: bool) 
       [n, hidden_size], and `outputs` a tuple of arrays [n, output size].
     """
 
-    def network(inputs: jax.Array, state: LSTMState) -> tuple[tuple[jax.Array, ...], LSTMState]:
+    def network(inputs: jax.Array, state: LSTMState) -> tuple[tuple[jax.Array, " ..."], LSTMState]:
         if mixing:
             first = jax.nn.relu(hk.Linear(hidden_size, name="mix_first")(inputs))
             second = jax.nn.relu(hk.Linear(hidden_size, name="mix_second")(first))

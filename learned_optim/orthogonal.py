@@ -7,21 +7,30 @@ Deviations: large matrices are split into blocks, and the iterations work on the
 sharded over several devices, they exchange only these small matrices.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from learned_optim import features
 
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float32
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, https://arxiv.org/abs/2502.16982
 _TINY = 1e-24
 
 
-def as_wide(x: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+def as_wide(
+    x: Float32[Array, "*leading columns"],
+) -> tuple[Float32[Array, "short long"], Callable[[Float32[Array, "short long"]], Float32[Array, "*leading columns"]]]:
     """Returns a tensor as a wide matrix, and the function that gives a matrix of that shape the shape of x.
 
-    The columns are the last dimension of x. A tall matrix is transposed.
+    A tall matrix is transposed.
     """
     matrix = x.reshape(-1, x.shape[-1])
     if matrix.shape[0] > matrix.shape[1]:
@@ -29,13 +38,15 @@ def as_wide(x: jax.Array) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
     return matrix, lambda wide: wide.reshape(x.shape)
 
 
-def newton_schulz(gram: jax.Array, num_iterations: int) -> jax.Array:
+def newton_schulz(
+    gram: Float32[Array, "*blocks rows rows"], num_iterations: int
+) -> Float32[Array, "*blocks rows rows"]:
     """Returns the matrix P such that P A is the result of the iterations A ← (a I + b G + c G²) A with G = A Aᵀ.
 
     P is a polynomial in the initial G, so the iterations need no product of the size of A.
 
     Args:
-      gram: the initial G, float32[..., rows, rows], with eigenvalues of at most 1.
+      gram: the initial G, with eigenvalues of at most 1.
       num_iterations: at least 1.
     """
     a, b, c = COEFFICIENTS
@@ -48,21 +59,23 @@ def newton_schulz(gram: jax.Array, num_iterations: int) -> jax.Array:
     return total
 
 
-def orthogonalize(x: jax.Array, num_iterations: int, max_block: int) -> jax.Array:
+def orthogonalize(
+    x: Float32[Array, "*leading columns"], num_iterations: int, max_block: int
+) -> Float32[Array, "*leading columns"]:
     """Moves the singular values of a matrix towards one and keeps its singular vectors.
 
     The matrix A is first scaled such that the Frobenius norm of A Aᵀ is 1. Then no singular value is above 1, and most
     are closer to 1 than if the Frobenius norm of A were 1. Only the first and the last product have the size of x.
 
     Args:
-      x: float32[..., columns] of any scale; leading dimensions are flattened.
+      x: a matrix of any scale; leading dimensions are flattened.
       num_iterations: number of Newton–Schulz iterations. After three, singular values of at least 1/30 of the largest
         are between .65 and 1.25, and smaller ones have grown about 25 times relative to the largest.
       max_block: the largest number of rows in a block. If the shorter side is longer, it is split evenly into blocks,
         and each block is orthogonalized on its own. This bounds the cost per coordinate.
 
     Returns:
-      An array of the shape of x. Zeros stay zeros.
+      The matrix in the shape of x. Zeros stay zeros.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,6 +1,9 @@
 """The size of updates: progress through the run, decay of the step size, and a learned log step size per tensor."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 from typing import NamedTuple
 
 import jax
@@ -8,6 +11,10 @@ import jax.numpy as jnp
 
 from learned_optim import features
 from learned_optim import networks
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float32
 
 HIDDEN_SIZE = 16
 ONSET = 100.0  # updates after which the decay of `anytime` sets in
@@ -22,13 +29,15 @@ class Progress(NamedTuple):
     known: jax.Array  # 1 if the horizon is known, 0 if not
 
 
-def progress(step: jax.Array, horizon: jax.Array, unknown: jax.Array) -> tuple[Progress, jax.Array]:
+def progress(
+    step: Float32[Array, ""], horizon: Float32[Array, ""], unknown: Float32[Array, " 3"]
+) -> tuple[Progress, Float32[Array, ""]]:
     """Returns the features of the progress τ = step / horizon and the linear decay max(1 - τ, .01).
 
     Args:
-      step: number of updates made so far, float32[].
-      horizon: planned number of updates, float32[], 0 if it is not known.
-      unknown: float32[3], replaces the first three features if the horizon is not known. The decay is then 1.
+      step: number of updates made so far.
+      horizon: planned number of updates, 0 if it is not known.
+      unknown: replaces the first three features if the horizon is not known. The decay is then 1.
     """
     known = horizon >= 1.0
     num_steps = jnp.maximum(horizon, 1.0)
@@ -39,12 +48,12 @@ def progress(step: jax.Array, horizon: jax.Array, unknown: jax.Array) -> tuple[P
     return Progress(position, length, late, known.astype(jnp.float32)), decay
 
 
-def anytime(step: jax.Array, exponent: jax.Array) -> jax.Array:
+def anytime(step: Float32[Array, ""], exponent: Float32[Array, ""]) -> Float32[Array, ""]:
     """Decay for runs of unknown length: (1 + t / 100) to the power of -exponent."""
     return jnp.exp(-exponent * jnp.log1p(step / ONSET))
 
 
-def early(step: jax.Array) -> jax.Array:
+def early(step: Float32[Array, ""]) -> Float32[Array, ""]:
     """exp(-t / 20): 1 at the first update, close to 0 after 100."""
     return jnp.exp(-step / 20.0)
 
@@ -66,7 +75,7 @@ def init_step(
     return theta
 
 
-def log_step(theta: dict[str, jax.Array], c: jax.Array, is_vector: bool) -> jax.Array:
+def log_step(theta: dict[str, jax.Array], c: Float32[Array, " tensor_features"], is_vector: bool) -> Float32[Array, ""]:
     """Log step size of a tensor: a constant, plus a function of the tensor's features c clipped to ±5."""
     added = c @ theta["skip"]
     if "w" in theta:
@@ -74,7 +83,7 @@ def log_step(theta: dict[str, jax.Array], c: jax.Array, is_vector: bool) -> jax.
     return theta["base"][int(is_vector)] + jnp.clip(added, -5.0, 5.0)
 
 
-def size(param: jax.Array) -> jax.Array:
+def size(param: Float32[Array, " ..."]) -> Float32[Array, ""]:
     """Unit of a tensor's updates: its root mean square, but at least .1 / √fan_in; .1 for vectors and scalars."""
     if param.ndim < 2:
         return jnp.asarray(0.1, jnp.float32)
