@@ -272,25 +272,6 @@ def test_estimators_steps_and_seeds_draw_different_numbers():
     assert abs(float(state.outer_state[0]["x"]) - means[0]) > 1e-3  # the second of the two does not repeat the first
 
 
-@pytest.mark.parametrize(("counts", "expected"), [([4], 2), ([3], 1), ([4, 6], 2), ([4, 3], 1), ([1], 1)])
-def test_by_default_as_many_devices_as_divide_the_particles(counts, expected):
-    fakes = [_fake(lambda key, data: data, num_particles=count) for count in counts]
-    assert engine.build(fakes, optax.sgd(0.1), steps_per_dispatch=1).mesh.size == expected
-
-
-def test_particles_that_do_not_divide_among_given_devices():
-    fakes = [_fake(lambda key, data: data, num_particles=count) for count in (4, 3)]
-    with pytest.raises(ValueError, match=r"got num_particles \[4, 3\] on 2 devices: choose multiples of 2"):
-        engine.build(fakes, optax.sgd(0.1), steps_per_dispatch=1, devices=jax.devices()[:2])
-
-
-def test_each_process_needs_particles(monkeypatch):
-    """Here the second of two processes has no device. Without particles it would wait for ever."""
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ValueError, match=r"got num_particles \[3\] for 2 processes with 2 devices in all: choose mult"):
-        engine.build([_fake(lambda key, data: data, num_particles=3)], optax.sgd(0.1), steps_per_dispatch=1)
-
-
 def test_arguments_out_of_range():
     with pytest.raises(ValueError, match="at least one estimator, got none"):
         engine.build([], optax.sgd(0.1), steps_per_dispatch=1)
