@@ -60,7 +60,7 @@ def _walk():
 
 
 def _slopes():
-    """The derivative of each step's loss at THETA by hand, as s_t = c_t theta: in an episode, and within a window only."""
+    """The derivative of each step's loss at THETA, as s_t = c_t theta: in an episode, and within a window only."""
     factors, within = [START], []
     for step in range(HORIZON):
         factors.append(DECAY * factors[-1] + 1)
