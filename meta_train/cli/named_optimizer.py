@@ -1,24 +1,19 @@
 """Learned optimizers as the command line names them: released ones by name, others by their file or run."""
 
-from collections.abc import Callable
 from collections.abc import Sequence
 import os
 import pathlib
-from typing import Any
-
-import optax
 
 import learned_optim
 from learned_optim import nearest
 from meta_train.evaluation.protocol import Contender
+from meta_train.evaluation.protocol import ToldStepsFn
 
 THETA_FILE = "theta.safetensors"  # in the folder of a run that has come to its end
 _FORMS = f"Give a released name, a .safetensors file, or the folder of a run, with its {THETA_FILE}."
 
 
-def load(
-    name: str, horizons: Sequence[int], *, step_scale: float | None = None
-) -> Callable[[Any], optax.GradientTransformation]:
+def load(name: str, horizons: Sequence[int], *, step_scale: float | None = None) -> ToldStepsFn:
     """Loads an optimizer as a function of num_steps, which may be traced, or None.
 
     Args:

@@ -7,15 +7,15 @@ Schedule-Free: Defazio et al. 2024, https://arxiv.org/abs/2405.15682
 D-Adaptation: Defazio and Mishchenko 2023, https://arxiv.org/abs/2301.07733
 """
 
-from collections.abc import Callable
 from collections.abc import Iterable
-from typing import Any
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
 
 from learned_optim import nearest
+from meta_train.evaluation.lanes import JudgedParamsFn
+from meta_train.evaluation.lanes import MakeOptimizerFn
 
 # Three a decade. It goes beyond 1, because small convex tasks want such rates.
 LEARNING_RATES = tuple(float(f"{10 ** (k / 3):.2g}") for k in range(-15, 4))
@@ -30,14 +30,14 @@ class Baseline(NamedTuple):
         ignore the rate.
       tuned: whether the learning rate is chosen for each task, from `LEARNING_RATES`.
       scheduled: whether num_steps matters; otherwise a short run is the beginning of a longer one.
-      judged: see `lanes.build`.
+      judged: `(state, params) -> params` whose losses are reported; None for the parameters themselves.
     """
 
     name: str
-    make: Callable[[Any, int], optax.GradientTransformation]
+    make: MakeOptimizerFn
     tuned: bool
     scheduled: bool = False
-    judged: Callable[[Any, Any], Any] | None = None
+    judged: JudgedParamsFn | None = None
 
 
 def _cosine(learning_rate, num_steps):

@@ -1,11 +1,9 @@
 """Trains tasks with learned and hand-designed optimizers, and measures the results."""
 
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import math
 import time
-from typing import Any
 from typing import NamedTuple
 
 import jax
@@ -14,7 +12,9 @@ import optax
 
 from meta_train.evaluation import lanes
 from meta_train.evaluation import tuning
+from meta_train.evaluation.lanes import JudgedParamsFn
 from meta_train.evaluation.lanes import Lanes
+from meta_train.host.progress import TellFn
 from meta_train.tasks.base import Task
 
 
@@ -83,7 +83,7 @@ def run(
     num_steps: int,
     num_seeds: int,
     name: str = "",
-    judged: Callable[[Any, Any], Any] | None = None,
+    judged: JudgedParamsFn | None = None,
 ) -> Result:
     """Trains a task from several seeds with one optimizer.
 
@@ -143,7 +143,7 @@ def compare(
     *,
     num_steps: int,
     num_seeds: int = 5,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: TellFn = lambda line: None,
 ) -> list[Result]:
     """Runs optimizers beside Adam at 1e-3 and Adam with the best learning rate of a grid, on the same seeds.
 

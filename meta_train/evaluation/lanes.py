@@ -7,13 +7,16 @@ the beginning of a longer one, bit for bit, unless the optimizer is told another
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import functools
 from typing import Any
 from typing import NamedTuple
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 import optax
 
 from meta_train.tasks.base import Task
@@ -32,6 +35,76 @@ class Start(NamedTuple):
     evaluate_key: jax.Array
 
 
+class MakeOptimizerFn(Protocol):
+    """Makes an optimizer for a learning rate and a number of steps."""
+
+    def __call__(self, learning_rate: Any, num_steps: Any, /) -> optax.GradientTransformation:
+        """Makes it.
+
+        Args:
+          learning_rate: float32[], possibly traced. Optimizers that are not tuned ignore it.
+          num_steps: int32[], possibly traced, the number of steps that the optimizer is told. Those without a schedule
+            ignore it.
+
+        Returns:
+          An optax transformation with final updates; it gets the loss as `value=`.
+        """
+        ...
+
+
+class JudgedParamsFn(Protocol):
+    """Gives the parameters whose losses are reported, for optimizers that take gradients elsewhere."""
+
+    def __call__(self, state: Any, params: Any, /) -> Any:
+        """Gives them.
+
+        Args:
+          state: the optimizer's state.
+          params: the inner parameters at which gradients are taken.
+
+        Returns:
+          Parameters with the structure of params.
+        """
+        ...
+
+
+class BeginFn(Protocol):
+    """Makes the starting points of runs."""
+
+    def __call__(self, keys: jax.Array, /) -> Start:
+        """Makes them.
+
+        Args:
+          keys: key[lanes], see `keys`.
+        """
+        ...
+
+
+class TrainFn(Protocol):
+    """Makes the runs."""
+
+    def __call__(
+        self, rates: ArrayLike, start: Start, marks: Sequence[int], num_steps: int, held_out: bool = True
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Makes them.
+
+        Args:
+          rates: float32[lanes], the learning rate of each run.
+          start: what `begin` returned.
+          marks: increasing numbers of steps at which held-out metrics are taken; the last one is the runs' length.
+          num_steps: the number of steps that the optimizer is told.
+          held_out: whether to take held-out metrics; otherwise they are zero, and cost nothing.
+
+        Returns:
+          `(losses, held_out)`, as NumPy arrays: losses float32[lanes, marks[-1]], the training loss of each step's
+          minibatch before the update, and held-out metrics, each float32[marks, lanes].
+
+        Raises:
+          ValueError: if there are too many marks, or they do not increase from 1 on to at most the program's size.
+        """
+        ...
+
+
 class Starter(NamedTuple):
     """Makes starting points.
 
@@ -40,7 +113,7 @@ class Starter(NamedTuple):
       text: `() -> str`, the program before compilation.
     """
 
-    begin: Callable[[jax.Array], Start]
+    begin: BeginFn
     text: Callable[[], str]
 
 
@@ -49,18 +122,15 @@ class Lanes(NamedTuple):
 
     Fields:
       begin: `(keys) -> Start`, for key[lanes].
-      train: `(rates, start, marks, num_steps, held_out=True) -> (losses, held_out)`, as NumPy arrays. Takes a rate
-        float32[lanes], increasing numbers of steps `marks`, and the number of steps that the optimizer is told. Gives
-        losses float32[lanes, marks[-1]], the training loss of each step's minibatch before the update, and held-out
-        metrics, each float32[marks, lanes]; these are zero, and cost nothing, with held_out=False.
+      train: `(rates, start, marks, num_steps, held_out=True) -> (losses, held_out)`, see `TrainFn`.
       compile: `() -> None`. Compiles now what `train` compiles when it is first called.
       text: `() -> str`, the programs before compilation.
       state_bytes: `() -> int`, size of the optimizer's state in one lane.
       width: how many lanes there are.
     """
 
-    begin: Callable[[jax.Array], Start]
-    train: Callable[..., tuple[np.ndarray, dict[str, np.ndarray]]]
+    begin: BeginFn
+    train: TrainFn
     compile: Callable[[], None]
     text: Callable[[], str]
     state_bytes: Callable[[], int]
@@ -82,20 +152,19 @@ def starter(task: Task) -> Starter:
 
 def build(
     task: Task,
-    make: Callable[[Any, Any], optax.GradientTransformation],
+    make: MakeOptimizerFn,
     *,
     width: int,
     size: int,
     num_marks: int = 1,
-    judged: Callable[[Any, Any], Any] | None = None,
+    judged: JudgedParamsFn | None = None,
     starts: Starter | None = None,
 ) -> Lanes:
     """Builds the program; nothing is traced before it is needed.
 
     Args:
       task: what to train.
-      make: `(learning_rate, num_steps) -> optax transformation` with final updates; both are traced scalars. It gets
-        the loss as `value=`.
+      make: `(learning_rate, num_steps) -> optax transformation`, see `MakeOptimizerFn`; both are traced scalars.
       width: number of lanes.
       size: the most steps that a run makes.
       num_marks: how often held-out metrics are taken, at most.

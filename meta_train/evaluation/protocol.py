@@ -13,13 +13,13 @@ and baselines run once for all optimizers that are compared with them. Only the 
 is the smallest part.
 """
 
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
 import os
 from typing import Any
 from typing import NamedTuple
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -37,12 +37,29 @@ from meta_train.evaluation.evaluate import Curves
 from meta_train.evaluation.evaluate import Result
 from meta_train.evaluation.lanes import Starter
 from meta_train.host.counted import counted
+from meta_train.host.progress import TellFn
 from meta_train.tasks.base import Task
 
 # Baselines that speedups are measured against.
 PACEMAKERS = ("adam", "adamw-cosine")
 
-Contender = optax.GradientTransformation | Callable[[Any], optax.GradientTransformation]
+
+class ToldStepsFn(Protocol):
+    """Makes an optimizer that is told the number of steps."""
+
+    def __call__(self, num_steps: Any, /) -> optax.GradientTransformation:
+        """Makes it.
+
+        Args:
+          num_steps: int32[], possibly traced, the length of the runs; None hides it from a learned optimizer.
+
+        Returns:
+          An optax transformation with final updates; it gets the loss as `value=`.
+        """
+        ...
+
+
+Contender = optax.GradientTransformation | ToldStepsFn
 
 
 class Judgement(NamedTuple):
@@ -68,7 +85,7 @@ def judge(
     baselines: Sequence[str] = tuple(BASELINES),
     pacemakers: Sequence[str] = PACEMAKERS,
     cache: str | os.PathLike[str] | None = None,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: TellFn = lambda line: None,
 ) -> dict[int, Judgement]:
     """Judges optimizers on one task, at several horizons.
 
@@ -128,7 +145,7 @@ class _Bench(NamedTuple):
     num_seeds: int
     cache: str | os.PathLike[str] | None
     data_digest: str | None  # None without a cache
-    progress: Callable[[str], None]
+    progress: TellFn
 
 
 class _Measured(NamedTuple):

@@ -10,7 +10,6 @@ longest horizon: a shorter run is the beginning of a longer one. The rounds are 
 gets the rate that it would get alone.
 """
 
-from collections.abc import Callable
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from meta_train.evaluation import lanes
 from meta_train.evaluation.baselines import LEARNING_RATES
 from meta_train.evaluation.lanes import Lanes
+from meta_train.host.progress import TellFn
 
 NUM_SEEDS = 8  # of each rate that remains
 NUM_SCOUTS = 2  # of these seeds, with which all rates are tried
@@ -32,7 +32,7 @@ def tune(
     scheduled: bool = False,
     num_seeds: int = NUM_SEEDS,
     learning_rates: Sequence[float] = LEARNING_RATES,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: TellFn = lambda line: None,
 ) -> dict[int, float]:
     """Returns the best learning rate for each horizon, on seeds that no result is reported on.
 

@@ -14,6 +14,18 @@ from meta_train.host.counted import counted
 LINE_SECONDS = 30.0  # from one line to the next, unless another tenth of the work is done
 
 
+class TellFn(Protocol):
+    """Tells the user what is being done, such as `print`."""
+
+    def __call__(self, line: str, /) -> None:
+        """Tells it.
+
+        Args:
+          line: a line of text, without a line break.
+        """
+        ...
+
+
 class Bar(Protocol):
     """What `bar` makes, a part of tqdm's interface; a context manager."""
 
