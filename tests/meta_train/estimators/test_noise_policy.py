@@ -78,13 +78,16 @@ def test_first_perturbations_are_normal_with_the_given_deviation(name):
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_what_a_pair_begins_with(name):
-    """Two pairs share no key, state and clock neither; the perturbation is in the accumulator from the start."""
+    """Two pairs share no key, state and clock neither. The first perturbation is counted once: at the start, or as one
+    that the first window draws."""
     policy = POLICIES[name]
     made = [policy.first(jax.random.key(seed), THETA) for seed in (0, 1)]
     keys = [tuple(jax.random.key_data(key).tolist()) for each in made for key in (each.state_key, each.clock_key)]
     assert len(set(keys)) == 4
     nonzero = any(np.any(leaf != 0) for leaf in jax.tree.leaves(made[0].accumulator))
-    assert nonzero == (name != "every_window")  # there the first window adds its own
+    drawn = jax.tree.map(jnp.ones_like, THETA)
+    _, renewed = policy.at_window(jnp.asarray(0), made[0].accumulator, made[0].noise, drawn)
+    assert (nonzero, bool(renewed)) == ((False, True) if name == "every_window" else (True, False))
     assert jax.tree.structure(made[0].accumulator) == jax.tree.structure(THETA)
     assert jax.tree.structure(policy.keep(made[0].accumulator)) == jax.tree.structure(made[0].noise)
 

@@ -116,20 +116,22 @@ def test_the_accumulator_is_the_sum_of_the_perturbations_in_use(name):
     assert changes / 4 == {"every_other_window": 1, "every_window": 2, "several_windows": 1, "whole_episode": 0}[name]
 
 
-def test_losses_after_the_end_are_weighted_by_the_fresh_perturbation_alone():
-    """Windows of 3 in episodes of 4, loss g theta, so that a step gives weight times g noise / (3 std^2)."""
+@pytest.mark.parametrize("name", ["every_window", "whole_episode"])
+def test_losses_after_the_end_are_weighted_by_the_fresh_perturbation_alone(name):
+    """Windows of 3 in episodes of 4. With the loss 2 theta, a step under noise e gives weight times 2 e / (3 std^2)."""
     problem = Problem(lambda key, theta, num_steps: theta, lambda key, theta, state, data: (theta, 2.0 * theta))
-    estimator = _build(problem, "every_window", num_particles=1, unroll_length=3, horizon=4)
+    estimator = _build(problem, name, num_particles=1, unroll_length=3, horizon=4)
     theta = jnp.asarray(0.0)
     estimate, state = jax.jit(estimator.estimate), estimator.init(jax.random.key(0), theta)
-    noises = []
-    for window in range(3):  # three steps of an episode; one, and two of the next; two, and one of the third
+    for window, ended in enumerate((3, 1, 2)):  # steps of the episode that was there before
+        before = float(state.accumulator[0])
         gradient, state, _ = estimate(jax.random.key(window), theta, state, ())
-        noises.append(float(state.states[0, 0]))
-        fresh, before = noises[-1], sum(noises[max(0, window - 1) :])
-        ended = {0: 3, 1: 1, 2: 2}[window]
-        expected = 2 * fresh * (before * ended + fresh * (3 - ended)) / (3 * STD**2)
-        np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+        fresh = float(state.states[0, 0])
+        if name == "every_window":  # one perturbation in use, which joins those of the episode
+            steps = (before + fresh) * fresh * ended + fresh * fresh * (3 - ended)
+        else:
+            steps = before * before * ended + fresh * fresh * (3 - ended)
+        np.testing.assert_allclose(gradient, 2 * steps / (3 * STD**2), rtol=1e-5)
 
 
 def test_problems_and_arguments_that_do_not_fit():
