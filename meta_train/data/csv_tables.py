@@ -3,21 +3,29 @@
 A malformed file raises a ValueError that names the file, and the line and column, counted from 1.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import math
 from pathlib import Path
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from meta_train.data.formats import read_text
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+    from jaxtyping import Float64
+    from jaxtyping import Shaped
+
 _MAX_INTEGER_CLASSES = 20  # a target with more different integers than these is a quantity, not a label
 _MIN_NUMBERED_COLUMNS = 3  # fewer, as in the line 0,1, could well be a row
 
 
-def read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_csv(path: Path) -> tuple[Float64[np.ndarray, "num columns"], Shaped[np.ndarray, " num"]]:
     """Reads a table, the target in its last column.
 
     The first line is a header if none of its cells but the last is a number, or if its cells are 0, 1, 2, …: pandas
@@ -28,7 +36,7 @@ def read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
     blank lines are skipped.
 
     Returns:
-      x float64[num, columns], and y: labels as texts or int64[num], or float64[num].
+      x, and y: labels as texts or int64, or numbers as float64.
 
     Raises:
       ValueError: if the file holds no rows, rows of different lengths, a single column, an empty label, or a cell that
@@ -47,11 +55,11 @@ def read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return x, _target(path, lines, [row[-1:] for row in rows], len(rows[0]))
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(path: Path) -> Bool[np.ndarray, " num"]:
     """Reads the first column of a table of zeros and ones. A first line 0, 1, 2, … of three cells or more is a header.
 
     Returns:
-      bool[num], true where there is a one.
+      True where there is a one.
 
     Raises:
       ValueError: if the file is damaged or holds anything else.

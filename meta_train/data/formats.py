@@ -3,12 +3,15 @@
 Every file that is not what it should be is a ValueError that names it. A file whose name ends in `.gz` is unpacked.
 """
 
+from __future__ import annotations
+
 import gzip
 import io
 import lzma
 import math
 from pathlib import Path
 import struct
+from typing import TYPE_CHECKING
 import zipfile
 import zlib
 
@@ -16,6 +19,9 @@ import numpy as np
 
 from meta_train.data.parts import Parts
 from meta_train.data.parts import split
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 # Type code of an idx file -> dtype. Numbers are big-endian.
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -66,11 +72,13 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(content, dtype, offset=begin).reshape(shape).astype(dtype.newbyteorder("="))
 
 
-def read_idx_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_idx_pair(
+    images_path: Path, labels_path: Path
+) -> tuple[UInt8[np.ndarray, "num height width *channels"], UInt8[np.ndarray, " num"]]:
     """Reads pictures and their labels from two idx files.
 
     Returns:
-      The pictures uint8[num, height, width] or uint8[num, height, width, channels], and the labels uint8[num].
+      The pictures, with an axis of channels or without, and the labels.
 
     Raises:
       ValueError: if a file is damaged, has another shape or type, or their lengths differ.

@@ -4,14 +4,22 @@ The labels of both parts together are sorted, and each is replaced by its place:
 "b", "c". A model has an output for each class, so labels that look like row numbers or other ids are refused.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Int32
+    from jaxtyping import Shaped
 
 LIMIT = 1_000_000  # integers from here on are ids, not classes
 
 _MANY = 1000  # classes, beyond which each should have two examples
 
 
-def are_labels(train_y: np.ndarray, test_y: np.ndarray) -> bool:
+def are_labels(train_y: Shaped[np.ndarray, " num_train"], test_y: Shaped[np.ndarray, " num_test"]) -> bool:
     """Whether targets are class labels: texts, integers, or nothing but −1 and 1. Other numbers are to be predicted.
 
     Example:
@@ -21,7 +29,9 @@ def are_labels(train_y: np.ndarray, test_y: np.ndarray) -> bool:
     return train_y.dtype.kind != "f" or np.array_equal(np.unique(np.concatenate([train_y, test_y])), [-1, 1])
 
 
-def number(where: str, train_y: np.ndarray, test_y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def number(
+    where: str, train_y: Shaped[np.ndarray, " num_train"], test_y: Shaped[np.ndarray, " num_test"]
+) -> tuple[Int32[np.ndarray, " num_train"], Int32[np.ndarray, " num_test"]]:
     """Numbers the labels of both parts of a data set.
 
     Args:
@@ -29,7 +39,7 @@ def number(where: str, train_y: np.ndarray, test_y: np.ndarray) -> tuple[np.ndar
       train_y, test_y: texts, integers, or the floats −1 and 1; at least one each.
 
     Returns:
-      Both as int32, each label replaced by its place among the sorted labels.
+      Both, each label replaced by its place among the sorted labels.
 
     Raises:
       ValueError: if the labels look like ids: as many different ones as examples, or more than half as many and more

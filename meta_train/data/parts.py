@@ -1,8 +1,15 @@
 """The two parts of a data set as a source holds them, and the seeded split for a source that has one part only."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 from typing import NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Num
+    from jaxtyping import Shaped
 
 
 class Parts(NamedTuple):
@@ -18,7 +25,7 @@ class Parts(NamedTuple):
     test_y: np.ndarray
 
 
-def split(x: np.ndarray, y: np.ndarray) -> Parts:
+def split(x: Num[np.ndarray, " num *features"], y: Shaped[np.ndarray, " num"]) -> Parts:
     """Shuffles the examples with a fixed seed; four fifths, rounded down, are for training, the rest is held out.
 
     Example:

@@ -1,6 +1,14 @@
 """Pictures as float32 in 0…1, reduced by area averaging and turned gray on request."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32
+    from jaxtyping import Num
 
 # Luma of ITU-R Recommendation BT.601: the weights of red, green and blue.
 _LUMA = np.array([[0.299], [0.587], [0.114]])
@@ -8,7 +16,9 @@ _LUMA = np.array([[0.299], [0.587], [0.114]])
 _CHUNK = 1 << 21  # numbers converted at a time, so that float64 copies stay small
 
 
-def prepare(images: np.ndarray, *, size: int | None = None, grey: bool = False) -> np.ndarray:
+def prepare(
+    images: Num[np.ndarray, "num _ _ ..."], *, size: int | None = None, grey: bool = False
+) -> Float32[np.ndarray, "num height width channels"]:
     """Scales pictures to 0…1, turns them gray, and averages areas down to size×size.
 
     Args:
@@ -16,9 +26,6 @@ def prepare(images: np.ndarray, *, size: int | None = None, grey: bool = False) 
         height, width], see `channels_last`.
       size: new height and width; None keeps them.
       grey: one channel, luma 0.299 R + 0.587 G + 0.114 B, from three. Pictures with one channel stay as they are.
-
-    Returns:
-      float32[num, height, width, channels].
 
     Raises:
       ValueError: if the numbers are of another type or range, if size is not in 1…height and 1…width, if pictures to be
@@ -50,7 +57,7 @@ def prepare(images: np.ndarray, *, size: int | None = None, grey: bool = False) 
     return result
 
 
-def channels_last(images: np.ndarray) -> np.ndarray:
+def channels_last(images: Num[np.ndarray, "num _ _ _"]) -> Num[np.ndarray, "num height width channels"]:
     """Pictures [num, height, width, channels], from these or from [num, channels, height, width].
 
     The channel axis has 1 entry (gray) or 3 (color). If this is true of both the second and the last axis, or of

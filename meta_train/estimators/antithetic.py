@@ -1,10 +1,17 @@
 """Antithetic pairs: theta plus and minus a perturbation, and the weights that their loss differences give."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float
 
 
 class Shaping(Protocol):
@@ -27,17 +34,19 @@ def pair(theta: Any, noise: Any) -> Any:
     return jax.tree.map(lambda t, e: jnp.stack([t + e, t - e]), theta, noise)
 
 
-def shape(shaping: Shaping | None, slopes: jax.Array, std: float, axis_name: str | None) -> jax.Array:
+def shape(
+    shaping: Shaping | None, slopes: Float[Array, " pairs"], std: float, axis_name: str | None
+) -> Float[Array, " pairs"]:
     """Applies a shaping of loss differences to the slopes of the pairs, together with those of other shards.
 
     Args:
       shaping: an odd function of the differences L⁺ − L⁻ of all pairs, float[all pairs] -> float[all pairs]; or None.
-      slopes: float[pairs], differences over 2 std².
+      slopes: differences over 2 std².
       std: standard deviation of the perturbations.
       axis_name: the mapped axis over which the pairs are spread, or None.
 
     Returns:
-      float[pairs], the shaped slopes.
+      The shaped slopes.
     """
     if shaping is None:
         return slopes
@@ -49,22 +58,19 @@ def shape(shaping: Shaping | None, slopes: jax.Array, std: float, axis_name: str
     return jax.lax.dynamic_slice_in_dim(shaped, first, len(slopes))
 
 
-def weigh(noise: Any, weights: jax.Array) -> Any:
-    """Multiplies each pair's perturbation by its weight: leaves [pairs, …] by float[pairs]."""
+def weigh(noise: Any, weights: Float[Array, " pairs"]) -> Any:
+    """Multiplies each pair's perturbation, leaves [pairs, …], by its weight."""
     return jax.vmap(lambda e, w: jax.tree.map(lambda leaf: leaf * w, e))(noise, weights)
 
 
-def centered_ranks(differences: jax.Array) -> jax.Array:
+def centered_ranks(differences: Float[Array, " pairs"]) -> Float[Array, " pairs"]:
     """Ranks of loss differences, for an estimator's `shaping`: only their order counts, and no pair outweighs others.
 
     The 2 N numbers ±d are ranked, and the ranks centered and scaled to −1 … 1: the largest difference gives 1 or −1 by
     its sign, the smallest ±1 / (2 N − 1). A difference of 0 gives 0.
 
     Args:
-      differences: float[N], those of all pairs.
-
-    Returns:
-      float[N].
+      differences: those of all N pairs.
 
     Example:
       >>> import jax.numpy as jnp

@@ -9,10 +9,21 @@ product: about log2(d / n) bits stay in the buffer at each product. Deviations: 
 another product they are pushed, all of them at once, as a row of words, at a step that depends on the decays alone.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Bool
+    from jaxtyping import Float
+    from jaxtyping import Float64
+    from jaxtyping import Int32
+    from jaxtyping import Int64
 
 FRACTION_BITS = 52  # a number is an int64 over 2**52
 DECAY_BITS = 16  # d is 2**16
@@ -31,18 +42,18 @@ class Buffer(NamedTuple):
     count: jax.Array  # int32[], rows in use
 
 
-def to_fixed(x: jax.Array) -> jax.Array:
-    """The nearest integers int64 to x * 2**52, for float64 x below the limit."""
+def to_fixed(x: Float64[Array, "*shape"]) -> Int64[Array, "*shape"]:
+    """The nearest integers to x * 2**52, for x below the limit."""
     return jnp.round(x * 2.0**FRACTION_BITS).astype(jnp.int64)
 
 
-def to_float(integers: jax.Array) -> jax.Array:
-    """The float64 values of fixed-point numbers."""
+def to_float(integers: Int64[Array, "*shape"]) -> Float64[Array, "*shape"]:
+    """The values of fixed-point numbers."""
     return integers.astype(jnp.float64) * 2.0**-FRACTION_BITS
 
 
-def numerator(decay: jax.Array) -> jax.Array:
-    """The n, int64 from 1 to d, of the decay n / d nearest to the given one."""
+def numerator(decay: Float[Array, ""]) -> Int64[Array, ""]:
+    """The n, from 1 to d, of the decay n / d nearest to the given one."""
     return jnp.clip(jnp.round(decay * float(_D)), 1, _D).astype(jnp.int64)
 
 
@@ -68,32 +79,36 @@ def empty(size: int, rows: int) -> Buffer:
     return Buffer(low, jnp.zeros((), jnp.int64), words, pushed_at, jnp.zeros((), jnp.int32))
 
 
-def multiply(integers: jax.Array, buffer: Buffer, n: jax.Array) -> tuple[jax.Array, Buffer]:
+def multiply(
+    integers: Int64[Array, " size"], buffer: Buffer, n: Int64[Array, ""]
+) -> tuple[Int64[Array, " size"], Buffer]:
     """Multiplies numbers by n / d, up to n / 2**52. Make room in the buffer with `stow` before the next product.
 
     Args:
-      integers: int64[size].
+      integers: fixed-point numbers.
       buffer: takes what is dropped.
-      n: int64[], from `numerator`.
+      n: from `numerator`.
     """
     low = (buffer.low << DECAY_BITS) + (integers & _MASK)
     bound = ((buffer.bound << DECAY_BITS) + _MASK) // n
     return (integers >> DECAY_BITS) * n + low % n, buffer._replace(low=low // n, bound=bound)
 
 
-def divide(integers: jax.Array, buffer: Buffer, n: jax.Array) -> tuple[jax.Array, Buffer]:
+def divide(
+    integers: Int64[Array, " size"], buffer: Buffer, n: Int64[Array, ""]
+) -> tuple[Int64[Array, " size"], Buffer]:
     """Undoes the last `multiply`, by the same n, after `fetch` has undone its `stow`."""
     low = buffer.low * n + integers % n
     return ((integers // n) << DECAY_BITS) + (low & _MASK), buffer._replace(low=low >> DECAY_BITS)
 
 
-def stow(buffer: Buffer, step: jax.Array, active: jax.Array) -> Buffer:
+def stow(buffer: Buffer, step: Int32[Array, ""], active: Bool[Array, ""]) -> Buffer:
     """Pushes the integers to the rows if they may be full.
 
     Args:
       buffer: the buffer after a product.
-      step: int32[], the product's number, which no other product has.
-      active: bool[], whether to do anything.
+      step: the product's number, which no other product has.
+      active: whether to do anything.
     """
     push = active & (buffer.bound >= _ROOM)
     row = jnp.minimum(buffer.count, buffer.words.shape[0] - 1)
@@ -103,7 +118,7 @@ def stow(buffer: Buffer, step: jax.Array, active: jax.Array) -> Buffer:
     return Buffer(reset(buffer.low), reset(buffer.bound), words, pushed_at, buffer.count + push.astype(jnp.int32))
 
 
-def fetch(buffer: Buffer, step: jax.Array, active: jax.Array) -> Buffer:
+def fetch(buffer: Buffer, step: Int32[Array, ""], active: Bool[Array, ""]) -> Buffer:
     """Undoes the `stow` of that step, the last one that is not undone."""
     row = jnp.maximum(buffer.count - 1, 0)
     pop = active & (buffer.count > 0) & (buffer.pushed_at[row] == step)

@@ -6,26 +6,36 @@ Dolan and Moré 2002, "Benchmarking optimization software with performance profi
 https://arxiv.org/abs/cs/0102001
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 # Horizons that a baseline runs for, in units of the horizon at which optimizers are judged.
 LADDER = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
-def speedup(target: np.ndarray, losses: np.ndarray, ladder: Sequence[float] = LADDER) -> np.ndarray:
+def speedup(
+    target: Float[np.ndarray, " seeds"],
+    losses: Float[np.ndarray, "{len(ladder)} seeds"],
+    ladder: Sequence[float] = LADDER,
+) -> Float[np.ndarray, " seeds"]:
     """How many times as many steps a baseline needs to reach the final loss of another optimizer.
 
     Args:
-      target: float[seeds], the other optimizer's final losses.
-      losses: float[rungs, seeds], the baseline's final losses at each rung's number of steps.
+      target: the other optimizer's final losses.
+      losses: the baseline's final losses at each rung's number of steps.
       ladder: increasing horizons of the rungs, in units of the other optimizer's horizon.
 
     Returns:
-      float[seeds], between the first and the last rung: the first horizon at which the baseline's loss is at or below
-      the target, interpolated linearly between the logarithms of horizon and loss. The last rung means "at least".
+      Numbers between the first and the last rung: the first horizon at which the baseline's loss is at or below the
+      target, interpolated linearly between the logarithms of horizon and loss. The last rung means "at least".
 
     Example: a baseline whose loss is one over its steps, against a loss that it reaches after twice the steps.
       >>> speedup(np.array([0.5]), 1 / np.array([[0.25], [0.5], [1.0], [2.0], [4.0]]))
@@ -48,7 +58,7 @@ def speedup(target: np.ndarray, losses: np.ndarray, ladder: Sequence[float] = LA
     return np.exp(result)
 
 
-def interquartile_mean(values: np.ndarray) -> float:
+def interquartile_mean(values: Float[np.ndarray, " ..."]) -> float:
     """Mean of the middle half of all values of an array. Values at the two ends of that half count in part.
 
     Example:
@@ -63,12 +73,16 @@ def interquartile_mean(values: np.ndarray) -> float:
 
 
 def interval(
-    values: np.ndarray, statistic: Callable[[np.ndarray], float], *, level: float = 0.95, num_samples: int = 2000
+    values: Float[np.ndarray, "tasks seeds"],
+    statistic: Callable[[Float[np.ndarray, "tasks seeds"]], float],
+    *,
+    level: float = 0.95,
+    num_samples: int = 2000,
 ) -> tuple[float, float]:
     """Percentile interval of a statistic by a stratified bootstrap, which resamples seeds within each task.
 
     Args:
-      values: float[tasks, seeds].
+      values: what the statistic is of, such as speedups.
       statistic: a function of such an array.
       level: the interval's coverage.
       num_samples: resamples, drawn with a fixed seed.
@@ -85,15 +99,14 @@ def interval(
     return float(low), float(high)
 
 
-def profile(losses: np.ndarray, factors: np.ndarray) -> np.ndarray:
+def profile(
+    losses: Float[np.ndarray, "optimizers tasks"], factors: Float[np.ndarray, " points"]
+) -> Float[np.ndarray, "optimizers points"]:
     """Performance profile: the share of tasks on which an optimizer ends within a factor of the best one's loss.
 
     Args:
-      losses: float[optimizers, tasks], final losses; infinite for divergence.
-      factors: float[points], at least 1.
-
-    Returns:
-      float[optimizers, points].
+      losses: final losses; infinite for divergence.
+      factors: at least 1.
 
     Example:
       >>> profile(np.array([[1.0, 8.0], [2.0, 2.0]]), np.array([1.0, 2.0, 4.0]))

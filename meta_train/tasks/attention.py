@@ -4,23 +4,33 @@ Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.037
 each part and once at the end, as in most later models.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float
 
-def transformer(x: jax.Array, *, num_layers: int, num_heads: int, widening: int = 2, causal: bool) -> jax.Array:
+
+def transformer(
+    x: Float[Array, "batch length width"], *, num_layers: int, num_heads: int, widening: int = 2, causal: bool
+) -> Float[Array, "batch length width"]:
     """Applies blocks of self-attention and a two-layer MLP; a function of Haiku modules.
 
     Args:
-      x: float32[batch, length, width], embeddings with positions.
+      x: embeddings with positions.
       num_layers: blocks.
       num_heads: attention heads, a divisor of width.
       widening: hidden units of the MLPs, in widths.
       causal: whether a place attends only to itself and those before it.
 
     Returns:
-      float32[batch, length, width], normalized.
+      The output of the last block, normalized.
     """
     width = x.shape[-1]
     if width % num_heads:
@@ -32,12 +42,12 @@ def transformer(x: jax.Array, *, num_layers: int, num_heads: int, widening: int 
     return layer_norm(x)
 
 
-def positions(length: int, width: int) -> jax.Array:
-    """Learned embeddings of the places 0 … length - 1, float32[length, width]."""
+def positions(length: int, width: int) -> Float[Array, "{length} {width}"]:
+    """Learned embeddings of the places 0 … length - 1."""
     return hk.get_parameter("positions", (length, width), init=hk.initializers.RandomNormal(0.02))
 
 
-def layer_norm(x: jax.Array) -> jax.Array:
+def layer_norm(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
     """Layer normalization over the last axis, with learned scale and offset."""
     return hk.LayerNorm(axis=-1, create_scale=True, create_offset=True)(x)
 

@@ -1,12 +1,19 @@
 """`Task`, an inner training problem, and the scale on which the losses of different tasks compare."""
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import NamedTuple
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float
 
 
 class SampleFn(Protocol):
@@ -151,16 +158,16 @@ class Task(NamedTuple):
     scale: float = 1.0
 
 
-def normalized_loss(task: Task, loss: jax.Array, config: Any) -> jax.Array:
+def normalized_loss(task: Task, loss: Float[Array, ""], config: Any) -> Float[Array, ""]:
     """Puts a training loss on the scale on which tasks compare.
 
     Args:
       task: the task that the loss is of.
-      loss: float[], what `task.loss` gave.
+      loss: what `task.loss` gave.
       config: what `task.sample` drew for the episode; the factor that it drew for the loss is taken out.
 
     Returns:
-      float[], the normalized loss.
+      The normalized loss.
     """
     return task.normalize(loss / task.loss_scale(config))
 

@@ -4,9 +4,16 @@ Particles have filters of their own, so under vmap a convolution becomes a group
 training step of a small net on 8×8 images took 15 times as long as with patches, which become one batched product.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import haiku as hk
-import jax
 import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float
 
 
 class Conv2D(hk.Module):
@@ -28,8 +35,8 @@ class Conv2D(hk.Module):
         super().__init__(name)
         self._channels, self._size, self._stride = channels, kernel_size, stride
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns float32[batch, ⌈height/stride⌉, ⌈width/stride⌉, channels] for x float32[batch, height, width, c]."""
+    def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch rows columns channels"]:
+        """Applies the filters at ⌈height/stride⌉ rows and ⌈width/stride⌉ columns."""
         _, height, width, inputs = x.shape
         size, stride = self._size, self._stride
         shape = (size, size, inputs, self._channels)

@@ -1,6 +1,9 @@
 """Predicting a target from an input by a Haiku network: classes or numbers. The families with labels build on it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import haiku as hk
 import jax
@@ -14,6 +17,11 @@ from meta_train.tasks.minibatches import MOST_HELD_OUT
 from meta_train.tasks.minibatches import minibatch_task
 from meta_train.tasks.variation import FIXED
 from meta_train.tasks.variation import Variation
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float
+    from jaxtyping import Int
 
 
 def classification(
@@ -98,8 +106,8 @@ def regression(
     )
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Cross-entropies in nats, float32[…], of logits float32[…, classes] and labels int32[…]."""
+def cross_entropy(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Cross-entropies in nats."""
     chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     return jax.nn.logsumexp(logits, axis=-1) - chosen
 

@@ -4,17 +4,25 @@ Steps of a prime that does not divide the number of examples meet each of them o
 numbers are int32, so products must stay below 2^31.
 """
 
-import jax
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float32
+    from jaxtyping import Int32
 
 _STRIDES = (7919, 7907, 7901)  # primes; one of them does not divide a number below 2^31
 
 
-def num_seen(share: jax.Array, num_examples: int) -> jax.Array:
-    """How many examples there are in the subset, int32[]: that share of all, rounded up.
+def num_seen(share: Float32[Array, ""], num_examples: int) -> Int32[Array, ""]:
+    """How many examples there are in the subset: that share of all, rounded up.
 
     Args:
-      share: float32[], above 0, at most 1.
+      share: above 0, at most 1.
       num_examples: of the data set, below 2^31.
     """
     seen = jnp.ceil(share * num_examples)
@@ -22,16 +30,16 @@ def num_seen(share: jax.Array, num_examples: int) -> jax.Array:
     return jnp.minimum(seen.astype(jnp.uint32), jnp.uint32(num_examples)).astype(jnp.int32)
 
 
-def examples(steps: jax.Array, start: jax.Array, num_examples: int) -> jax.Array:
+def examples(steps: Int32[Array, "*shape"], start: Int32[Array, ""], num_examples: int) -> Int32[Array, "*shape"]:
     """The examples that the walk is at after some steps, (start + stride · steps) mod num_examples.
 
     Args:
-      steps: int32[…], each 0 … num_examples - 1; different ones lead to different examples.
-      start: int32[], the example at which the walk begins.
+      steps: each 0 … num_examples - 1; different ones lead to different examples.
+      start: the example at which the walk begins.
       num_examples: of the data set, below 2^31.
 
     Returns:
-      int32[…], each 0 … num_examples - 1.
+      The examples, each 0 … num_examples - 1.
 
     References:
       Schrage 1979, A more portable Fortran random number generator, https://doi.org/10.1145/355826.355828: the product.
