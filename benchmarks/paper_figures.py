@@ -35,6 +35,7 @@ from meta_train import tasks
 from meta_train.host import progress
 from meta_train.training import engine
 from meta_train.unroll import truncation
+from meta_train.unroll.inner_step import inner_step
 
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
 _BALANCING = runpy.run_path(str(pathlib.Path(__file__).parent / "estimators.py"))
@@ -55,16 +56,14 @@ def training_curves(
     @jax.jit
     def train(argument, keys, data):
         def run(key):
-            tx = optax.with_extra_args_support(make(argument))
+            tx = make(argument)
             sample_key, init_key, step_key = jax.random.split(key, 3)
             config = task.sample(sample_key)
             params = task.init(init_key, config)
 
             def step(carry, key):
-                params, state = carry
-                loss, grads = jax.value_and_grad(task.loss)(params, key, data, config)
-                updates, state = tx.update(grads, state, params, value=loss)
-                return (optax.apply_updates(params, updates), state), loss
+                made = inner_step(lambda params: task.loss(params, key, data, config), tx, *carry)
+                return (made.params, made.opt_state), made.loss
 
             return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(step_key, 100))[1]
 

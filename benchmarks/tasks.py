@@ -22,6 +22,7 @@ import meta_train
 from meta_train import data
 from meta_train import tasks
 from meta_train.host import progress
+from meta_train.unroll.inner_step import inner_step
 
 PARTICLES, STEPS = 16, 50
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
@@ -37,10 +38,8 @@ def compile_training(task):
         params = task.init(init_key, config)
 
         def step(carry, key):
-            params, state = carry
-            loss, grads = jax.value_and_grad(task.loss)(params, key, data, config)
-            updates, state = tx.update(grads, state, params, value=loss)
-            return (optax.apply_updates(params, updates), state), task.normalize(loss / task.loss_scale(config))
+            made = inner_step(lambda params: task.loss(params, key, data, config), tx, *carry)
+            return (made.params, made.opt_state), tasks.normalized_loss(task, made.loss, config)
 
         return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(train_key, STEPS))[1]
 
