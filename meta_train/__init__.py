@@ -1,10 +1,10 @@
 """Meta-trains learned optimizers."""
 
-import importlib
+import sys
 from typing import TYPE_CHECKING
-import warnings
 
 from meta_train.host import extra
+from meta_train.host import renamed
 
 try:
     from meta_train import data as data
@@ -62,16 +62,16 @@ _MOVED = {
     "train": "training.fit",
     "verdict": "evaluation.verdict",
 }
-
+sys.meta_path.append(
+    renamed.MovedModules({f"meta_train.{old}": f"meta_train.{new}" for old, new in _MOVED.items()})
+)  # for `from meta_train.engine import build`
 
 if not TYPE_CHECKING:  # a type checker takes a module with __getattr__ to have any name, and would miss wrong ones
 
     def __getattr__(name: str):
         """Resolves former module names, with a warning. Without the extra `meta`, says what to install."""
         if name in _MOVED:
-            place = f"meta_train.{_MOVED[name]}"
-            warnings.warn(f"meta_train.{name} has moved: import {place}.", DeprecationWarning, stacklevel=2)
-            return importlib.import_module(place)
+            return renamed.import_moved(f"meta_train.{name}", f"meta_train.{_MOVED[name]}", stacklevel=2)
         if _say_what_to_install is not None:
             return _say_what_to_install(name)
         raise AttributeError(f"module 'meta_train' has no attribute {name!r}")
