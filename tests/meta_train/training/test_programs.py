@@ -17,7 +17,8 @@ DATA = np.float32(3.0)
 
 
 def _begin(key, theta):
-    return Carried(theta, {"drawn": jax.random.normal(key)}, (jnp.arange(PARTICLES, dtype=jnp.float32),))
+    outer_state = {"drawn": jax.random.normal(key), "weak": jnp.asarray(1.0)}  # the latter of a weak type
+    return Carried(theta, outer_state, (jnp.arange(PARTICLES, dtype=jnp.float32),))
 
 
 def _update(key, carried, data):
@@ -113,7 +114,8 @@ def test_the_abstract_state_is_that_of_start(num_devices):
 
 
 def test_dispatch_takes_the_memory_of_the_state_and_start_leaves_theta_alone():
-    built, theta = _built(1), jax.tree.map(jnp.asarray, _theta())
+    built = _built(1)
+    theta = jax.device_put(_theta(), jax.tree.leaves(built.placed_state(_theta(), np.uint32(0)).theta)[0].sharding)
     state = built.start(theta, np.uint32(0))
     built.dispatch(state, np.uint32(0), np.int32(1), DATA)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
