@@ -21,6 +21,7 @@ from meta_train.data import labels as data_labels
 from meta_train.data import missing as data_missing
 from meta_train.data import pictures as data_pictures
 from meta_train.data import tfds
+from meta_train.host.renamed import renamed_argument
 
 DATA_DIR_VARIABLE = data_folder.DATA_DIR_VARIABLE
 
@@ -61,24 +62,25 @@ _TextName: TypeAlias = Literal["sklearn_docs", "tiny_shakespeare"]
 
 @overload
 def load(
-    name: _DatasetName, *, size: int | None = None, grey: bool = False, data_dir: str | os.PathLike[str] | None = None
+    name: _DatasetName, *, size: int | None = None, gray: bool = False, data_dir: str | os.PathLike[str] | None = None
 ) -> Dataset: ...
 
 
 @overload
 def load(
-    name: _TextName, *, size: int | None = None, grey: bool = False, data_dir: str | os.PathLike[str] | None = None
+    name: _TextName, *, size: int | None = None, gray: bool = False, data_dir: str | os.PathLike[str] | None = None
 ) -> Text: ...
 
 
 @overload
 def load(
-    name: str, *, size: int | None = None, grey: bool = False, data_dir: str | os.PathLike[str] | None = None
+    name: str, *, size: int | None = None, gray: bool = False, data_dir: str | os.PathLike[str] | None = None
 ) -> Dataset | Text: ...
 
 
+@renamed_argument("grey", "gray")
 def load(
-    name: str, *, size: int | None = None, grey: bool = False, data_dir: str | os.PathLike[str] | None = None
+    name: str, *, size: int | None = None, gray: bool = False, data_dir: str | os.PathLike[str] | None = None
 ) -> Dataset | Text:
     """Loads a data set by name.
 
@@ -88,21 +90,21 @@ def load(
     Args:
       name: one of `embedded()`, or the name of files in the folder, or of a set of tensorflow-datasets.
       size: height and width to which pictures are reduced, by averaging areas; None keeps their size.
-      grey: turns pictures gray, with the luma weights of Rec. 601.
+      gray: turns pictures gray, with the luma weights of Rec. 601.
       data_dir: folder of data sets; by default what LEARNED_OPTIM_DATA names.
 
     Returns:
       A `Dataset` of pictures or of a table, or a `Text`.
 
     Raises:
-      ValueError: if nothing knows the name, a file is damaged, or size or grey do not fit the data.
+      ValueError: if nothing knows the name, a file is damaged, or size or gray do not fit the data.
       FileNotFoundError: if the name is known but the data are missing, or the folder does not exist.
 
     Example:
       >>> load("digits").train_x.shape, load("digits", size=4).train_x.shape
       ((1437, 8, 8, 1), (1437, 4, 4, 1))
     """
-    return _load(name, size, grey, None if name in embedded() else _folder(data_dir))
+    return _load(name, size, gray, None if name in embedded() else _folder(data_dir))
 
 
 def available(name: str, data_dir: str | os.PathLike[str] | None = None) -> str | None:
@@ -161,14 +163,14 @@ def num_classes(dataset: Dataset) -> int:
 
 
 @functools.cache
-def _load(name, size, grey, folder):
+def _load(name, size, gray, folder):
     raw, where = _read(name, folder)
     if isinstance(raw, str):
-        if size is not None or grey:
-            raise ValueError(f"size and grey are for pictures; {name!r} is a text.")
+        if size is not None or gray:
+            raise ValueError(f"size and gray are for pictures; {name!r} is a text.")
         result = _tokenize(name, raw)
     else:
-        result = _prepare(where, raw, size, grey)
+        result = _prepare(where, raw, size, gray)
     for array in result:
         if isinstance(array, np.ndarray):
             array.flags.writeable = False
@@ -207,18 +209,18 @@ def _folder(data_dir):
     return folder
 
 
-def _prepare(where, raw, size, grey):
+def _prepare(where, raw, size, gray):
     """Parts in the units of their source -> Dataset; `where` is what error messages call the data."""
     num_train, num_test = len(raw.train_x), len(raw.test_x)
     if min(num_train, num_test) == 0:
         raise ValueError(f"{where} needs examples to train on and held-out ones, got {num_train} and {num_test}.")
     if raw.train_x.ndim > 2:
         try:
-            train_x, test_x = (data_pictures.prepare(x, size=size, grey=grey) for x in (raw.train_x, raw.test_x))
+            train_x, test_x = (data_pictures.prepare(x, size=size, gray=gray) for x in (raw.train_x, raw.test_x))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
-    elif size is not None or grey:
-        raise ValueError(f"size and grey are for pictures; {where} is a table.")
+    elif size is not None or gray:
+        raise ValueError(f"size and gray are for pictures; {where} is a table.")
     else:
         train_x, test_x = _standardize(where, raw.train_x, raw.test_x)
     if (raw.train_y.dtype.kind == "f") != (raw.test_y.dtype.kind == "f"):

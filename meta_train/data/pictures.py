@@ -17,7 +17,7 @@ _CHUNK = 1 << 21  # numbers converted at a time, so that float64 copies stay sma
 
 
 def prepare(
-    images: Num[np.ndarray, "num _ _ ..."], *, size: int | None = None, grey: bool = False
+    images: Num[np.ndarray, "num _ _ ..."], *, size: int | None = None, gray: bool = False
 ) -> Float32[np.ndarray, "num height width channels"]:
     """Scales pictures to 0…1, turns them gray, and averages areas down to size×size.
 
@@ -25,7 +25,7 @@ def prepare(
       images: uint8 (0…255) or float (0…1), [num, height, width] or [num, height, width, channels]; also [num, channels,
         height, width], see `channels_last`.
       size: new height and width; None keeps them.
-      grey: one channel, luma 0.299 R + 0.587 G + 0.114 B, from three. Pictures with one channel stay as they are.
+      gray: one channel, luma 0.299 R + 0.587 G + 0.114 B, from three. Pictures with one channel stay as they are.
 
     Raises:
       ValueError: if the numbers are of another type or range, if size is not in 1…height and 1…width, if pictures to be
@@ -38,8 +38,8 @@ def prepare(
     """
     images = channels_last(images) if images.ndim == 4 else images[..., None]
     height, width, channels = images.shape[1:]
-    if grey and channels not in (1, 3):
-        raise ValueError(f"grey=True needs pictures with 1 or 3 channels, got {channels}.")
+    if gray and channels not in (1, 3):
+        raise ValueError(f"gray=True needs pictures with 1 or 3 channels, got {channels}.")
     if size is not None and not (isinstance(size, int) and 1 <= size <= min(height, width)):
         raise ValueError(f"size must be an int in 1…{min(height, width)} for pictures of {height}×{width}, got {size}.")
     scale = 255.0 if images.dtype == np.uint8 else 1.0
@@ -47,12 +47,12 @@ def prepare(
         raise ValueError(
             f"pictures must be uint8 or floats in 0…1, got {images.dtype} in {images.min()}…{images.max()}."
         )
-    grey = grey and channels == 3
-    result = np.empty((len(images), size or height, size or width, 1 if grey else channels), np.float32)
+    gray = gray and channels == 3
+    result = np.empty((len(images), size or height, size or width, 1 if gray else channels), np.float32)
     rows = max(1, _CHUNK // (height * width * channels))
     for begin in range(0, len(images), rows):
         chunk = images[begin : begin + rows].astype(np.float64) / scale
-        chunk = chunk @ _LUMA if grey else chunk
+        chunk = chunk @ _LUMA if gray else chunk
         result[begin : begin + rows] = chunk if size is None else _shrink(chunk, size)
     return result
 

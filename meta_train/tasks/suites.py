@@ -44,11 +44,11 @@ class Source(NamedTuple):
 
     name: str
     size: int | None = None  # height and width that images are brought to
-    grey: bool = False
+    gray: bool = False
 
     def load(self, data_dir: str | None = None) -> data.Dataset | data.Text:
         """Loads it; see `data.load`."""
-        return data.load(self.name, size=self.size, grey=self.grey, data_dir=data_dir)
+        return data.load(self.name, size=self.size, gray=self.gray, data_dir=data_dir)
 
 
 class Entry(NamedTuple):

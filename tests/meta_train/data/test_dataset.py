@@ -176,17 +176,20 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         data.load("xyz")
 
 
-def test_size_and_grey_are_for_pictures():
-    with pytest.raises(ValueError, match="size and grey are for pictures; 'iris' is a table"):
+def test_size_and_gray_are_for_pictures():
+    with pytest.raises(ValueError, match="size and gray are for pictures; 'iris' is a table"):
         data.load("iris", size=2)
-    with pytest.raises(ValueError, match="size and grey are for pictures; 'sklearn_docs' is a text"):
-        data.load("sklearn_docs", grey=True)
+    with pytest.raises(ValueError, match="size and gray are for pictures; 'sklearn_docs' is a text"):
+        data.load("sklearn_docs", gray=True)
     with pytest.raises(ValueError, match="size must be an int in 1…8 for pictures of 8×8, got 9"):
         data.load("digits", size=9)
-    grey = data.load("photos", size=4, grey=True).train_x
+    gray = data.load("photos", size=4, gray=True).train_x
     color = data.load("photos").train_x
     expected = color.reshape(-1, 4, 2, 4, 2, 3).mean(axis=(2, 4)) @ np.array([0.299, 0.587, 0.114], np.float32)
-    np.testing.assert_allclose(grey[..., 0], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(gray[..., 0], expected, rtol=0, atol=1e-6)
+    with pytest.warns(DeprecationWarning, match="use gray="):
+        old = data.load("photos", size=4, grey=True).train_x
+    assert old is gray
 
 
 @pytest.mark.parametrize(

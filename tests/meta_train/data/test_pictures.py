@@ -39,13 +39,13 @@ def test_without_size_pictures_are_only_scaled():
     np.testing.assert_array_equal(data_pictures.prepare(floats), floats)
 
 
-def test_grey_is_the_luma():
+def test_gray_is_the_luma():
     colors = np.eye(3, dtype=np.uint8).reshape(1, 1, 3, 3) * 255
-    grey = data_pictures.prepare(colors, grey=True)
-    np.testing.assert_allclose(grey[0, 0, :, 0], [0.299, 0.587, 0.114], rtol=1e-6)
-    white = data_pictures.prepare(np.full((1, 2, 2, 3), 255, np.uint8), grey=True, size=1)
+    gray = data_pictures.prepare(colors, gray=True)
+    np.testing.assert_allclose(gray[0, 0, :, 0], [0.299, 0.587, 0.114], rtol=1e-6)
+    white = data_pictures.prepare(np.full((1, 2, 2, 3), 255, np.uint8), gray=True, size=1)
     np.testing.assert_allclose(white, np.ones((1, 1, 1, 1)), rtol=1e-6)
-    np.testing.assert_array_equal(data_pictures.prepare(colors[..., :1], grey=True), colors[..., :1] / 255)
+    np.testing.assert_array_equal(data_pictures.prepare(colors[..., :1], gray=True), colors[..., :1] / 255)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 6, 4), (2, 1, 5, 5), (2, 3, 4, 4), (2, 3, 2, 2), (2, 1, 8, 6)])
@@ -53,7 +53,7 @@ def test_channels_before_height_and_width_are_recognized(shape):
     images = _random(shape)
     expected = data_pictures.prepare(np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
     np.testing.assert_array_equal(data_pictures.prepare(images), expected)
-    assert data_pictures.prepare(images, size=2, grey=True).shape == (2, 2, 2, 1)
+    assert data_pictures.prepare(images, size=2, gray=True).shape == (2, 2, 2, 1)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 3), (2, 1, 3, 3), (2, 3, 3, 1), (2, 4, 4, 2), (2, 9, 9, 13), (2, 5, 6, 7)])
@@ -68,7 +68,7 @@ def test_channels_stay_the_last_axis_where_they_can_be(shape):
         (_random((1, 4, 5)), {"size": 5}, r"an int in 1…4 for pictures of 4×5, got 5"),
         (_random((1, 4, 5)), {"size": 0}, "got 0"),
         (_random((1, 4, 5)), {"size": 2.0}, "got 2.0"),
-        (_random((1, 4, 4, 2)), {"grey": True}, "1 or 3 channels, got 2"),
+        (_random((1, 4, 4, 2)), {"gray": True}, "1 or 3 channels, got 2"),
         (_random((1, 4, 4)).astype(np.int32), {}, "uint8 or floats in 0…1, got int32"),
         (_random((1, 4, 8, 8)), {}, r"got the shape \(1, 4, 8, 8\), which seems to have 4 channels on the second axis"),
         (_random((1, 13, 64, 64)), {"size": 8}, "channels must be the last axis of pictures"),

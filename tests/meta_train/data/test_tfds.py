@@ -115,7 +115,7 @@ def test_pictures_are_read_once_and_then_from_the_cache(folders, monkeypatch):
     dataset._load.cache_clear()
     for again, before in zip(data.load("tiny_pictures"), pictures, strict=True):
         np.testing.assert_array_equal(again, before)
-    assert data.load("tiny_pictures", size=2, grey=True).test_x.shape == (3, 2, 2, 1)
+    assert data.load("tiny_pictures", size=2, gray=True).test_x.shape == (3, 2, 2, 1)
 
 
 def test_what_is_prepared_counts_as_at_hand(tmp_path):
