@@ -203,7 +203,7 @@ EXAMPLES = {
     "meta_train.data.pictures:channels_last": lambda f: f(np.zeros((2, 3, 5, 4))),
     "meta_train.data.pictures:prepare": lambda f: (
         f(np.zeros((2, 4, 6)), size=2),
-        f(np.zeros((2, 3, 5, 4), np.uint8), grey=True),
+        f(np.zeros((2, 3, 5, 4), np.uint8), gray=True),
     ),
     "meta_train.estimators.antithetic:centered_ranks": lambda f: f(f32(4)),
     "meta_train.estimators.antithetic:shape": lambda f: (f(jnp.sign, f32(4), 0.1, None), f(None, f32(4), 0.1, None)),
@@ -271,7 +271,7 @@ def test_a_call_has_the_shapes_that_the_signature_states(name):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_wrong_shape_is_found_wherever_the_signature_states_one(name):
-    """Each stated shape is replaced by one that no array has. beartype does not see what a `Callable` takes or gives."""
+    """Each stated shape is replaced by one that no array has. beartype ignores what a `Callable` takes and gives."""
     function = _found(name)
     for place, hint in _stated(function).items():
         if hint.startswith("Callable"):
