@@ -1,13 +1,17 @@
 """Golden trajectories: the updates of 20 steps on a fixed problem, which no change of code or of a library may move.
 
-    python tests/goldens/regenerate.py
+    python tests/goldens/regenerate.py NAME …
 
-writes `optimizers.json` again, for the registry in `tests/learned_optim/optimizers/test_contract.py`, and the files
-that are missing in `released/`, one for each released theta. It never overwrites one of those: released weights do not
-change, and neither does what they compute. Review the difference in `optimizers.json` before you commit it; an update
-rule that changed on purpose needs a new FEATURE_VERSION.
+writes the named ones. A name of the registry in `tests/learned_optim/optimizers/test_contract.py` rewrites its entry of
+`optimizers.json` and leaves all others as they are. A name of a released theta writes its file in `released/`, if there
+is none: released weights do not change, and neither does what they compute. `--all` instead of names rewrites all of
+`optimizers.json` and writes the released files that are missing.
+
+Review the difference before you commit it; an update rule that changed on purpose needs a new FEATURE_VERSION.
 """
 
+import argparse
+from collections.abc import Sequence
 import json
 import pathlib
 import runpy
@@ -17,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import learned_optim
+from learned_optim import nearest
 
 FOLDER = pathlib.Path(__file__).parent
-COMMAND = "python tests/goldens/regenerate.py"
+COMMAND = "python tests/goldens/regenerate.py NAME"
 NUM_STEPS = 20
 START = 0.3  # scale of the parameters for the registry's goldens
 
@@ -80,18 +85,61 @@ def assert_matches(actual, golden, name, tolerance=1e-4):
 
 def read(path):
     """The goldens in a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8"), parse_int=float)  # -0 is a float, too
 
 
-def main():
-    """Writes `optimizers.json`, and what is missing in `released/`."""
-    registry = runpy.run_path(str(FOLDER.parent / "learned_optim" / "optimizers" / "test_contract.py"))["OPTIMIZERS"]
-    goldens = {id: trajectory(made, fixed_theta(made), START) for id, made in registry.items()}
-    _write(FOLDER / "optimizers.json", goldens)
-    for name in learned_optim.list_pretrained():
-        path = FOLDER / "released" / f"{name}.json"
-        if not path.exists():
-            _write(path, {name: trajectory(*learned_optim.load_pretrained(name))})
+def regenerate(names: Sequence[str], folder: pathlib.Path = FOLDER):
+    """Writes the goldens of these names, see above.
+
+    Raises:
+      ValueError: if there is no such name, or it is of a released theta that has its golden. Nothing is written then.
+    """
+    registry = _registry()
+    released = learned_optim.list_pretrained()
+    for name in names:
+        if name not in registry and name not in released:
+            known = (*registry, *released)
+            raise ValueError(f"there is no golden {name!r}. {nearest.hint(name, known)}Choose from {', '.join(known)}.")
+        if name in released and _released_file(folder, name).exists():
+            raise ValueError(f"the golden of {name!r} is there. It never changes, as released weights do not.")
+    own = {name: _of_registry(made) for name, made in registry.items() if name in names}
+    if own:
+        _write(folder / "optimizers.json", {**read(folder / "optimizers.json"), **own})
+    for name in released:
+        if name in names:
+            _write(_released_file(folder, name), {name: trajectory(*learned_optim.load_pretrained(name))})
+
+
+def regenerate_all(folder: pathlib.Path = FOLDER):
+    """Writes the goldens of the whole registry, and those of released thetas that are missing."""
+    _write(folder / "optimizers.json", {name: _of_registry(made) for name, made in _registry().items()})
+    regenerate([name for name in learned_optim.list_pretrained() if not _released_file(folder, name).exists()], folder)
+
+
+def main(arguments: Sequence[str] | None = None):
+    """Writes what the command line names."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("name", nargs="*", help="of an architecture, or of a released theta that has no golden yet")
+    parser.add_argument("--all", action="store_true", help="rewrite optimizers.json, and write what is missing")
+    given = parser.parse_args(arguments)
+    if given.all == bool(given.name):
+        parser.error("name the goldens to write, or give --all, not both.")
+    try:
+        regenerate_all() if given.all else regenerate(given.name)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _registry():
+    return runpy.run_path(str(FOLDER.parent / "learned_optim" / "optimizers" / "test_contract.py"))["OPTIMIZERS"]
+
+
+def _of_registry(optimizer):
+    return trajectory(optimizer, fixed_theta(optimizer), START)
+
+
+def _released_file(folder, name):
+    return folder / "released" / f"{name}.json"
 
 
 def _write(path, trajectories):
@@ -102,7 +150,7 @@ def _write(path, trajectories):
         entries.append(f" {json.dumps(name)}: [\n{lines}\n ]")
     path.parent.mkdir(exist_ok=True)
     path.write_text("{\n" + ",\n".join(entries) + "\n}\n", encoding="utf-8")
-    print(f"wrote {path.relative_to(FOLDER)}")
+    print(f"wrote {path.name}: {', '.join(trajectories)}")
 
 
 if __name__ == "__main__":
