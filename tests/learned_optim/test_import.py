@@ -31,12 +31,6 @@ def test_import_loads_the_dependencies_only(module, tmp_path):
     assert loaded - allowed == {"learned_optim"}
 
 
-def test_meta_train_loads_the_extra_apps_only_where_they_are_used(tmp_path):
-    loaded = _packages_after("import meta_train", tmp_path)
-    assert "meta_train" in loaded
-    assert loaded & {"cma", "diffrax", "lineax"} == set()
-
-
 def test_building_optimizers_tasks_and_estimators_starts_no_backend(tmp_path):
     """A module may build them when it is imported, before `jax.distributed.initialize` or a choice of devices."""
     code = """

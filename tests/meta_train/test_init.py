@@ -77,6 +77,15 @@ def test_old_names_cost_nothing_until_they_are_used():
     assert told == ["<string>:3: DeprecationWarning: meta_train.scores has moved: import meta_train.evaluation.scores."]
 
 
+def test_the_extra_apps_are_loaded_only_where_they_are_used(tmp_path):
+    """In a fresh process; all of them are installed."""
+    apps = ["cma", "diffrax", "lineax"]
+    assert all(importlib.util.find_spec(name) for name in apps)
+    code = f"import sys, meta_train; print([name for name in {apps} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "[]\n"
+
+
 def test_exports_are_there_and_other_names_are_not():
     assert all(getattr(meta_train, name) is not None for name in meta_train.__all__)
     with pytest.raises(AttributeError, match="'meta_train' has no attribute 'fitt'"):
