@@ -7,6 +7,7 @@ Compilation is most of the suite's time, so programs are compiled with few optim
 looks at last bits, or that computes for longer than it compiles, carries the marker `optimized`.
 """
 
+import gc
 import os
 
 import jax
@@ -28,6 +29,13 @@ def pytest_configure(config):
     jax.config.update("jax_disable_most_optimizations", True)
     if jax.__version_info__ < (0, 11):
         os.environ["XLA_FLAGS"] = f"{_FAST_COMPILATION} {os.environ.get('XLA_FLAGS', '')}"
+
+
+def pytest_collection_finish():
+    """The garbage collector skips what is there before the first test: modules, tests, JAX."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
