@@ -10,6 +10,7 @@ import sys
 from types import ModuleType
 from typing import Any
 from typing import TypeVar
+from typing import cast
 import warnings
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -65,7 +66,7 @@ def renamed_argument(old: str, new: str) -> Callable[[_Function], _Function]:
       grey= is a deprecated name of an argument of paint: use gray=.
     """
 
-    def decorate(function):
+    def decorate(function: _Function) -> _Function:
         @functools.wraps(function)
         def call(*args, **kwargs):
             if old in kwargs:
@@ -77,7 +78,7 @@ def renamed_argument(old: str, new: str) -> Callable[[_Function], _Function]:
                 kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 
-        return call
+        return cast(_Function, call)
 
     return decorate
 
