@@ -114,13 +114,14 @@ plt.show()
 
 # %% [markdown]
 # In a few minutes the random network has become an optimizer with a far lower final loss than before. In this run it
-# is also below Adam at 1e-3, below Adam with a tuned rate, and below the default, which was meta-trained for 13
-# minutes on thirteen tasks. The result of so short a training depends on rounding. On another machine the loss may be
-# ten times lower or a hundred times higher.
+# is also below Adam at 1e-3 and below Adam with a tuned rate. The default, which was meta-trained for 13 minutes on
+# thirteen tasks, ends twenty times lower. The result of so short a training depends on rounding. On another machine
+# the loss may be a hundred times lower or ten times higher. (This run shared its two cores with other programs. Alone
+# on them, an earlier one took 53 seconds.)
 #
-# Look at the held-out loss too. At 0.20 it is higher than before meta-training (0.16), and five times that of the
-# default (0.04). The meta-loss was the training loss, so only the training loss improved. `objectives.held_out` uses
-# the held-out loss instead.
+# Look at the held-out loss too. At 0.15 it is about what it was before meta-training (0.16), and four times that of
+# the default (0.04). The meta-loss was the training loss, so only the training loss improved. `objectives.held_out`
+# uses the held-out loss instead.
 #
 # ## What it has not learned
 #
@@ -137,8 +138,8 @@ for name in () if small else ("digits-mlp", "digits-wide", "digits-deep-tanh", "
 
 # %% [markdown]
 # At 500 steps it is ahead of Adam at 1e-3 on all four tasks, three of which it has not seen. Beyond 500 steps its
-# training loss rises on three of the four, and Adam at 1e-3 overtakes it on two. Its held-out losses are far above
-# Adam's, since nothing has taught it to stop.
+# training loss rises on the deeper network, where Adam at 1e-3 overtakes it. Its held-out losses are far above Adam's
+# on all four, since nothing has taught it to stop.
 #
 # What helps: more tasks (give `fit` a list of estimators), longer runs, random variation of the episodes
 # (`tasks.get(name, sampled=True)`), and an architecture that knows the end of the run (`prodigy_muon`).
