@@ -134,7 +134,7 @@ def whole_episode(std: float) -> NoisePolicy:
 def several_windows(std: float, noise_period: int, unroll_length: int) -> NoisePolicy:
     """GPES: a perturbation of standard deviation std for noise_period inner steps, a multiple of unroll_length.
 
-    None lasts longer. The first of an episode that began inside of a window is shorter by what the window had left.
+    None lasts longer. If an episode began inside of a window, the window's steps before it count for the first one.
     """
 
     def first(key, theta):
