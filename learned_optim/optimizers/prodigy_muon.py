@@ -13,38 +13,22 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from learned_optim import adam_features
 from learned_optim import distance
-from learned_optim import features
+from learned_optim import muon_directions
 from learned_optim import schedule
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Rule
 from learned_optim.base import define
-from learned_optim.base import momentum
-from learned_optim.base import number
-from learned_optim.base import zeros
-from learned_optim.orthogonal import orthogonalize
+from learned_optim.muon_directions import Directions
 
 FEATURE_VERSION = 1
-MOMENTUM_DECAY = 0.9
-MOMENT_DECAY = 0.99
 MAX_BLOCK = 64  # rows of a matrix that are orthogonalized together
-NUM_ITERATIONS = 3  # Newton–Schulz iterations
 # Values before meta-training.
 _BASE = 0.4  # ℓ₀, the log step size in units of D
 _EXPONENT = -0.4  # the step size is proportional to num_steps to this power
 _FIRST_DISTANCE = 0.005  # in units of the parameters' mean size
 _UNKNOWN_EXPONENT = 0.5  # of the decay if the number of steps is not known
 _LOOKAHEAD = 0.1  # λ, the weight of the gradient in Nesterov momentum
-_TINY = 1e-24  # added to mean squares
-
-
-class Averages(NamedTuple):
-    """State of the directions."""
-
-    momentum: Any  # m, moving average of the gradient, decay .9
-    moment: Any  # v, moving average of the squared gradient, decay .99
-    agreement: Any  # float32[] for the tensor: moving average of mean(g m) / mean(v), decay .99
 
 
 class TensorFeatures(NamedTuple):
@@ -63,18 +47,10 @@ class TensorFeatures(NamedTuple):
     squareness: jax.Array  # ½ log(shorter / longer side)
 
 
-class Directions(NamedTuple):
-    """Candidates for the direction of a tensor, in the order of their weights in theta."""
-
-    orthogonal: jax.Array  # o
-    nesterov: jax.Array  # u
-    plain: jax.Array  # s
-
-
 class Slots(NamedTuple):
     """State of a tensor."""
 
-    averages: Any  # `Averages`
+    averages: Any  # `muon_directions.Averages`
     distance: Any  # `distance.Slots`
 
 
@@ -90,14 +66,9 @@ def prodigy_muon() -> LearnedOptimizer:
     constant times the mean over all coordinates of the size of their tensor. The size is the root mean square, but at
     least 0.1 / √fan_in; it is 0.1 for vectors and scalars.
 
-    There are three directions. m is the average of gradients with decay .9, v̂ is the bias-corrected average of g² with
-    decay .99, and λ is learned.
-
-    - s is g / √v̂, clipped to ±4.
-    - u is ((1 - λ) m + λ g) / √v̂, bias-corrected and clipped to ±4.
-    - o is u for vectors and scalars. Other tensors are treated as matrices whose columns are the last dimension: o is
-      the orthogonalized u, in blocks of up to 64 rows of the shorter side (`learned_optim.orthogonal`), scaled to the
-      root mean square of u.
+    The three directions are those of `learned_optim.muon_directions`: o is u for vectors and scalars, and for other
+    tensors the orthogonalized u, in blocks of up to 64 rows of the shorter side; u is Adam's with Nesterov momentum;
+    s is g / √v̂. The weight λ of the gradient in the momentum is learned.
 
     The features c are those of `TensorFeatures`. The agreement in the feature `certain` is clipped to [.001, 4],
     `relative` to ±3, and `ratio` is at least -2. d is clipped to ±8. ℓ₀ is one number for matrices and one for vectors
@@ -141,7 +112,7 @@ def prodigy_muon() -> LearnedOptimizer:
         def first_distance(params):
             return distance.first(params, theta["distance"]["log_first"])
 
-        return Rule(Slots(Averages(momentum, zeros, number), distance.SLOTS), update, first_distance)
+        return Rule(Slots(muon_directions.SLOTS, distance.SLOTS), update, first_distance)
 
     return define({"kind": "prodigy_muon", "feature_version": FEATURE_VERSION}, init, rule)
 
@@ -177,60 +148,23 @@ def _update(theta, horizon, grads, params, slots, shared, step):
     measured, ratio, shared = distance.measure(grads, params, [slot.distance for slot in slots], shared)
     updates, new_slots = [], []
     for grad, param, slot, of_distance in zip(grads, params, slots, measured, strict=True):
-        directions, size, certain, averages = _directions(grad, slot.averages, lookahead, step)
-        is_vector, squareness = _shape_features(param)
+        made = muon_directions.make(grad, slot.averages, lookahead, step, max_block=MAX_BLOCK)
         c = TensorFeatures(
             position=progress.position,
             early=schedule.early(step),
             length=progress.length,
             decay=0.5 * jnp.log(decay),
             known=progress.known,
-            size=size,
-            certain=certain,
+            size=made.size,
+            certain=made.certain,
             relative=distance.relative_size(param, shared.distance),
             ratio=ratio,
-            is_vector=is_vector,
-            squareness=squareness,
+            is_vector=jnp.asarray(param.ndim < 2, jnp.float32),
+            squareness=jnp.asarray(muon_directions.squareness(param), jnp.float32),
         )
         log_step = schedule.log_step(theta["step"], jnp.stack(c), param.ndim < 2)
-        direction = sum(weight * each for weight, each in zip(weights, directions, strict=True))
+        direction = sum(weight * each for weight, each in zip(weights, made.directions, strict=True))
         step_size = jnp.exp(log_step) * decay * shared.distance
         updates.append(-step_size * jnp.clip(direction, -8.0, 8.0))
-        new_slots.append(Slots(averages, of_distance))
+        new_slots.append(Slots(made.averages, of_distance))
     return updates, new_slots, shared
-
-
-def _directions(grad, averages, lookahead, step):
-    """Returns the directions, the features `size` and `certain`, and the new averages."""
-    v = features.second_moment(grad, averages.moment, MOMENT_DECAY)
-    unit, rsqrt = adam_features.inverse_moment(v)
-    root = jnp.sqrt(1.0 - MOMENT_DECAY ** (step + 1.0))
-    normalize = rsqrt * (unit * root)
-    zero_weight = MOMENTUM_DECAY**step  # weight of the initial value, zero, in the momentum before this gradient
-    limited = jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
-    # The previous momentum is divided by 1 - zero_weight, its bias correction. At step 0, where both are 0, any
-    # positive denominator will do.
-    product = jnp.mean((limited * unit) * (averages.momentum * unit))
-    product = product / jnp.maximum(1.0 - zero_weight, 1.0 - MOMENTUM_DECAY)
-    agreement = averages.agreement + (1.0 - MOMENT_DECAY) * (product - averages.agreement)
-    (m,) = features.momenta(grad, (averages.momentum,), (MOMENTUM_DECAY,))
-    ahead = m + lookahead * (grad - m)
-    correction = 1.0 / (1.0 - (1.0 - lookahead) * (MOMENTUM_DECAY * zero_weight))
-    nesterov = jnp.clip(ahead * (normalize * correction), -4.0, 4.0)
-    plain = jnp.clip(grad * normalize, -4.0, 4.0)
-    size = jnp.sqrt(features.mean_square(nesterov) + _TINY)
-    orthogonal = nesterov
-    if grad.ndim > 1:
-        orthogonal = orthogonalize(nesterov, NUM_ITERATIONS, MAX_BLOCK)
-        orthogonal = orthogonal * (size * jax.lax.rsqrt(features.mean_square(orthogonal) + 1e-12))
-    certain = 0.5 * jnp.log(jnp.clip(agreement / jnp.square(root), 1e-3, 4.0)) + 1.5
-    directions = Directions(orthogonal, nesterov, plain)
-    return directions, jnp.log(size + 1e-3) + 1.0, certain, Averages(m, v, agreement)
-
-
-def _shape_features(param):
-    """Returns the features `is_vector` and `squareness`."""
-    if param.ndim < 2:
-        return jnp.ones((), jnp.float32), jnp.zeros((), jnp.float32)
-    sides = sorted((param.shape[-1], param.size // param.shape[-1]))
-    return jnp.zeros((), jnp.float32), jnp.asarray(0.5 * math.log(sides[0] / sides[1]), jnp.float32)

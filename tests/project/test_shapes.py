@@ -23,7 +23,9 @@ import pytest
 
 from learned_optim import adam_features
 from learned_optim import distance
+from learned_optim import muon_directions
 from learned_optim import schedule
+from learned_optim import step_control
 from meta_train import tasks
 from meta_train.estimators import fixed_point
 from meta_train.tasks.convolution import Conv2D
@@ -170,6 +172,10 @@ EXAMPLES = {
     "learned_optim.features:normalize": lambda f: f(f32(3, 4)),
     "learned_optim.features:second_moment": lambda f: (f(f32(3, 4), f32(3, 4), 0.9), f(f32(2), f32(2), f32())),
     "learned_optim.features:tanh_time": lambda f: f(f32()),
+    "learned_optim.muon_directions:make": lambda f: f(
+        f32(2, 3, 4), muon_directions.Averages(f32(2, 3, 4), f32(2, 3, 4), f32()), f32(), f32(), max_block=3
+    ),
+    "learned_optim.muon_directions:squareness": lambda f: (f(f32(3, 4)), f(f32(2))),
     "learned_optim.networks:relu": lambda f: f(f32(3, 4)),
     "learned_optim.networks:truncated_normal": lambda f: f(jax.random.key(0), 3, 2),
     "learned_optim.networks:unrolled_linear": lambda f: f(f32(3, 2), f32(2), [f32(3, 4), f32(3, 1), f32(1, 4)]),
@@ -181,6 +187,14 @@ EXAMPLES = {
     "learned_optim.schedule:log_step": lambda f: f(schedule.init_step(jax.random.key(0), 5, 0.0), f32(5), True),
     "learned_optim.schedule:progress": lambda f: f(f32(), f32(), f32(3)),
     "learned_optim.schedule:size": lambda f: (f(f32(3, 4)), f(f32(2))),
+    "learned_optim.step_control:advance": lambda f: f(
+        step_control.init(),
+        f32(3, 4),
+        f32(3, 4),
+        step_control.Slots(f32(12), f32(12), f32(), f32(), f32()),
+        f32(),
+    ),
+    "learned_optim.step_control:sample": lambda f: (f(f32(3, 4)), f(f32(90, 70)), f(f32())),
     "meta_train.data.csv_tables:read_csv": lambda f: (
         _in_files(f, b"1,2,a\n3,4,b\n5,6,b\n"),
         _in_files(f, b"1,2,0.5\n3,4,1.5\n"),

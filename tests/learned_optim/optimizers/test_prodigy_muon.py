@@ -15,6 +15,7 @@ from meta_train.evaluation import lanes
 
 _REFERENCE = pathlib.Path(__file__).parents[2] / "reference"
 parts = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "prodigy_parts.py")))
+muon_parts = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "muon_parts.py")))
 reference = parts.adam_parts
 
 
@@ -30,39 +31,6 @@ def _theta(scale=0.2):
     }
 
 
-def _orthogonal(x):
-    """u with singular values near one and the same root mean square; blocks are not needed at these shapes."""
-    matrix = x.reshape(-1, x.shape[-1])
-    left, values, right = np.linalg.svd(matrix, full_matrices=False)
-    values = values / np.sum(values**4) ** 0.25
-    for _ in range(3):
-        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
-    made = ((left * values) @ right).reshape(x.shape)
-    return made * reference.rms(x) / reference.rms(made)
-
-
-def _directions(grads, lookahead):
-    """The three directions after the last of the gradients, and two features of the tensor."""
-    m, v, agreement, t = np.zeros_like(grads[0]), 0.0, 0.0, len(grads)
-    for number, g in enumerate(grads):
-        v = 0.99 * v + 0.01 * g**2
-        product = np.mean(g * m) / np.mean(v) / max(1 - 0.9**number, 0.1)
-        agreement = 0.99 * agreement + 0.01 * product
-        m = 0.9 * m + 0.1 * g
-    v_hat = v / (1 - 0.99**t)
-    root = np.sqrt(v_hat + 1e-10 * np.mean(v_hat))
-    ahead = ((1 - lookahead) * m + lookahead * g) / (1 - (1 - lookahead) * 0.9**t)
-    u = np.clip(ahead / root, -4, 4)
-    certain = np.log(np.clip(agreement / (1 - 0.99**t), 1e-3, 4)) / 2 + 1.5
-    o = _orthogonal(u) if u.ndim > 1 else u
-    return (o, u, np.clip(g / root, -4, 4)), [np.log(reference.rms(u) + 1e-3) + 1, certain]
-
-
-def _shape_features(shape):
-    sides = sorted([shape[-1], int(np.prod(shape[:-1]))]) if len(shape) > 1 else [1, 1]
-    return [len(shape) < 2, 0.5 * np.log(sides[0] / sides[1])]
-
-
 def _defined_run(theta, grads, params, num_steps):
     """The updates of all tensors at successive gradients, and the distance at each of them, in float64."""
 
@@ -70,8 +38,8 @@ def _defined_run(theta, grads, params, num_steps):
         unknown = theta["unknown_horizon"]
         (slow, length, *_, known), decay = reference.progress(t, num_steps, unknown["progress"])
         decay = decay if known else (1 + t / 100) ** -unknown["exponent"]
-        directions, observed = _directions(grads, 1 / (1 + np.exp(-theta["direction"]["lookahead"])))
-        tensor = [*observed, *shared_features, *_shape_features(param.shape)]
+        directions, observed = muon_parts.directions(grads, 1 / (1 + np.exp(-theta["direction"]["lookahead"])), 64)
+        tensor = [*observed, *shared_features, *muon_parts.shape_features(param.shape)]
         c = np.array([slow, np.exp(-t / 20), length, np.log(decay) / 2, known, *tensor], np.float64)
         step_size = np.exp(reference.log_step(theta["step"], c, param.ndim)) * decay * distance
         weights = theta["direction"]["constant"] + slow * theta["direction"]["slope"]
