@@ -5,6 +5,7 @@ from learned_optim.base import LearnedOptimizer as LearnedOptimizer
 from learned_optim.checkpoint import load as load
 from learned_optim.checkpoint import save as save
 from learned_optim.optimizers import adam_residual as adam_residual
+from learned_optim.optimizers import adaptive_muon as adaptive_muon
 from learned_optim.optimizers import celo as celo
 from learned_optim.optimizers import celo2 as celo2
 from learned_optim.optimizers import coordinatewise_lstm as coordinatewise_lstm
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LearnedOptimizer",
     "adam_residual",
+    "adaptive_muon",
     "card",
     "celo",
     "celo2",

@@ -15,6 +15,7 @@ from typing import Any
 
 from learned_optim.base import LearnedOptimizer
 from learned_optim.optimizers.adam_residual import adam_residual as adam_residual
+from learned_optim.optimizers.adaptive_muon import adaptive_muon as adaptive_muon
 from learned_optim.optimizers.celo import celo as celo
 from learned_optim.optimizers.celo2 import celo2 as celo2
 from learned_optim.optimizers.coordinatewise_lstm import coordinatewise_lstm as coordinatewise_lstm
@@ -33,6 +34,7 @@ from learned_optim.optimizers.velo import velo as velo
 
 _CONSTRUCTORS: tuple[Callable[..., LearnedOptimizer], ...] = (
     adam_residual,
+    adaptive_muon,
     celo,
     celo2,
     coordinatewise_lstm,

@@ -131,7 +131,9 @@ def _mesh():
     return jax.make_mesh((2, 1), ("x", "y"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 
 
-ARCHITECTURES = pytest.mark.parametrize("kind", ["adam_residual", "factored_mlp", "prodigy_muon", "velo"])
+ARCHITECTURES = pytest.mark.parametrize(
+    "kind", ["adam_residual", "adaptive_muon", "factored_mlp", "prodigy_muon", "velo"]
+)
 
 
 def _made(kind):
