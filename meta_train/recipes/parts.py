@@ -36,6 +36,7 @@ def nres_on_late_losses(
     horizon: Horizon,
     horizon_dropout: float,
     norm_power: float,
+    held_out: bool = False,
 ) -> Estimator:
     """NRES on one task, where late losses count more than early ones.
 
@@ -47,10 +48,14 @@ def nres_on_late_losses(
       horizon_dropout: share of the episodes that hide their length from the optimizer.
       norm_power: the task's meta-gradient is divided by its norm to this power. At 1 all tasks have gradients of the
         same norm.
+      held_out: whether the losses are those of held-out examples.
     """
     task = tasks.get(task_name, sampled=True)
     task = task._replace(normalize=tasks.power_normalizer(task.scale, power=0.3))
-    problem = objectives.late(problems.optimizer_weights(optimizer, task, horizon_dropout=horizon_dropout), power=1.0)
+    problem = problems.optimizer_weights(optimizer, task, horizon_dropout=horizon_dropout)
+    if held_out:
+        problem = objectives.held_out(problem, task)._replace(name=f"{task_name} held-out")
+    problem = objectives.late(problem, power=1.0)
     nres = estimators.nres(problem, num_particles=num_pairs, unroll_length=50, horizon=horizon, std=0.03)
     return estimators.normalized(nres, power=norm_power)
 
