@@ -209,3 +209,21 @@ def test_slow_starts_benchmark_writes_its_record(tmp_path, monkeypatch, capsys):
     assert all(row["measure"] == "training loss" and 0 < row["median"] < 1 for row in rows)
     assert len({row["median"] for row in rows}) == 3
     assert "rnn" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_step_scales_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    arguments = ["mlp-digits-v1", "--prior", "adaptive_muon", "--task", "iris-mlp", "--quick", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["step_scales.py", *arguments])
+    runpy.run_path(str(BENCHMARKS / "step_scales.py"), run_name="__main__")
+    record = json.loads(out.read_text())
+    assert list(record["results"]) == ["adaptive_muon, before training", "mlp-digits-v1"]
+    for rows in record["results"].values():
+        (row,) = rows
+        training = np.array(row["training_loss"])
+        assert len(training) == len(row["held_out_loss"]) == len(record["scales"]) == 5
+        assert len(set(training)) == 5  # the scale reaches the optimizer
+        assert row["regret"] == pytest.approx(np.log(training[record["scales"].index(1.0)] / training.min()))
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert "iris-mlp" in capsys.readouterr().out
