@@ -23,7 +23,6 @@ import pathlib
 import runpy
 from typing import Any
 from typing import NamedTuple
-import warnings
 
 import haiku as hk
 import jax
@@ -31,8 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-import learned_optim
 from meta_train import data
+from meta_train.cli import named_optimizer
 from meta_train.host import progress
 from meta_train.training import engine
 
@@ -164,7 +163,7 @@ def measure(program: Program, tx: optax.GradientTransformation, num_steps: int, 
 def main() -> None:
     """Runs all programs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="?", default="default")
+    parser.add_argument("name", nargs="?", default="default", help="a released optimizer, a file, or a run's folder")
     parser.add_argument("--program", nargs="+", help="only these (default: all)")
     parser.add_argument("--data", default="digits", help="a data set of digits (default: %(default)s)")
     parser.add_argument("--data-dir", type=pathlib.Path, help="folder of data sets")
@@ -178,9 +177,8 @@ def main() -> None:
     rows = []
     for title, program in progress.over(cases.items(), unit="program"):
         steps = 4 if arguments.quick else program.num_steps
-        with warnings.catch_warnings(action="ignore"):  # that so few steps are outside of the trained range
-            told = learned_optim.learned_optimizer(arguments.name, num_steps=steps)
-        untold = learned_optim.learned_optimizer(arguments.name)
+        make = named_optimizer.load(arguments.name, ())
+        told, untold = make(steps), make(None)
         contenders = {"its own": program.own, f"{arguments.name}, num_steps": told, arguments.name: untold}
         for name, tx in contenders.items():
             found = measure(program, tx, steps, 2 if arguments.quick else 8)

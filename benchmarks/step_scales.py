@@ -5,9 +5,10 @@ with several factors, on the seeds that baselines are tuned on. The regret of a 
 final training loss with the factor 1 and the lowest of all. The tasks are those of the suite `validation` and two
 larger models. Writes JSON and a plot.
 
-    python benchmarks/step_scales.py [NAME …] [--prior KIND …] [--out FILE] [--task TASK …] [--data-dir FOLDER] [--quick]
+    python benchmarks/step_scales.py [NAME …] [--prior KIND …] [--task TASK …] [--data-dir FOLDER] [--out FILE]
 
-NAME is a released optimizer or a file; --prior takes an architecture as it is before meta-training.
+NAME is a released optimizer, a file, or the folder of a run. --prior takes an architecture as it is before
+meta-training.
 """
 
 import argparse
@@ -19,11 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import learned_optim
-import meta_train
 from learned_optim import optimizers
+import meta_train
 from meta_train import data
 from meta_train import tasks
+from meta_train.cli import named_optimizer
 from meta_train.evaluation import lanes
 from meta_train.host import progress
 from meta_train.training import engine
@@ -61,10 +62,14 @@ def losses(make, name, steps, seeds, data_dir):
     return lanes.final_losses(training).reshape(shape), np.asarray(held_out["loss"][0], np.float64).reshape(shape)
 
 
-def measure(contender, task, arguments):
-    """A row of the record: geometric means over the seeds, for each scale."""
-    optimizer, theta = contender
-    make = lambda scale, num_steps: optimizer.transform(theta, num_steps=num_steps, step_scale=scale)
+def measure(make, task, arguments):
+    """A row of the record: geometric means over the seeds, for each scale.
+
+    Args:
+      make: `(scale, num_steps) -> optax transformation`.
+      task: its name.
+      arguments: of the command line.
+    """
     steps, seeds = (20, 1) if arguments.quick else (None, None)
     means = [
         [float(np.exp(np.log(np.maximum(of_scale, _FLOOR)).mean())) for of_scale in each]
@@ -73,6 +78,16 @@ def measure(contender, task, arguments):
     training, held_out = means
     regret = math.log(training[SCALES.index(1.0)] / min(training))
     return {"task": task, "training_loss": training, "held_out_loss": held_out, "regret": regret}
+
+
+def _untrained(kind):
+    optimizer = optimizers.KINDS[kind]()
+    theta = optimizer.init(jax.random.key(0))
+    return lambda scale, num_steps: optimizer.transform(theta, num_steps=num_steps, step_scale=scale)
+
+
+def _trained(name):
+    return lambda scale, num_steps: named_optimizer.load(name, (), step_scale=scale)(num_steps)
 
 
 def table(records):
@@ -120,14 +135,9 @@ def main():
     arguments = parser.parse_args()
     meta_train.use_all_cores()
     engine.cache_compilations()
-    contenders = {}
-    for kind in arguments.prior:
-        optimizer = optimizers.KINDS[kind]()
-        contenders[f"{kind}, before training"] = optimizer, optimizer.init(jax.random.key(0))
-    released = learned_optim.list_pretrained()
-    for name in arguments.name or ([] if arguments.prior else [learned_optim.released.DEFAULT]):
-        load = learned_optim.load_pretrained if name in released else learned_optim.load
-        contenders[pathlib.Path(name).name] = load(name)
+    contenders = {f"{kind}, before training": _untrained(kind) for kind in arguments.prior}
+    names = arguments.name or ([] if arguments.prior else ["default"])
+    contenders |= {pathlib.Path(name).name: _trained(name) for name in names}
     pairs = [(name, task) for name in contenders for task in arguments.task]
     records = {name: [] for name in contenders}
     for name, task in progress.over(pairs, unit="task"):
