@@ -18,6 +18,7 @@ TIME_SCALES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 
 MAX_GRADIENT = 1e15  # larger entries of a gradient are clipped: the sum of their squares stays finite in float32
 MAX_MEAN_SQUARE = 1e37
+_SMALL = 1e-18  # the square of a smaller number, by which derivatives of a quotient divide, may be zero in float32
 
 
 def momenta(
@@ -51,6 +52,19 @@ def inverse_sqrt(x: Float32[Array, "*shape"]) -> Float32[Array, "*shape"]:
     x must be at least 1e-19, because the derivative computes `x ** -2`, which must be finite.
     """
     return jnp.sqrt(1.0 / x)
+
+
+def ratio(x: Float32[Array, " ..."], y: Float32[Array, " ..."]) -> Float32[Array, " ..."]:
+    """`x / y` for positive y. Where y is at most 1e-18, the derivative counts as zero, because it would be NaN.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> jax.grad(lambda y: y / (y + 1e-24))(0.0), jax.grad(lambda y: ratio(y, y + 1e-24))(0.0)
+      (Array(nan, dtype=float32, weak_type=True), Array(0., dtype=float32, weak_type=True))
+    """
+    ordinary = y > _SMALL
+    small = jax.lax.stop_gradient(x / jnp.where(ordinary, 1.0, y))
+    return jnp.where(ordinary, x / jnp.where(ordinary, y, 1.0), small)
 
 
 def second_moment(

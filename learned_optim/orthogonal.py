@@ -10,6 +10,8 @@ sharded over several devices, they exchange only these small matrices.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence
+import itertools
 from typing import TYPE_CHECKING
 
 import jax
@@ -84,13 +86,65 @@ def orthogonalize(
       >>> values(x), values(orthogonalize(x, num_iterations=3, max_block=64))
       (['5.26', '1.14'], ['0.72', '0.72'])
     """
+    blocks, restore = in_blocks(x, max_block)
+    blocks = blocks * jax.lax.rsqrt(features.mean_square(x) + _TINY)
+    gram = blocks @ blocks.mT
+    norm = jnp.sqrt(jnp.sum(jnp.square(gram), axis=(1, 2), keepdims=True) + _TINY)
+    return restore((newton_schulz(gram / norm, num_iterations) @ blocks) * jax.lax.rsqrt(norm))
+
+
+def orthogonalize_all(xs: Sequence[jax.Array], num_iterations: int, max_block: int) -> list[jax.Array]:
+    """Orthogonalizes several matrices, and scales each result to the root mean square of its matrix.
+
+    The iterations of all blocks that have the same number of rows are made together. So the compiled program does not
+    grow with the number of matrices, but for the two products of each.
+
+    Args:
+      xs: as `x` of `orthogonalize`, each of its own shape.
+      num_iterations, max_block: as for `orthogonalize`.
+
+    Returns:
+      Arrays of the shapes of xs. Zeros stay zeros.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> (x,) = orthogonalize_all([jnp.array([[3.0, 4.0], [0.0, 2.0]])], num_iterations=3, max_block=64)
+      >>> print(jnp.linalg.svd(x, compute_uv=False).round(1), jnp.sqrt(jnp.mean(x**2)).round(1))
+      [3.8 3.8] 2.7
+    """
+    blocks, restores = zip(*[in_blocks(x, max_block) for x in xs], strict=True) if xs else ((), ())
+    mean_squares = [features.mean_square(x) + _TINY for x in xs]
+    grams = [features.ratio(x @ x.mT, mean_square) for x, mean_square in zip(blocks, mean_squares, strict=True)]
+    made: list[jax.Array] = [None] * len(xs)  # pyright: ignore[reportAssignmentType] (each is filled in below)
+    for height in sorted({gram.shape[-1] for gram in grams}):
+        chosen = [i for i, gram in enumerate(grams) if gram.shape[-1] == height]
+        gram = jnp.concatenate([grams[i] for i in chosen])
+        norm = jnp.sqrt(jnp.sum(jnp.square(gram), axis=(1, 2), keepdims=True) + _TINY)
+        gram = gram / norm
+        factor = newton_schulz(gram, num_iterations)
+        squares = jnp.sum((factor @ gram) * factor, axis=(1, 2))  # of the Frobenius norm of each orthogonalized block
+        factor = factor * jax.lax.rsqrt(norm)
+        ends = list(itertools.accumulate(len(grams[i]) for i in chosen))
+        for i, first, end in zip(chosen, [0, *ends], ends, strict=False):
+            scale = jax.lax.rsqrt(jnp.sum(squares[first:end]) / float(xs[i].size) + 1e-12)
+            made[i] = restores[i]((factor[first:end] * scale) @ blocks[i])
+    return made
+
+
+def in_blocks(x: jax.Array, max_block: int) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+    """Splits a tensor, as a wide matrix, into blocks of rows of equal height; the last one is filled up with zeros.
+
+    Args:
+      x: float32[..., columns].
+      max_block: the largest number of rows in a block.
+
+    Returns:
+      The blocks, float32[blocks, rows, longer side], and the function that gives such an array the shape of x.
+    """
     wide, restore = as_wide(x)
     num_rows = wide.shape[0]
     num_blocks = -(-num_rows // max_block)
     height = -(-num_rows // num_blocks)
     padded = jnp.pad(wide, ((0, num_blocks * height - num_rows), (0, 0)))
-    blocks = padded.reshape(num_blocks, height, -1) * jax.lax.rsqrt(features.mean_square(wide) + _TINY)
-    gram = blocks @ blocks.mT
-    norm = jnp.sqrt(jnp.sum(jnp.square(gram), axis=(1, 2), keepdims=True) + _TINY)
-    made = (newton_schulz(gram / norm, num_iterations) @ blocks) * jax.lax.rsqrt(norm)
-    return restore(made.reshape(num_blocks * height, -1)[:num_rows])
+    blocks = padded.reshape(num_blocks, height, -1)
+    return blocks, lambda blocks: restore(blocks.reshape(num_blocks * height, -1)[:num_rows])

@@ -3,8 +3,8 @@
 Our own architecture. A matrix moves in the direction of Adam with Nesterov momentum, orthogonalized as Muon does with
 momentum (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon). Its step size begins at a share of its size,
 and a controller that follows the sign of Prodigy's estimate of the distance to a solution (Mishchenko and Defazio 2023,
-https://arxiv.org/abs/2306.06101) lengthens and shortens it. Meta-training learns the controller, the schedule, the
-decay of the parameters, and the mix of directions.
+https://arxiv.org/abs/2306.06101) lengthens and shortens it. Meta-training learns the controller, the schedule, and the
+decay of the parameters.
 """
 
 import math
@@ -13,25 +13,34 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from learned_optim import muon_directions
+from learned_optim import features
+from learned_optim import samples
 from learned_optim import schedule
 from learned_optim import step_control
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Rule
 from learned_optim.base import define
-from learned_optim.muon_directions import Directions
+from learned_optim.base import momentum
+from learned_optim.base import zeros
+from learned_optim.orthogonal import orthogonalize_all
 
 FEATURE_VERSION = 1
+MOMENTUM_DECAY = 0.9
+MOMENT_DECAY = 0.99
 MAX_BLOCK = 32  # rows of a matrix that are orthogonalized together
+NUM_ITERATIONS = 3  # Newton–Schulz iterations
+_TINY = 1e-24  # added to second moments and mean squares
 # Values before meta-training.
 _UNKNOWN_EXPONENT = 0.5  # of the decay if the number of steps is not known
 _LOOKAHEAD = 0.1  # λ, the weight of the gradient in Nesterov momentum
-_DECAY = 0.01  # ω, the weight of the parameters beside the direction
+_DECAY = 3e-3  # ω, the share by which matrices shrink in an update, before it is multiplied by γ
+_DECAY_EXPONENT = -0.5  # ω is proportional to num_steps to this power
 
 
 class TensorFeatures(NamedTuple):
-    """The features c of a tensor, float32[] each."""
+    """The features c, float32[tensors] each."""
 
     position: jax.Array  # 2τ - 1
     early: jax.Array  # exp(-t / 20)
@@ -44,48 +53,58 @@ class TensorFeatures(NamedTuple):
     growth: jax.Array  # ½ log(D / initial D)
     expansion: jax.Array  # log(size now / size before the first update)
     is_vector: jax.Array  # 1 for vectors and scalars, 0 for others
-    squareness: jax.Array  # ½ log(shorter / longer side)
+    squareness: jax.Array  # ½ log(shorter / longer side) of a tensor as a matrix, 0 for vectors and scalars
 
 
 NUM_FEATURES = len(TensorFeatures._fields)
 
 
-class Slots(NamedTuple):
-    """State of a tensor."""
+class Averages(NamedTuple):
+    """Moving averages of the gradients of a tensor, or of the samples of all tensors."""
 
-    averages: Any  # `muon_directions.Averages`
-    control: Any  # `step_control.Slots`
+    momentum: Any  # m, of the gradient, decay .9
+    moment: Any  # v, of the squared gradient, decay .99
+
+
+class Shared(NamedTuple):
+    """State of all tensors together."""
+
+    averages: Averages  # float32[tensors, sample] each, those of the samples
+    agreement: jax.Array  # float32[tensors], moving average of mean(g m) / mean(v), decay .99
+    control: step_control.Control  # of the step sizes
 
 
 def adaptive_muon() -> LearnedOptimizer:
     r"""Builds the optimizer with Muon's directions and controlled step sizes.
 
     .. math::
-      \Delta p = -D \, e^\ell \, \gamma \, (d + \omega \, p / s_0), \qquad
-      d = (a + (2\tau - 1) \, a')^\top (o, u, s), \qquad \ell = k^\top c, \qquad \log \omega = \omega_0 + q^\top c
+      \Delta p = -\gamma \, (D \, e^\ell \, d + \omega \, p), \qquad
+      \ell = k^\top c, \qquad \log \omega = \omega_0 + q^\top c
 
     The decay γ is max(1 - τ, .01) with the progress τ = t / num_steps. If num_steps is not known, it is (1 + t / 100)
     to the power of minus a learned exponent. D is the step size of `learned_optim.step_control`, one number for each
-    tensor. It starts at a learned share of s₀, the size of the tensor before the first update. The size is the root
-    mean square, but at least 0.1 / √fan_in; it is 0.1 for vectors and scalars.
+    tensor. It starts at a learned share of the size of the tensor before the first update. The size is the root mean
+    square, but at least 0.1 / √fan_in; it is 0.1 for vectors and scalars.
 
-    The three directions are those of `learned_optim.muon_directions`: o is u for vectors and scalars, and for other
-    tensors the orthogonalized u, in blocks of up to 32 rows of the shorter side; u is Adam's with Nesterov momentum;
-    s is g / √v̂. The weight λ of the gradient in the momentum is learned.
+    With the average m of gradients of decay .9, the average v of g² of decay .99, and a learned λ,
+    u = ((1 - λ) m + λ g) / √v, bias-corrected and clipped to ±4. The direction d of vectors and scalars is u. Other
+    tensors are treated as matrices whose columns are the last dimension: d is the orthogonalized u, in blocks of up to
+    32 rows of the shorter side, with the root mean square of u (`orthogonal.orthogonalize_all`).
 
-    The features c are those of `TensorFeatures`. The agreement in the feature `certain` is clipped to [.001, 4], and
-    `expansion` to ±5. d is clipped to ±8, ℓ to ±5, and q c to ±5. Vectors and scalars do not decay: their ω is 0.
+    The features c are those of `TensorFeatures`, computed from samples of up to 2,048 coordinates of each tensor
+    (`learned_optim.samples`). The agreement in the feature `certain` is bias-corrected and clipped to [.001, 4], and
+    `expansion` is clipped to ±5; so are ℓ and q c. Vectors and scalars do not decay: their ω is 0.
 
     Returns:
-      A `LearnedOptimizer` with 42 weights; `init` ignores its key. Before meta-training d = o, λ = .1, ℓ = 0,
-      ω = .01, the initial D is .1 of the size, and the exponent is .5. Without `num_steps`, learned constants replace
-      2τ - 1 and ½ log(num_steps / 400). State: two float32 copies of the parameters (momentum and v), two numbers for
-      each of up to 4,096 coordinates of a tensor, four more numbers for each tensor, and a step counter. Updates do not
-      depend on the scale of the gradients between 1e-8 and 1e14, and are finite at any scale.
+      A `LearnedOptimizer` with 36 weights; `init` ignores its key. Before meta-training λ = .1, ℓ = 0,
+      ω = .003 (num_steps / 400)^-½, the initial D is .04 of the size, and the exponent is .5. Without `num_steps`,
+      learned constants replace 2τ - 1 and ½ log(num_steps / 400). State: two float32 copies of the parameters (m and
+      v), four numbers for each coordinate of the samples, four more for each tensor, and a step counter. The samples of
+      all tensors are as long as the longest. Updates do not depend on the scale of gradients whose entries are between
+      1e-9 and 1e14, and are finite at any scale.
 
     Deviations from Prodigy: see `learned_optim.step_control`. Deviations from Muon: the direction is Adam's and keeps
-    its root mean square. Large matrices are split into blocks. There are three iterations instead of five. Weights
-    decay in proportion to their size before the first update.
+    its root mean square. Matrices are split into blocks. There are three iterations instead of five.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -94,8 +113,8 @@ def adaptive_muon() -> LearnedOptimizer:
       >>> params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
       >>> grads = jax.tree.map(jnp.ones_like, params)
       >>> updates, state = tx.update(grads, tx.init(params), params)
-      >>> print(f"{updates['w'][0, 0]:.5f} {updates['b'][0]:.5f}")  # .1 e^.044 times the sizes 1 and .1; w also decays
-      -0.10551 -0.01045
+      >>> print(f"{updates['w'][0, 0]:.5f} {updates['b'][0]:.5f}")  # .04 times the sizes 1 and .1, and the decay
+      -0.04360 -0.00406
     """
 
     def init(key):
@@ -105,27 +124,24 @@ def adaptive_muon() -> LearnedOptimizer:
     def rule(theta, horizon):
         def update(grads, params, slots, shared, step, loss):
             del loss
-            return *_update(theta, horizon, grads, params, slots, step), shared
+            return _update(theta, horizon, grads, params, slots, shared, step) if grads else ([], [], shared)
 
-        return Rule(Slots(muon_directions.SLOTS, step_control.SLOTS), update)
+        return Rule(Averages(momentum, zeros), update, _first_shared)
 
     return define({"kind": "adaptive_muon", "feature_version": FEATURE_VERSION}, init, rule)
 
 
 def _init_theta():
     zero = jnp.zeros((), jnp.float32)
+    of_decay = TensorFeatures(*[zero] * NUM_FEATURES)._replace(length=zero + 2.0 * _DECAY_EXPONENT)
     return {
-        "direction": {
-            "constant": jnp.stack(Directions(orthogonal=zero + 1.0, nesterov=zero, plain=zero)),
-            "slope": jnp.zeros((len(Directions._fields),), jnp.float32),
-            "lookahead": jnp.asarray(math.log(_LOOKAHEAD / (1.0 - _LOOKAHEAD)), jnp.float32),  # input of a sigmoid
-        },
         "control": step_control.init(),
-        "step": jnp.zeros((NUM_FEATURES,), jnp.float32),  # k
         "decay": {
             "base": jnp.asarray(math.log(_DECAY), jnp.float32),  # ω₀
-            "skip": jnp.zeros((NUM_FEATURES,), jnp.float32),  # q
+            "skip": jnp.stack(of_decay),  # q
         },
+        "lookahead": jnp.asarray(math.log(_LOOKAHEAD / (1.0 - _LOOKAHEAD)), jnp.float32),  # input of a sigmoid
+        "step": jnp.zeros((NUM_FEATURES,), jnp.float32),  # k
         "unknown_horizon": {
             "exponent": jnp.asarray(_UNKNOWN_EXPONENT, jnp.float32),
             "progress": jnp.zeros((2,), jnp.float32),
@@ -133,41 +149,90 @@ def _init_theta():
     }
 
 
-def _update(theta, horizon, grads, params, slots, step):
-    """Returns the updates and the new slots."""
+def _first_shared(params):
+    rows, zero = samples.take(params), jnp.zeros((len(params),), jnp.float32)
+    averages = Averages(jnp.zeros_like(rows), jnp.zeros_like(rows))
+    return Shared(averages, zero, step_control.first(rows, _log_sizes(params, rows)))
+
+
+def _update(theta, horizon, grads, params, slots, shared, step):
     unknown = theta["unknown_horizon"]
     stand_ins = jnp.pad(unknown["progress"], (0, 1))  # 0 for τ⁴, which is not a feature here
     progress, decay = schedule.progress(step, horizon, stand_ins)
     decay = jnp.where(progress.known > 0.0, decay, schedule.anytime(step, unknown["exponent"]))
-    weights = theta["direction"]["constant"] + progress.position * theta["direction"]["slope"]
-    lookahead = jax.nn.sigmoid(theta["direction"]["lookahead"])
-    updates, new_slots = [], []
-    for grad, param, slot in zip(grads, params, slots, strict=True):
-        made = muon_directions.make(grad, slot.averages, lookahead, step, max_block=MAX_BLOCK)
-        controlled = step_control.advance(theta["control"], grad, param, slot.control, step)
-        first_size = slot.control.first_size
-        is_vector = param.ndim < 2
-        c = TensorFeatures(
-            position=progress.position,
-            early=schedule.early(step),
-            length=progress.length,
-            decay=0.5 * jnp.log(decay),
-            known=progress.known,
-            size=made.size,
-            certain=made.certain,
-            signal=controlled.signal,
-            growth=0.5 * controlled.slots.growth,
-            expansion=jnp.clip(jnp.log(schedule.size(param)) - first_size, -5.0, 5.0),
-            is_vector=jnp.asarray(is_vector, jnp.float32),
-            squareness=jnp.asarray(muon_directions.squareness(param), jnp.float32),
-        )
-        c = jnp.stack(c)
-        direction = sum(weight * each for weight, each in zip(weights, made.directions, strict=True))
-        direction = jnp.clip(direction, -8.0, 8.0)
-        if not is_vector:
-            log_decay = theta["decay"]["base"] + jnp.clip(c @ theta["decay"]["skip"], -5.0, 5.0)
-            direction = direction + jnp.exp(log_decay - first_size) * param
-        step_size = jnp.exp(controlled.log_size + jnp.clip(c @ theta["step"], -5.0, 5.0)) * decay
-        updates.append(-step_size * direction)
-        new_slots.append(Slots(made.averages, controlled.slots))
-    return updates, new_slots
+    # XLA would compute these two again for each tensor without the barrier.
+    lookahead, correction = jax.lax.optimization_barrier(_momentum_factors(theta["lookahead"], step))
+    is_vector = jnp.asarray([param.ndim < 2 for param in params], jnp.float32)
+
+    grad_rows, param_rows = samples.take(grads), samples.take(params)
+    direction_rows, averages = _nesterov(grad_rows, shared.averages, lookahead, correction)
+    agreement = _agreement(grad_rows, shared.averages.momentum, averages.moment, shared.agreement, step)
+    controlled = step_control.advance(theta["control"], grad_rows, param_rows, is_vector, shared.control, step)
+    size = jnp.sqrt(samples.mean_squares(direction_rows, samples.sizes(params)) + _TINY)
+    certain = jnp.clip(agreement / (1.0 - MOMENT_DECAY ** (step + 1.0)), 1e-3, 4.0)
+    c = TensorFeatures(
+        position=progress.position,
+        early=schedule.early(step),
+        length=progress.length,
+        decay=0.5 * jnp.log(decay),
+        known=progress.known,
+        size=jnp.log(size + 1e-3) + 1.0,
+        certain=0.5 * jnp.log(certain) + 1.5,
+        signal=controlled.signal,
+        growth=0.5 * controlled.control.growth,
+        expansion=jnp.clip(_log_sizes(params, param_rows) - shared.control.first_size, -5.0, 5.0),
+        is_vector=is_vector,
+        squareness=jnp.asarray([_squareness(param.shape) for param in params], jnp.float32),
+    )
+    c = jnp.stack([jnp.broadcast_to(feature, is_vector.shape) for feature in c], axis=1)
+    steps = jnp.exp(controlled.log_step + jnp.clip(c @ theta["step"], -5.0, 5.0)) * decay
+    shrink = jnp.exp(theta["decay"]["base"] + jnp.clip(c @ theta["decay"]["skip"], -5.0, 5.0)) * decay
+
+    steps, shrink = jax.lax.optimization_barrier((steps, shrink))
+    made = [_nesterov(grad, slot, lookahead, correction) for grad, slot in zip(grads, slots, strict=True)]
+    directions, new_slots = [direction for direction, _ in made], [averages for _, averages in made]
+    updates = [-steps[i] * direction for i, direction in enumerate(directions)]
+    matrices = [i for i, param in enumerate(params) if param.ndim > 1]
+    orthogonal = orthogonalize_all([directions[i] for i in matrices], NUM_ITERATIONS, MAX_BLOCK)
+    for i, direction in zip(matrices, orthogonal, strict=True):
+        updates[i] = -steps[i] * direction - shrink[i] * params[i]
+    return updates, new_slots, Shared(averages, agreement, controlled.control)
+
+
+def _momentum_factors(weight, step):
+    """Returns λ, and the bias correction of u."""
+    lookahead = jax.nn.sigmoid(weight)
+    correction = jnp.sqrt(1.0 - MOMENT_DECAY ** (step + 1.0))
+    return lookahead, correction / (1.0 - (1.0 - lookahead) * MOMENTUM_DECAY ** (step + 1.0))
+
+
+def _nesterov(grad, averages, lookahead, correction):
+    """Returns u, Adam's direction with Nesterov momentum, and the new averages."""
+    grad = jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
+    (m,) = features.momenta(grad, (averages.momentum,), (MOMENTUM_DECAY,))
+    v = features.second_moment(grad, averages.moment, MOMENT_DECAY)
+    direction = (m + lookahead * (grad - m)) * (correction / jnp.sqrt(v + _TINY))
+    return jnp.clip(direction, -4.0, 4.0), Averages(m, v)
+
+
+def _agreement(grad, momentum, moment, agreement, step):
+    """Returns the new moving average of mean(g m) / mean(v), with the momentum before this gradient."""
+    limited = jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
+    product = features.ratio(jnp.sum(limited * momentum, axis=1), jnp.sum(moment, axis=1) + _TINY)
+    # The momentum is divided by its bias correction. At step 0, where both are 0, any positive denominator will do.
+    product = product / jnp.maximum(1.0 - MOMENTUM_DECAY**step, 1.0 - MOMENTUM_DECAY)
+    return agreement + (1.0 - MOMENT_DECAY) * (product - agreement)
+
+
+def _log_sizes(params, rows):
+    """Log of `schedule.size` of each tensor, from the samples of the tensors."""
+    floors = np.array([0.01 / math.prod(param.shape[:-1]) if param.ndim > 1 else 0.01 for param in params], np.float32)
+    ceilings = np.array([np.inf if param.ndim > 1 else 0.01 for param in params], np.float32)
+    return 0.5 * jnp.log(jnp.clip(samples.mean_squares(rows, samples.sizes(params)), floors, ceilings))
+
+
+def _squareness(shape):
+    if len(shape) < 2:
+        return 0.0
+    shorter, longer = sorted((shape[-1], math.prod(shape[:-1])))
+    return 0.5 * math.log(shorter / longer)

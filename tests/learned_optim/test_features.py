@@ -114,6 +114,23 @@ def test_mean_square_and_inverse_sqrt():
     np.testing.assert_allclose(slope, -0.5 * 1e-18**-1.5, rtol=1e-5)
 
 
+def test_ratio_has_finite_derivatives():
+    """Where the denominator is tiny, its square is zero in float32; the value is right nevertheless."""
+    y = jnp.array([2.0, 1e-12, 1e-15, 1e-20, 1e-30])
+    x = 3.0 * y
+    np.testing.assert_allclose(features.ratio(x, y), np.full(5, 3.0), rtol=1e-6)
+    by_x, by_y = jax.grad(lambda x, y: jnp.sum(features.ratio(x, y)), argnums=(0, 1))(x, y)
+    np.testing.assert_allclose(by_x, [0.5, 1e12, 1e15, 0.0, 0.0], rtol=1e-5)
+    np.testing.assert_allclose(by_y, [-1.5, -3e12, -3e15, 0.0, 0.0], rtol=1e-5)
+    assert float(features.ratio(jnp.ones(()), jnp.zeros(()))) == np.inf
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (2, 3)), ((2, 3, 3), (2, 1, 1)), ((4, 5), ())])
+def test_the_denominator_of_a_ratio_is_broadcast(shapes):
+    x, y = (1.0 + np.random.RandomState(0).uniform(size=shape).astype(np.float32) for shape in shapes)
+    np.testing.assert_allclose(features.ratio(jnp.asarray(x), jnp.asarray(y)), x / y, rtol=1e-6)
+
+
 def test_second_moment_is_a_moving_average_of_squares_of_bounded_gradients():
     grad, previous = jnp.array([2.0, 0.0, 1e20, -1e38, jnp.nan, jnp.inf]), jnp.array([8.0, 4.0, 1.0, 1e30, 1.0, 1.0])
     expected = [7.0, 3.0, 0.25e30, 1e30, np.nan, 0.25e30]

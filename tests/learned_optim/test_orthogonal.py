@@ -1,4 +1,4 @@
-"""Orthogonalisation against Newton–Schulz iterations of the whole matrix, and against what it is for."""
+"""Orthogonalization against Newton–Schulz iterations of the whole matrix, and against what it is for."""
 
 import jax
 import jax.numpy as jnp
@@ -85,3 +85,95 @@ def test_the_cost_of_a_coordinate_is_bounded():
     flops = lambda side: jax.jit(orthogonalize).lower(jnp.ones((side, side))).compile().cost_analysis()["flops"]
     assert flops(1024) < 17 * flops(256)
     assert flops(256) / 256**2 < 1000
+
+
+# Matrices of one block, of several, with and without rows of zeros at the end, wide and tall, and a kernel. Blocks of
+# up to 8 rows have heights from 1 to 8; those of (7, 19) and of (19, 31) have 7.
+SHAPES = [(3, 5), (7, 19), (19, 31), (40, 19), (2, 3, 2, 4), (3, 9), (1, 4), (16, 16), (6, 1)]
+
+
+def _rms(x):
+    return np.sqrt(np.mean(np.square(x)))
+
+
+def _many(scale=1.0):
+    """Matrices of scales far apart."""
+    return [scale * 4.0**i * jnp.asarray(_normal(i, *shape), jnp.float32) for i, shape in enumerate(SHAPES)]
+
+
+def _all(xs, max_block=8):
+    return jax.jit(lambda xs: orthogonal.orthogonalize_all(xs, num_iterations=3, max_block=max_block))(xs)
+
+
+@pytest.mark.parametrize("max_block", [1, 8, 64])
+def test_all_matrices_are_orthogonalized_as_each_by_itself_and_keep_their_root_mean_square(max_block):
+    xs = _many()
+    for x, made in zip(xs, _all(xs, max_block), strict=True):
+        alone = orthogonal.orthogonalize(x, num_iterations=3, max_block=max_block)
+        assert made.shape == x.shape
+        np.testing.assert_allclose(_rms(made), _rms(x), rtol=1e-5)
+        np.testing.assert_allclose(made, alone * (_rms(x) / _rms(alone)), rtol=0, atol=1e-4 * _rms(x))
+
+
+def test_all_blocks_equal_the_iterations():
+    """19 rows make three blocks of 7, of which the last has two rows of zeros. Another matrix lies beside them."""
+    wide, tall = _normal(3, 19, 31), _normal(4, 23, 7)
+    expected = np.concatenate([_iterate(wide[start : start + 7]) for start in (0, 7, 14)]), _iterate(tall.T).T
+    made = _all([jnp.asarray(x, jnp.float32) for x in (wide, tall)], 7)
+    for x, have, want in zip((wide, tall), made, expected, strict=True):
+        np.testing.assert_allclose(have, want * (_rms(x) / _rms(want)), rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("scale", [2.0**-30, 2.0**40])
+def test_the_scale_of_all_changes_their_scale_alone(scale):
+    for made, plain in zip(_all(_many(scale)), _all(_many()), strict=True):
+        np.testing.assert_allclose(made / scale, plain, rtol=0, atol=1e-5 * _rms(plain))
+
+
+def test_zeros_among_all_stay_zeros_with_finite_derivatives():
+    """A matrix of zeros, a block of zeros, a row and a column of zeros; the matrix beside them does not change."""
+    partly = jnp.asarray(_normal(7, 16, 20), jnp.float32).at[:8].set(0.0).at[9].set(0.0).at[:, 1].set(0.0)
+    xs = [jnp.zeros((3, 4)), partly, jnp.asarray(_normal(8, 3, 4), jnp.float32), jnp.zeros((8, 9))]
+    made = _all(xs)
+    np.testing.assert_array_equal(made[0], xs[0])
+    np.testing.assert_array_equal(made[3], xs[3])
+    np.testing.assert_array_equal(made[1] == 0, partly == 0)
+    np.testing.assert_allclose(made[2], _all([xs[2]])[0], rtol=1e-6)
+    total = lambda xs: sum(jnp.sum(weight * x**3 + x) for weight, x in enumerate(_all(xs)))
+    assert all(np.all(np.isfinite(x)) for x in jax.grad(total)(xs))
+
+
+def test_derivatives_of_all_equal_differences():
+    xs, others = _many()[:4], [jnp.asarray(_normal(20 + i, *shape), jnp.float32) for i, shape in enumerate(SHAPES[:4])]
+    total = lambda xs: sum(jnp.sum(x * other) for x, other in zip(_all(xs), others, strict=True))
+    along = [_rms(x) * jnp.asarray(_normal(40 + i, *x.shape), jnp.float32) for i, x in enumerate(xs)]
+    slope = sum(jnp.sum(a * d) for a, d in zip(jax.grad(total)(xs), along, strict=True))
+    moved = lambda step: total([x + step * d for x, d in zip(xs, along, strict=True)])
+    np.testing.assert_allclose(slope, (moved(1e-2) - moved(-1e-2)) / 2e-2, rtol=2e-2)
+
+
+def test_of_no_matrices_there_are_none():
+    assert orthogonal.orthogonalize_all([], num_iterations=3, max_block=8) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "blocks"), [((5, 9), (1, 5, 9)), ((9, 5), (1, 5, 9)), ((19, 31), (3, 7, 31)), ((2, 3, 4), (1, 4, 6))]
+)
+def test_blocks_hold_all_rows_and_are_put_together_again(shape, blocks):
+    x = jnp.asarray(_normal(9, *shape), jnp.float32)
+    made, restore = orthogonal.in_blocks(x, 8)
+    wide, _ = orthogonal.as_wide(x)
+    assert made.shape == blocks
+    rows = made.reshape(-1, wide.shape[1])
+    np.testing.assert_array_equal(rows[: len(wide)], wide)
+    np.testing.assert_array_equal(rows[len(wide) :], 0.0)
+    np.testing.assert_array_equal(restore(made), x)
+
+
+def test_the_iterations_are_made_once_for_each_height_of_blocks():
+    """The products of the iterations, eight for each height, do not grow with the number of matrices; two do."""
+    orthogonalize_all = lambda xs: orthogonal.orthogonalize_all(xs, num_iterations=3, max_block=8)
+    products = lambda xs: str(jax.make_jaxpr(orthogonalize_all)(xs)).count("dot_general")
+    one = products([jnp.ones((8, 9))])
+    assert products([jnp.ones((8, 9))] * 4) == one + 3 * 2
+    assert products([jnp.ones((8, 9)), jnp.ones((5, 9))]) == 2 * one

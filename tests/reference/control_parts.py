@@ -1,20 +1,15 @@
-"""The controller of a tensor's step size, written in NumPy in float64."""
+"""The sample of a tensor and the controller of its step size, written in NumPy in float64."""
 
-import pathlib
-import runpy
-import types
 from typing import Any
 from typing import NamedTuple
 
 import numpy as np
 
-adam_parts = types.SimpleNamespace(**runpy.run_path(str(pathlib.Path(__file__).parent / "adam_parts.py")))
-
 
 def sample(x):
-    """At most 4,096 coordinates: of the axis with the most of them, every third one is kept, again and again."""
+    """At most 2,048 coordinates: of the axis with the most of them, every third one is kept, again and again."""
     kept = [np.arange(side) for side in x.shape]
-    while np.prod([len(indices) for indices in kept], initial=1) > 4096:
+    while np.prod([len(indices) for indices in kept], initial=1) > 2048:
         longest = int(np.argmax([len(indices) for indices in kept]))
         kept[longest] = kept[longest][::3]
     return (x[np.ix_(*kept)] if kept else x).ravel()
@@ -23,7 +18,7 @@ def sample(x):
 class State(NamedTuple):
     """The state of a tensor's controller."""
 
-    x0: Any  # the sampled tensor before the first update
+    x0: Any  # the sample of the tensor before the first update
     first: float  # the initial D
     growth: float = 0.0  # log(D / initial D)
     r: float = 0.0
@@ -36,16 +31,16 @@ class State(NamedTuple):
         return self.first * np.exp(self.growth)
 
 
-def begin(theta, param):
-    """The state before the first update."""
-    return State(sample(param), np.exp(theta["first"][int(param.ndim < 2)]) * adam_parts.size(param))
+def begin(theta, x0, size, is_vector):
+    """The state before the first update of a tensor of which x0 is the sample."""
+    return State(x0, np.exp(theta["first"][int(is_vector)]) * size)
 
 
-def advance(theta, state, grad, param):
-    """The next state, and the signal."""
-    g, beta = sample(grad), np.sqrt(0.999)
+def advance(theta, state, g, x):
+    """The next state, and the signal, from samples of the gradient and of the tensor."""
+    beta = np.sqrt(0.999)
     weight = (1 - beta) * state.distance**2
-    r = beta * state.r + weight * np.sum(g * (state.x0 - sample(param)))
+    r = beta * state.r + weight * np.sum(g * (state.x0 - x))
     z = beta * state.z + weight * g
     norm, signal = np.sum(np.abs(z)), 0.0
     if norm > 0:

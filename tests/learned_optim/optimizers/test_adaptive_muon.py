@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import learned_optim
+from learned_optim.optimizers.adaptive_muon import NUM_FEATURES
 from learned_optim.optimizers.adaptive_muon import TensorFeatures
 
 _REFERENCE = pathlib.Path(__file__).parents[2] / "reference"
@@ -18,8 +19,18 @@ adam_parts = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "adam_parts
 control_parts = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "control_parts.py")))
 muon_parts = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "muon_parts.py")))
 
-# "large" has more coordinates than are sampled, and three blocks of rows.
-SHAPES = {"bias": (4,), "kernel": (3, 2, 5, 4), "large": (90, 70), "long": (5000,), "scale": (), "w": (3, 5)}
+# "large", "long" and "deep" have more coordinates than are sampled. "large" has three blocks of 24 rows, of which the
+# last has two rows of zeros; "tall" has two of its columns.
+SHAPES = {
+    "bias": (4,),
+    "deep": (3, 3, 8, 33),
+    "kernel": (3, 2, 5, 4),
+    "large": (90, 70),
+    "long": (5000,),
+    "scale": (),
+    "tall": (50, 40),
+    "w": (3, 5),
+}
 
 
 def _tree(seed, scale=1.0):
@@ -32,11 +43,10 @@ def _float32(values):
 
 
 def _theta(scale=0.2):
-    """Weights that are all non-zero and keep log step sizes, log decay and directions inside of their bounds."""
+    """Weights that are all non-zero and keep log step sizes and log decay inside of their bounds."""
     random = np.random.RandomState(0)
     normal = lambda *shape: scale * random.standard_normal(shape)
     return {
-        "direction": {"constant": normal(3) + np.array([0.7, 0, 0]), "lookahead": -1.5 + normal(), "slope": normal(3)},
         "control": {
             "first": np.log(0.1) + normal(2),
             "rates": np.log([1.5, 0.3]) + normal(2),
@@ -44,36 +54,71 @@ def _theta(scale=0.2):
             "bias": 0.3 + normal(),
             "onset": np.log(10.0) + normal(),
         },
-        "step": normal(12),
         "decay": {"base": np.log(0.05) + normal(), "skip": normal(12)},
+        "lookahead": -1.5 + normal(),
+        "step": normal(12),
         "unknown_horizon": {"exponent": 0.7, "progress": np.array([0.2, -0.3])},
     }
 
 
+def _size(param):
+    """The size of a tensor, from its sample."""
+    floor = 0.1 / np.sqrt(np.prod(param.shape[:-1]))
+    return 0.1 if param.ndim < 2 else max(adam_parts.rms(control_parts.sample(param)), floor)
+
+
+def _averages(grads):
+    """After the last of the gradients: m and v, and the agreement, which is an average of bias-corrected products."""
+    m, v, agreement = np.zeros_like(grads[0]), np.zeros_like(grads[0]), 0.0
+    for number, g in enumerate(grads):
+        v = 0.99 * v + 0.01 * g**2
+        agreement = 0.99 * agreement + 0.01 * np.mean(g * m) / np.mean(v) / max(1 - 0.9**number, 0.1)
+        m = 0.9 * m + 0.1 * g
+    return m, v, agreement / (1 - 0.99 ** len(grads))
+
+
+def _nesterov(grads, lookahead):
+    """u."""
+    (m, v, _), t = _averages(grads), len(grads)
+    ahead = ((1 - lookahead) * m + lookahead * grads[-1]) / (1 - (1 - lookahead) * 0.9**t)
+    return np.clip(ahead / np.sqrt(v / (1 - 0.99**t)), -4, 4)
+
+
 def _defined_run(theta, grads, params, num_steps):
     """The updates of all tensors at successive gradients, and log(D / initial D), in float64."""
-    x, first_sizes = dict(params), {name: adam_parts.size(param) for name, param in params.items()}
-    states = {name: control_parts.begin(theta["control"], param) for name, param in params.items()}
-    lookahead = 1 / (1 + np.exp(-theta["direction"]["lookahead"]))
+    x, sample, states = dict(params), control_parts.sample, {}
+    for name, p in params.items():
+        states[name] = control_parts.begin(theta["control"], sample(p), _size(p), p.ndim < 2)
+    lookahead = 1 / (1 + np.exp(-theta["lookahead"]))
     made, growths = [], []
     for t in range(len(grads)):
         unknown = theta["unknown_horizon"]
-        (position, length, *_, known), gamma = adam_parts.progress(t, num_steps, unknown["progress"])
+        (position, length, *_, known), gamma = adam_parts.progress(t, num_steps, [*unknown["progress"], 0.0])
         gamma = gamma if known else (1 + t / 100) ** -unknown["exponent"]
         updates = {}
         for name, p in x.items():
-            candidates, observed = muon_parts.directions([grad[name] for grad in grads[: t + 1]], lookahead, 32)
-            states[name], signal = control_parts.advance(theta["control"], states[name], grads[t][name], p)
-            expansion = np.clip(np.log(adam_parts.size(p) / first_sizes[name]), -5, 5)
-            c = [position, np.exp(-t / 20), length, np.log(gamma) / 2, known, *observed, signal]
-            c = np.array([*c, states[name].growth / 2, expansion, *muon_parts.shape_features(p.shape)])
-            weights = theta["direction"]["constant"] + position * theta["direction"]["slope"]
-            direction = np.clip(sum(w * each for w, each in zip(weights, candidates, strict=True)), -8, 8)
+            seen = [grad[name] for grad in grads[: t + 1]]
+            sampled = [sample(grad) for grad in seen]
+            states[name], signal = control_parts.advance(theta["control"], states[name], sampled[-1], sample(p))
+            c = {
+                "position": position,
+                "early": np.exp(-t / 20),
+                "length": length,
+                "decay": np.log(gamma) / 2,
+                "known": known,
+                "size": np.log(adam_parts.rms(_nesterov(sampled, lookahead)) + 1e-3) + 1,
+                "certain": np.log(np.clip(_averages(sampled)[-1], 1e-3, 4)) / 2 + 1.5,
+                "signal": signal,
+                "growth": states[name].growth / 2,
+                "expansion": np.clip(np.log(_size(p) / _size(params[name])), -5, 5),
+            }
+            c = np.array([*c.values(), *muon_parts.shape_features(p.shape)])
+            u = _nesterov(seen, lookahead)
+            step_size = states[name].distance * np.exp(np.clip(c @ theta["step"], -5, 5))
+            updates[name] = -gamma * step_size * (muon_parts.orthogonal(u, 32) if p.ndim > 1 else u)
             if p.ndim > 1:
                 omega = np.exp(theta["decay"]["base"] + np.clip(c @ theta["decay"]["skip"], -5, 5))
-                direction = direction + omega * p / first_sizes[name]
-            step_size = states[name].distance * np.exp(np.clip(c @ theta["step"], -5, 5)) * gamma
-            updates[name] = -step_size * direction
+                updates[name] = updates[name] - gamma * omega * p
         made.append(updates)
         growths.append([states[name].growth for name in sorted(x)])
         x = {name: x[name] + updates[name] for name in x}
@@ -87,7 +132,7 @@ def _run(tx, params, grads):
         updates, state = update(grad, state, params)
         params = jax.tree.map(jnp.add, params, updates)
         made.append(updates)
-        growths.append(state.slots.control.growth)
+        growths.append(state.shared.control.growth)
     return made, growths
 
 
@@ -95,6 +140,14 @@ def _assert_close(actual, expected, rtol):
     """Leaves agree to rtol of their largest entry."""
     for have, want in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(have, want, rtol=0, atol=rtol * np.max(np.abs(want)))
+
+
+def _with(theta, name, **entries):
+    """Weights of the features of `step` or of the decay, with entries changed, by the names of features."""
+    weights = jnp.zeros(NUM_FEATURES)
+    for feature, value in entries.items():
+        weights = weights.at[TensorFeatures._fields.index(feature)].set(value)
+    return theta | ({"step": weights} if name == "step" else {"decay": theta["decay"] | {"skip": weights}})
 
 
 @pytest.mark.parametrize("num_steps", [400, None, 3])
@@ -123,38 +176,58 @@ def test_thirty_steps_equal_the_definition_while_step_sizes_rise_and_fall():
     _assert_close(made[-1], expected[-1], rtol=1e-2)
 
 
-def test_direction_step_and_decay_are_clipped():
-    """A direction of 12 times ±1 goes to ±8, a log step of 100 to 5, and a log ω of log .01 - 100 to log .01 - 5."""
-    optimizer = learned_optim.adaptive_muon()
-    known = TensorFeatures._fields.index("known")
-    theta = optimizer.init(jax.random.key(0))
-    theta["direction"]["constant"] = jnp.array([0.0, 12.0, 0.0])
-    theta["step"] = theta["step"].at[known].set(100.0)
-    params = {"w": jnp.array([[1.0, -1.0]])}
-    distance = 0.1 * math.exp(1.5 * math.tanh(0.3) / 10)
+def test_log_step_and_decay_are_clipped():
+    """A log step of ±100 to ±5, and so is what is added to log ω."""
+    optimizer, params = learned_optim.adaptive_muon(), {"w": jnp.array([[1.0, -1.0]])}
+    distance = 0.04 * math.exp(1.5 * math.tanh(0.1) / 10)
     for sign in (1.0, -1.0):
-        theta["decay"]["skip"] = jnp.zeros(12).at[known].set(100.0 * sign)
+        theta = optimizer.init(jax.random.key(0))
+        theta = _with(_with(theta, "step", known=100.0 * sign), "decay", known=100.0 * sign)
         ((updates,), _) = _run(optimizer.transform(theta, num_steps=10), params, [params])
-        expected = distance * math.exp(5) * (8 + 0.01 * math.exp(5 * sign))
+        expected = (distance + 0.003) * math.exp(5 * sign)
         np.testing.assert_allclose(updates["w"], [[-expected, expected]], rtol=1e-5)
 
 
-def test_before_meta_training_the_first_step_is_a_tenth_of_the_size_along_the_signs():
-    """Ones have the directions of ones; D has grown by one step of the controller, and decay adds .01 of the size."""
+def test_the_direction_is_clipped():
+    """With λ = 1, a coordinate whose gradient first appears at the 300th step has u = g / √(.01 g²), 10 or so."""
+    optimizer = learned_optim.adaptive_muon()
+    theta = optimizer.init(jax.random.key(0)) | {"lookahead": jnp.asarray(20.0)}
+    theta["control"]["bias"] = jnp.asarray(0.0)
+    grads = [{"b": jnp.array([1.0, float(step == 299)])} for step in range(300)]
+    made, growths = _run(optimizer.transform(theta, num_steps=10_000), {"b": jnp.zeros(2)}, grads)
+    step_size = 0.004 * np.exp(growths[-1]) * (1 - 299 / 10_000)
+    np.testing.assert_allclose(made[-1]["b"], -step_size * [1.0, 4.0], rtol=1e-2)
+
+
+def test_before_meta_training_the_first_step_is_four_hundredths_of_the_size_along_the_signs():
+    """Ones have the directions of ones; D has grown by one step of the controller.
+
+    Decay subtracts .003 (10 / 400)^-½ of matrices.
+    """
     optimizer = learned_optim.adaptive_muon()
     tx = optimizer.transform(optimizer.init(jax.random.key(0)), num_steps=10)
     params = {"b": jnp.full(3, 5.0), "w": jnp.full((3, 2), 5.0)}
     ((updates,), _) = _run(tx, params, [jax.tree.map(jnp.ones_like, params)])
-    grown = math.exp(1.5 * math.tanh(0.3) / 10)
-    np.testing.assert_allclose(updates["b"], np.full(3, -0.01 * grown), rtol=1e-4)
-    np.testing.assert_allclose(updates["w"], np.full((3, 2), -0.5 * grown * 1.01), rtol=1e-4)
+    grown = math.exp(1.5 * math.tanh(0.1) / 10)
+    np.testing.assert_allclose(updates["b"], np.full(3, -0.004 * grown), rtol=1e-4)
+    omega = 0.003 * math.sqrt(400 / 10)
+    np.testing.assert_allclose(updates["w"], np.full((3, 2), -0.2 * grown - 5.0 * omega), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("fill", "sizes"), [(2.0, [2.0, 2.0]), (-0.01, [0.05, 0.1 / 6]), (0.0, [0.05, 0.1 / 6])])
+def test_the_size_of_a_matrix_has_a_floor_and_that_of_a_vector_is_a_tenth(fill, sizes):
+    """The floor is .1 / √fan_in, for a matrix of four rows and for a kernel with 36 coordinates for each output."""
+    tx = learned_optim.adaptive_muon().transform(_float32(_theta()))
+    shapes = {"a": (4, 3), "b": (3, 3, 4, 80), "c": (5,), "d": ()}  # one of them sampled
+    params = {name: jnp.full(shape, fill) for name, shape in shapes.items()}
+    np.testing.assert_allclose(np.exp(tx.init(params).shared.control.first_size), [*sizes, 0.1, 0.1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("num_steps", [4, None])
 def test_without_gradients_matrices_shrink_by_a_known_factor_and_vectors_stay(num_steps):
-    """At gradients of zero D stays at .1 s₀, so that each step multiplies a matrix by 1 - .1 γ ω."""
-    optimizer, omega = learned_optim.adaptive_muon(), 0.5
-    theta = optimizer.init(jax.random.key(0))
+    """At gradients of zero D stays, and each step multiplies a matrix by 1 - γ ω."""
+    optimizer, omega = learned_optim.adaptive_muon(), 0.05
+    theta = _with(optimizer.init(jax.random.key(0)), "decay")
     theta["decay"]["base"] = jnp.asarray(math.log(omega))
     tx = optimizer.transform(theta, num_steps=num_steps)
     params = {"b": jnp.full(3, 2.0), "k": jnp.full((2, 2, 3), -7.0), "n": jnp.asarray(3.0), "w": jnp.full((3, 2), 5.0)}
@@ -165,26 +238,27 @@ def test_without_gradients_matrices_shrink_by_a_known_factor_and_vectors_stay(nu
     for step, updates in enumerate(made):
         gamma = (1 + step / 100) ** -0.5 if num_steps is None else max(1 - step / num_steps, 0.01)
         for name in ("k", "w"):
-            np.testing.assert_allclose(updates[name], -0.1 * gamma * omega * factor * params[name], rtol=1e-5)
+            np.testing.assert_allclose(updates[name], -gamma * omega * factor * params[name], rtol=1e-5)
         for name in ("b", "n"):
             np.testing.assert_array_equal(updates[name], jnp.zeros_like(params[name]))
-        factor *= 1 - 0.1 * gamma * omega
+        factor *= 1 - gamma * omega
 
 
 def test_the_learned_decay_follows_features_of_the_tensor():
     """q at `squareness`: the decay of a matrix 4 × 1 is (1/4)^(1/2) of that of a square one."""
     optimizer = learned_optim.adaptive_muon()
-    theta = optimizer.init(jax.random.key(0))
-    theta["decay"]["skip"] = jnp.zeros(12).at[TensorFeatures._fields.index("squareness")].set(1.0)
+    theta = _with(optimizer.init(jax.random.key(0)), "decay", squareness=1.0)
     params = {"long": jnp.ones((4, 1)), "square": jnp.ones((2, 2))}
     ((updates,), _) = _run(optimizer.transform(theta), params, [jax.tree.map(jnp.zeros_like, params)])
-    np.testing.assert_allclose(updates["square"], np.full((2, 2), -0.001), rtol=1e-5)
-    np.testing.assert_allclose(updates["long"], np.full((4, 1), -0.0005), rtol=1e-5)
+    np.testing.assert_allclose(updates["square"], np.full((2, 2), -0.003), rtol=1e-5)
+    np.testing.assert_allclose(updates["long"], np.full((4, 1), -0.0015), rtol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1e-8, 1e6, 1e14])
+@pytest.mark.parametrize("scale", [1e-8, 1e6, 1e13])
 def test_the_scale_of_gradients_does_not_matter(scale):
-    grads = [_float32(_tree(seed)) for seed in (2, 3, 4)]
+    """Entries from .1 to about 5, times the scale."""
+    away = lambda tree: {name: x + 0.1 * np.sign(x) for name, x in tree.items()}
+    grads = [_float32(away(_tree(seed))) for seed in (2, 3, 4)]
     tx, params = learned_optim.adaptive_muon().transform(_float32(_theta()), num_steps=10), _float32(_tree(1))
     scaled = [jax.tree.map(lambda leaf: leaf * scale, grad) for grad in grads]
     _assert_close(_run(tx, params, scaled)[0], _run(tx, params, grads)[0], rtol=1e-3)
@@ -201,10 +275,12 @@ def test_steps_of_matrices_grow_with_their_size():
 
 
 def test_tensors_do_not_depend_on_one_another():
+    """Also if another's gradients are NaN, and if its sample is longer."""
     tx, params = learned_optim.adaptive_muon().transform(_float32(_theta())), _float32(_tree(1))
-    grads = [_float32(_tree(seed)) for seed in (2, 3, 4)]
+    bad = {"bias": jnp.full(4, jnp.nan), "large": jnp.full((90, 70), jnp.nan)}
+    grads = [_float32(_tree(seed)) | bad for seed in (2, 3, 4)]
     together = _run(tx, params, grads)[0]
-    for name in ("kernel", "long"):
+    for name in sorted(SHAPES.keys() - bad.keys()):
         alone = _run(tx, {name: params[name]}, [{name: grad[name]} for grad in grads])[0]
         _assert_close(alone, [{name: updates[name]} for updates in together], rtol=1e-5)
 
@@ -229,27 +305,52 @@ def test_sampled_tensors_may_lie_on_several_devices(kind):
 
 
 def test_derivatives_with_respect_to_theta_are_finite_where_gradients_or_parameters_vanish():
-    """A row and a column of zeros, as behind dead units; a matrix at zero; a vector without gradient."""
-    optimizer = learned_optim.adaptive_muon()
-    grads = {"w": jnp.ones((3, 2)).at[0].set(0.0).at[:, 1].set(0.0), "b": jnp.zeros(2)}
+    """A row and a column of zeros, as behind dead units; a matrix at zero; a vector and a matrix without gradient.
 
-    def total(theta, grads):
+    The gradients depend on the parameters, so that derivatives pass through all that is computed from them.
+    """
+    optimizer = learned_optim.adaptive_muon()
+    mask = {"w": jnp.ones((3, 2)).at[0].set(0.0).at[:, 1].set(0.0), "b": jnp.zeros(2), "k": jnp.zeros((40, 60))}
+
+    def total(theta, shift, scale):
         tx = optimizer.transform(theta, num_steps=2)
 
         def step(carry, _):
             params, state = carry
+            grads = jax.tree.map(lambda m, p, s: scale * (m * (p - 1.0) + s), mask, params, shift)
             updates, state = tx.update(grads, state, params)
             return (jax.tree.map(jnp.add, params, updates), state), None
 
-        params = jax.tree.map(jnp.zeros_like, grads)
+        params = jax.tree.map(jnp.zeros_like, mask) | {"b": jnp.ones(2)}
         (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), None, length=3)
-        return jnp.sum(params["w"]) + jnp.sum(params["b"])
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params))
 
-    derivative, theta = jax.jit(jax.grad(total)), _float32(_theta())
-    scaled = lambda scale: derivative(theta, jax.tree.map(lambda x: x * scale, grads))
-    some, none, tiny = scaled(1.0), scaled(0.0), scaled(1e-25)
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((some, none, tiny)))
-    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves({**some, "unknown_horizon": jnp.ones(())}))
+    derivative, theta = jax.jit(jax.grad(total, argnums=(0, 1))), _float32(_theta())
+    zeros = jax.tree.map(jnp.zeros_like, mask)
+    made = {scale: derivative(theta, zeros, scale) for scale in (1.0, 0.0, 1e-8, 1e-12, 1e-20, 1e-35, 1e10)}
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(made))
+    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves({**made[1.0][0], "unknown_horizon": jnp.ones(())}))
+
+
+def test_updates_are_vectorized_and_differentiated_forwards():
+    """Two thetas at once, as meta-training has them; and the derivative along a direction is the same either way."""
+    optimizer, params, grads = learned_optim.adaptive_muon(), _float32(_tree(1)), _float32(_tree(2))
+    params, grads = ({name: tree[name] for name in ("bias", "kernel", "w")} for tree in (params, grads))
+
+    def total(theta):
+        tx = optimizer.transform(theta, num_steps=5)
+        updates, _ = tx.update(grads, tx.init(params), params)
+        return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(updates)), updates
+
+    thetas = [_float32(_theta(scale)) for scale in (0.1, 0.2)]
+    _, together = jax.jit(jax.vmap(total))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *thetas))
+    for i, theta in enumerate(thetas):
+        _assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], together), jax.jit(total)(theta)[1], rtol=1e-5)
+    only = lambda theta: total(theta)[0]
+    _, forwards = jax.jit(lambda theta: jax.jvp(only, (theta,), (thetas[0],)))(thetas[1])
+    backwards = jax.tree.map(jnp.vdot, jax.jit(jax.grad(only))(thetas[1]), thetas[0])
+    assert abs(float(forwards)) > 0.01
+    np.testing.assert_allclose(sum(jax.tree.leaves(backwards)), forwards, rtol=1e-4)
 
 
 def test_memory_beyond_arguments_and_results_is_bounded():
@@ -260,11 +361,11 @@ def test_memory_beyond_arguments_and_results_is_bounded():
 
 
 def test_spec_weights_and_state():
-    """Momentum and v; two numbers a sampled coordinate; agreement, first size, r and growth; the step counter."""
+    """m and v; four numbers for each coordinate of the longest sample, and four more, for each tensor; the counter."""
     optimizer = learned_optim.adaptive_muon()
     assert optimizer.spec == {"kind": "adaptive_muon", "feature_version": 1}
     theta = optimizer.init(jax.random.key(0))
-    assert sum(leaf.size for leaf in jax.tree.leaves(theta)) == 42
+    assert sum(leaf.size for leaf in jax.tree.leaves(theta)) == 36
     sizes = lambda params: sum(leaf.size for leaf in jax.tree.leaves(optimizer.transform(theta).init(params)))
-    assert sizes({"w": jnp.ones((3, 2)), "b": jnp.ones(5)}) == 2 * 11 + 2 * 11 + 2 * 4 + 1
-    assert sizes({"w": jnp.ones((300, 300))}) == 2 * 90_000 + 2 * 3400 + 4 + 1
+    assert sizes({"w": jnp.ones((3, 2)), "b": jnp.ones(5)}) == 2 * 11 + 2 * 4 * 6 + 2 * 4 + 1
+    assert sizes({"w": jnp.ones((300, 300))}) == 2 * 90_000 + 4 * 34 * 34 + 4 + 1
