@@ -36,9 +36,7 @@ def test_exact_estimators_agree_with_linear_algebra(linear_quadratic, quick_to_c
         init = lambda key, theta, num_steps: jnp.array([1.0, -1.0]) * theta["b"]
         problem = linear_quadratic._replace(init=init, data=(*linear_quadratic.data[:3], np.float64(0.0)))
         expected, horizon = _by_linear_algebra(problem, num_steps), truncation.constant(num_steps)
-        window = truncated_backprop(
-            problem, num_particles=2, unroll_length=num_steps, horizon=horizon, stagger=False
-        )
+        window = truncated_backprop(problem, num_particles=2, unroll_length=num_steps, horizon=horizon, stagger=False)
         for estimator in (
             full_backprop(problem, num_particles=2, horizon=horizon),
             full_backprop(problem, num_particles=2, horizon=horizon, rematerialize=False),

@@ -54,9 +54,7 @@ def test_gradients_are_those_of_the_objective(objective, expected):
     for estimator, num_windows in (
         (estimators.full_backprop(problem, num_particles=1, horizon=horizon), 1),
         (
-            estimators.truncated_backprop(
-                problem, num_particles=1, unroll_length=2, horizon=horizon, stagger=False
-            ),
+            estimators.truncated_backprop(problem, num_particles=1, unroll_length=2, horizon=horizon, stagger=False),
             3,
         ),
     ):

@@ -1,6 +1,6 @@
-"""`adaptive-muon-v1`: Muon's directions, controlled step sizes and learned decay; ten families, also held-out losses.
+"""`adaptive-muon-general-v1`: Muon's directions, controlled step sizes and learned decay; ten families, also held-out losses.
 
-docs/lab-log.md says how it was chosen; the results are in pretrained/adaptive-muon-v1/card.md.
+docs/lab-log.md says how it was chosen; the results are in pretrained/adaptive-muon-general-v1/card.md.
 """
 
 import jax
