@@ -1,6 +1,6 @@
-"""`adaptive-muon-general-v1`: Muon's directions, controlled step sizes and learned decay; ten families, also held-out losses.
+"""Muon's directions, controlled step sizes and learned decay, 36 weights; ten families, also held-out losses.
 
-docs/lab-log.md says how it was chosen; the results are in pretrained/adaptive-muon-general-v1/card.md.
+Nothing is released of it yet: docs/lab-log.md has what it reached.
 """
 
 import jax
