@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from learned_optim import features
+from learned_optim import muon_directions
 from learned_optim import samples
 from learned_optim import schedule
 from learned_optim import step_control
@@ -160,8 +161,7 @@ def _update(theta, horizon, grads, params, slots, shared, step):
     stand_ins = jnp.pad(unknown["progress"], (0, 1))  # 0 for τ⁴, which is not a feature here
     progress, decay = schedule.progress(step, horizon, stand_ins)
     decay = jnp.where(progress.known > 0.0, decay, schedule.anytime(step, unknown["exponent"]))
-    # XLA would compute these two again for each tensor without the barrier.
-    lookahead, correction = jax.lax.optimization_barrier(_momentum_factors(theta["lookahead"], step))
+    lookahead, correction = _momentum_factors(theta["lookahead"], step)
     is_vector = jnp.asarray([param.ndim < 2 for param in params], jnp.float32)
 
     grad_rows, param_rows = samples.take(grads), samples.take(params)
@@ -182,13 +182,12 @@ def _update(theta, horizon, grads, params, slots, shared, step):
         growth=0.5 * controlled.control.growth,
         expansion=jnp.clip(_log_sizes(params, param_rows) - shared.control.first_size, -5.0, 5.0),
         is_vector=is_vector,
-        squareness=jnp.asarray([_squareness(param.shape) for param in params], jnp.float32),
+        squareness=jnp.asarray([muon_directions.squareness(param) for param in params], jnp.float32),
     )
     c = jnp.stack([jnp.broadcast_to(feature, is_vector.shape) for feature in c], axis=1)
     steps = jnp.exp(controlled.log_step + jnp.clip(c @ theta["step"], -5.0, 5.0)) * decay
     shrink = jnp.exp(theta["decay"]["base"] + jnp.clip(c @ theta["decay"]["skip"], -5.0, 5.0)) * decay
 
-    steps, shrink = jax.lax.optimization_barrier((steps, shrink))
     made = [_nesterov(grad, slot, lookahead, correction) for grad, slot in zip(grads, slots, strict=True)]
     directions, new_slots = [direction for direction, _ in made], [averages for _, averages in made]
     updates = [-steps[i] * direction for i, direction in enumerate(directions)]
@@ -229,10 +228,3 @@ def _log_sizes(params, rows):
     floors = np.array([0.01 / math.prod(param.shape[:-1]) if param.ndim > 1 else 0.01 for param in params], np.float32)
     ceilings = np.array([np.inf if param.ndim > 1 else 0.01 for param in params], np.float32)
     return 0.5 * jnp.log(jnp.clip(samples.mean_squares(rows, samples.sizes(params)), floors, ceilings))
-
-
-def _squareness(shape):
-    if len(shape) < 2:
-        return 0.0
-    shorter, longer = sorted((shape[-1], math.prod(shape[:-1])))
-    return 0.5 * math.log(shorter / longer)

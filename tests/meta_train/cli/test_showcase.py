@@ -13,8 +13,9 @@ from meta_train.evaluation import tuning
 def test_demo_does_the_main_job(tmp_path, run, capsys, monkeypatch):
     monkeypatch.setattr(tuning, "LEARNING_RATES", (1e-3, 1e-1))
     original = recipes.get
-    monkeypatch.setattr(recipes, "get", lambda name: original(name, num_steps=60))
+    monkeypatch.setattr(recipes, "get", lambda name: original(name, num_steps=25))
     monkeypatch.setattr(showcase, "NUM_STEPS", 100)
+    monkeypatch.setattr(showcase, "NUM_SEEDS", 2)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("of a demo that came to its end")
     (tmp_path / "my-optimizer.safetensors").write_text("so that the next one starts anew")
