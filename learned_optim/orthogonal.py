@@ -87,7 +87,8 @@ def orthogonalize(
       (['5.26', '1.14'], ['0.72', '0.72'])
     """
     blocks, restore = in_blocks(x, max_block)
-    blocks = blocks * jax.lax.rsqrt(features.mean_square(x) + _TINY)
+    # The mean of the wide matrix: that of x is summed in another order, and released optimizers keep their last digits.
+    blocks = blocks * jax.lax.rsqrt(features.mean_square(as_wide(x)[0]) + _TINY)
     gram = blocks @ blocks.mT
     norm = jnp.sqrt(jnp.sum(jnp.square(gram), axis=(1, 2), keepdims=True) + _TINY)
     return restore((newton_schulz(gram / norm, num_iterations) @ blocks) * jax.lax.rsqrt(norm))
