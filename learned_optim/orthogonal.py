@@ -116,7 +116,7 @@ def orthogonalize_all(xs: Sequence[jax.Array], num_iterations: int, max_block: i
     blocks, restores = zip(*[in_blocks(x, max_block) for x in xs], strict=True) if xs else ((), ())
     mean_squares = [features.mean_square(x) + _TINY for x in xs]
     grams = [features.ratio(x @ x.mT, mean_square) for x, mean_square in zip(blocks, mean_squares, strict=True)]
-    made: list[jax.Array] = [None] * len(xs)  # pyright: ignore[reportAssignmentType] (each is filled in below)
+    made = {}
     for height in sorted({gram.shape[-1] for gram in grams}):
         chosen = [i for i, gram in enumerate(grams) if gram.shape[-1] == height]
         gram = jnp.concatenate([grams[i] for i in chosen])
@@ -129,7 +129,7 @@ def orthogonalize_all(xs: Sequence[jax.Array], num_iterations: int, max_block: i
         for i, first, end in zip(chosen, [0, *ends], ends, strict=False):
             scale = jax.lax.rsqrt(jnp.sum(squares[first:end]) / float(xs[i].size) + 1e-12)
             made[i] = restores[i]((factor[first:end] * scale) @ blocks[i])
-    return made
+    return [made[i] for i in range(len(xs))]
 
 
 def in_blocks(x: jax.Array, max_block: int) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:

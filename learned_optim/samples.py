@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learned_optim import features
+
 if TYPE_CHECKING:
     from jaxtyping import Array
     from jaxtyping import Float32
@@ -63,7 +65,7 @@ def mean_squares(rows: Float32[Array, "tensors sample"], numbers: np.ndarray) ->
       rows: as `take` returns them.
       numbers: as `sizes` returns them.
     """
-    return jnp.minimum(jnp.sum(jnp.square(rows), axis=1) / numbers.astype(np.float32), 1e37)
+    return jnp.minimum(jnp.sum(jnp.square(rows), axis=1) / numbers.astype(np.float32), features.MAX_MEAN_SQUARE)
 
 
 def _sampled(shape, made):
