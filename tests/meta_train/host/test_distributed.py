@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
+import threading
 import time
 
 import jax
@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import learned_optim
+from meta_train import __main__ as command_line
 from meta_train.host import distributed
+from meta_train.training import engine
 
 # Quick to compile, and long enough to be killed on the way.
 RECIPE = """
@@ -27,7 +29,7 @@ from meta_train.unroll import truncation
 from meta_train.recipes import Recipe
 
 
-def recipe(num_steps=400, seed=0):
+def recipe(num_steps=120, seed=0):
     optimizer = learned_optim.mlp((2,))
     problem = problems.optimizer_weights(optimizer, tasks.quadratic(size=2))
     horizon = truncation.constant(6)
@@ -36,12 +38,24 @@ def recipe(num_steps=400, seed=0):
 """
 
 
-def _start(out, *arguments, devices):
+def _train(out, *arguments):
+    """Runs the command line in this process; it starts the others. Returns the exit status."""
     recipe = out.parent / "recipe.py"
     recipe.write_text(RECIPE)
-    command = [sys.executable, "-m", "meta_train", "train", str(recipe), "--out", str(out), *arguments]
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}  # of each process
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with pytest.raises(SystemExit) as end:
+        command_line.main(["train", str(recipe), "--out", str(out), *arguments])
+    return end.value.code
+
+
+def _kill_a_child(out, training_ended, killed):
+    """Kills the second of the processes that this one starts, once there are ten lines of metrics."""
+    find = ["pgrep", "-P", str(os.getpid()), "-f", "--", "--process-id 1$"]
+    found = ""
+    while not (found and len(_lines(out)) >= 10) and not training_ended.is_set():
+        time.sleep(0.01 if found else 0.5)
+        found = found or subprocess.run(find, capture_output=True, text=True, check=False).stdout
+    os.kill(int(found), signal.SIGKILL)
+    killed.append(int(found))
 
 
 def _lines(out):
@@ -58,29 +72,28 @@ def _assert_same(out, expected):
     np.testing.assert_allclose([r["loss"] for r in rows], [r["loss"] for r in wanted_rows], rtol=1e-5)
 
 
-def test_two_processes_make_the_run_of_one_and_survive_the_death_of_one_of_them(tmp_path):
+@pytest.mark.optax_promotion
+def test_two_processes_make_the_run_of_one_and_survive_the_death_of_one_of_them(tmp_path, monkeypatch, capfd):
     one, two = tmp_path / "one", tmp_path / "two"
-    process = _start(one, devices=2)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    assert _train(one) == 0  # on the two devices of this process
 
-    launcher = _start(two, "--num-processes", "2", devices=1)
-    while len(_lines(two)) < 10 and launcher.poll() is None:
-        time.sleep(0.01)
-    children = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True, check=True)
-    pids = [int(line) for line in children.stdout.split()]
-    assert len(pids) == 2
-    os.kill(max(pids), signal.SIGKILL)
-    _, errors = launcher.communicate()
-    assert launcher.returncode == signal.SIGKILL, errors
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")  # of each process
+    capfd.readouterr()
+    training_ended, killed = threading.Event(), []
+    thread = threading.Thread(target=_kill_a_child, args=(two, training_ended, killed))
+    thread.start()
+    assert _train(two, "--num-processes", "2") == signal.SIGKILL
+    training_ended.set()
+    thread.join()
+    assert len(killed) == 1
+    errors = capfd.readouterr().err
     assert "process 1 of 2 was killed by signal 9, so the others were stopped" in errors
     assert "--resume" in errors
-    assert 10 <= len(_lines(two)) < 400
+    assert 10 <= len(_lines(two)) < 120
 
-    launcher = _start(two, "--num-processes", "2", "--resume", devices=1)
-    output, errors = launcher.communicate()
-    assert launcher.returncode == 0, errors
-    assert output.count("theta.safetensors. Next:") == 1  # process 0 alone speaks
+    assert _train(two, "--num-processes", "2", "--resume") == 0, capfd.readouterr().err
+    assert capfd.readouterr().out.count("theta.safetensors. Next:") == 1  # process 0 alone speaks
     _assert_same(two, one)
 
 
