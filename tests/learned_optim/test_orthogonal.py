@@ -1,5 +1,7 @@
 """Orthogonalization against Newton–Schulz iterations of the whole matrix, and against what it is for."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,9 @@ import pytest
 from learned_optim import orthogonal
 
 
-def orthogonalize(x):
-    return orthogonal.orthogonalize(x, num_iterations=3, max_block=64)
+@functools.partial(jax.jit, static_argnames="max_block")
+def orthogonalize(x, max_block=64):
+    return orthogonal.orthogonalize(x, num_iterations=3, max_block=max_block)
 
 
 def _normal(seed, *shape):
@@ -76,13 +79,14 @@ def test_zeros_stay_zeros_with_finite_derivatives():
     partly = jnp.asarray(_normal(7, 3, 4), jnp.float32).at[0].set(0.0).at[:, 1].set(0.0)
     made = np.asarray(orthogonalize(partly))
     assert not made[0].any() and not made[:, 1].any() and made[1:, 2:].any()
+    derivative = jax.jit(jax.grad(lambda x: jnp.sum(orthogonalize(x) ** 2)))
     for value in (x, partly):
-        assert np.all(np.isfinite(jax.grad(lambda x: jnp.sum(orthogonalize(x) ** 2))(value)))
+        assert np.all(np.isfinite(derivative(value)))
 
 
 def test_the_cost_of_a_coordinate_is_bounded():
     """Sixteen times the coordinates cost at most about sixteen times as much: whole products would cost 64 times."""
-    flops = lambda side: jax.jit(orthogonalize).lower(jnp.ones((side, side))).compile().cost_analysis()["flops"]
+    flops = lambda side: orthogonalize.lower(jnp.ones((side, side))).compile().cost_analysis()["flops"]
     assert flops(1024) < 17 * flops(256)
     assert flops(256) / 256**2 < 1000
 
@@ -101,15 +105,16 @@ def _many(scale=1.0):
     return [scale * 4.0**i * jnp.asarray(_normal(i, *shape), jnp.float32) for i, shape in enumerate(SHAPES)]
 
 
+@functools.partial(jax.jit, static_argnames="max_block")
 def _all(xs, max_block=8):
-    return jax.jit(lambda xs: orthogonal.orthogonalize_all(xs, num_iterations=3, max_block=max_block))(xs)
+    return orthogonal.orthogonalize_all(xs, num_iterations=3, max_block=max_block)
 
 
 @pytest.mark.parametrize("max_block", [1, 8, 64])
 def test_all_matrices_are_orthogonalized_as_each_by_itself_and_keep_their_root_mean_square(max_block):
     xs = _many()
     for x, made in zip(xs, _all(xs, max_block), strict=True):
-        alone = orthogonal.orthogonalize(x, num_iterations=3, max_block=max_block)
+        alone = orthogonalize(x, max_block)
         assert made.shape == x.shape
         np.testing.assert_allclose(_rms(made), _rms(x), rtol=1e-5)
         np.testing.assert_allclose(made, alone * (_rms(x) / _rms(alone)), rtol=0, atol=1e-4 * _rms(x))
@@ -140,15 +145,15 @@ def test_zeros_among_all_stay_zeros_with_finite_derivatives():
     np.testing.assert_array_equal(made[1] == 0, partly == 0)
     np.testing.assert_allclose(made[2], _all([xs[2]])[0], rtol=1e-6)
     total = lambda xs: sum(jnp.sum(weight * x**3 + x) for weight, x in enumerate(_all(xs)))
-    assert all(np.all(np.isfinite(x)) for x in jax.grad(total)(xs))
+    assert all(np.all(np.isfinite(x)) for x in jax.jit(jax.grad(total))(xs))
 
 
 def test_derivatives_of_all_equal_differences():
     xs, others = _many()[:4], [jnp.asarray(_normal(20 + i, *shape), jnp.float32) for i, shape in enumerate(SHAPES[:4])]
     total = lambda xs: sum(jnp.sum(x * other) for x, other in zip(_all(xs), others, strict=True))
     along = [_rms(x) * jnp.asarray(_normal(40 + i, *x.shape), jnp.float32) for i, x in enumerate(xs)]
-    slope = sum(jnp.sum(a * d) for a, d in zip(jax.grad(total)(xs), along, strict=True))
-    moved = lambda step: total([x + step * d for x, d in zip(xs, along, strict=True)])
+    slope = sum(jnp.sum(a * d) for a, d in zip(jax.jit(jax.grad(total))(xs), along, strict=True))
+    moved = jax.jit(lambda step: total([x + step * d for x, d in zip(xs, along, strict=True)]))
     np.testing.assert_allclose(slope, (moved(1e-2) - moved(-1e-2)) / 2e-2, rtol=2e-2)
 
 
