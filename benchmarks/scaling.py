@@ -70,9 +70,10 @@ class Sizes(NamedTuple):
     horizons: tuple[int, ...] = (100, 1000, 10000)
     seconds: float = 0.5  # of a timed dispatch, about
     train_steps: int = 60  # outer steps of a run of the command line
+    normals: int = 1_000_000  # that are drawn at once
 
 
-QUICK = Sizes("learned_sgd", "quadratic", 2, 5, (2, 4), (5,), (2,), (100, 1000), 0.02, 20)
+QUICK = Sizes("learned_sgd", "quadratic", 2, 5, (2, 4), (5,), (2,), (100, 1000), 0.02, 20, 1000)
 
 
 def make_estimator(optimizer, *, task, pairs, window, horizon=None):
@@ -361,7 +362,7 @@ def on_paper(sizes: Sizes) -> dict:
     for kind in ("adam_residual", "velo"):
         weights = _count(jax.eval_shape(getattr(learned_optim, kind)().init, jax.random.key(0)))
         rows += [{"optimizer": kind, **bytes_per_outer_step(weights, n, sizes.pairs)} for n in (1, 2, 10, 100, 1000)]
-    return {"normals_per_second_a_device": round(normals_per_second(1_000_000)), "rows": rows}
+    return {"normals_per_second_a_device": round(normals_per_second(sizes.normals)), "rows": rows}
 
 
 def _base(sizes):

@@ -131,10 +131,17 @@ def meta_loss(problem: meta_train.Problem, sizes: Sizes) -> Callable[[Any], floa
 
 
 @functools.cache
-def compiled(case: str, outer: str, share: float, sizes: Sizes, num_devices: int) -> Any:
-    """What runs of all seeds share: optimizer, engine, outer steps between measurements, measurement."""
+def trained(case: str, sizes: Sizes) -> tuple[learned_optim.LearnedOptimizer, meta_train.Problem, Any]:
+    """What all runs of a case share: optimizer, problem, measurement."""
     optimizer = CASES[case]()
     problem = problems.optimizer_weights(optimizer, tasks.get(sizes.task))
+    return optimizer, problem, meta_loss(problem, sizes)
+
+
+@functools.cache
+def compiled(case: str, outer: str, share: float, sizes: Sizes, num_devices: int) -> Any:
+    """What runs of all seeds share: optimizer, engine, outer steps between measurements, measurement."""
+    optimizer, problem, measure = trained(case, sizes)
     estimator = estimators.nres(
         problem,
         num_particles=sizes.pairs,
@@ -146,7 +153,7 @@ def compiled(case: str, outer: str, share: float, sizes: Sizes, num_devices: int
     every = round(sizes.outer_steps * share) // members // sizes.measurements
     mover = outer_optimizer(outer, optimizer, every * sizes.measurements)
     made = engine.build([estimator], mover, steps_per_dispatch=every, devices=jax.devices()[:num_devices])
-    return optimizer, made, every, meta_loss(problem, sizes)
+    return optimizer, made, every, measure
 
 
 def carry_out(run: Run, sizes: Sizes, num_devices: int) -> dict[str, Any]:
@@ -289,7 +296,7 @@ def main() -> None:
     tuning = TUNING_SEEDS[:1] if arguments.quick else TUNING_SEEDS
     numbers = {kind: RATES if kind == "adamw" else SCALES for kind in ("adamw", "frozen", "live", "guarded")}
     if arguments.quick:
-        numbers = {kind: few[:2] for kind, few in numbers.items()}
+        numbers = {kind: few[: 2 if kind in ("adamw", "guarded") else 1] for kind, few in numbers.items()}
 
     settings = {"sizes": sizes._asdict(), "members": MEMBERS, "frozen": FROZEN}
     partial = arguments.out.with_suffix(".partial.json")
