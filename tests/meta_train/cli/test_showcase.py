@@ -3,16 +3,17 @@
 import pytest
 
 import learned_optim
+from meta_train import estimators
 from meta_train import recipes
 from meta_train.cli import showcase
 from meta_train.evaluation import tuning
 
 
 @pytest.mark.optax_promotion
-@pytest.mark.optimized
 def test_demo_does_the_main_job(tmp_path, run, capsys, monkeypatch):
     monkeypatch.setattr(tuning, "LEARNING_RATES", (1e-3, 1e-1))
-    original = recipes.get
+    original, pes = recipes.get, estimators.pes
+    monkeypatch.setattr(estimators, "pes", lambda problem, **rest: pes(problem, **rest | {"num_particles": 8}))
     monkeypatch.setattr(recipes, "get", lambda name: original(name, num_steps=25))
     monkeypatch.setattr(showcase, "NUM_STEPS", 100)
     monkeypatch.setattr(showcase, "NUM_SEEDS", 2)
