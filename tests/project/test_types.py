@@ -111,9 +111,17 @@ def test_the_tree_has_no_type_error():
     ] == []
 
 
-def test_pyright_sees_the_types_that_a_program_uses(folder):
+@pytest.fixture(scope="module")
+def found_in_programs(folder):
+    """What pyright says of each of the two programs."""
     (folder / "programs" / "pyrightconfig.json").write_text('{"typeCheckingMode": "basic"}', encoding="utf-8")
-    found = _pyright("revealed.py", cwd=folder / "programs", PYTHONPATH=str(folder / "installed"))
+    programs = ("revealed.py", "mistaken.py")
+    found = _pyright(*programs, cwd=folder / "programs", PYTHONPATH=str(folder / "installed"))
+    return {name: [each for each in found if pathlib.Path(each["file"]).name == name] for name in programs}
+
+
+def test_pyright_sees_the_types_that_a_program_uses(found_in_programs):
+    found = found_in_programs["revealed.py"]
     assert [each["message"] for each in found if each["severity"] == "error"] == []
     types = [re.fullmatch(r'Type of "(.*?)" is "(.*)"', each["message"], re.DOTALL).groups() for each in found]
     assert [name.replace('"', "'") for name, _ in types] == list(NAMES)
@@ -123,8 +131,8 @@ def test_pyright_sees_the_types_that_a_program_uses(folder):
         assert re.search(rf"^(\(.*\) -> )?{re.escape(expected)}", found_type, re.DOTALL), (name, found_type)
 
 
-def test_pyright_finds_mistakes_in_a_program(folder):
-    found = _pyright("mistaken.py", cwd=folder / "programs", PYTHONPATH=str(folder / "installed"))
+def test_pyright_finds_mistakes_in_a_program(found_in_programs):
+    found = found_in_programs["mistaken.py"]
     errors = {each["range"]["start"]["line"] + 1: each["message"] for each in found if each["severity"] == "error"}
     first, second = (_line(text) for text in MISTAKES.strip().splitlines())
     assert set(errors) == {first, second}
