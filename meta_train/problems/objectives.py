@@ -26,6 +26,15 @@ class LastState(NamedTuple):
     num_steps: jax.Array  # int32[], steps of the episode
 
 
+class FinalState(NamedTuple):
+    """State of `log_final`."""
+
+    inner: Any  # the first problem's state
+    total: jax.Array  # float[], sum of the losses of the last part so far
+    step: jax.Array  # int32[], steps made
+    num_steps: jax.Array  # int32[], steps of the episode
+
+
 class BestState(NamedTuple):
     """State of `best`."""
 
@@ -69,6 +78,59 @@ def last(problem: Problem) -> Problem:
         loss = jnp.asarray(loss)
         objective = jnp.where(state.remaining == 1, state.num_steps.astype(loss.dtype) * loss, 0)
         return LastState(inner, state.remaining - 1, state.num_steps), objective
+
+    return Problem(init, step, problem.data, problem.name)
+
+
+def log_final(problem: Problem, part: float = 0.1, floor: float = 1e-8) -> Problem:
+    r"""Makes the logarithm of the loss at an episode's end the objective, as optimizers are judged by it.
+
+    .. math::
+      L'_T = T \log \Big(\epsilon + \frac{1}{n} \sum_{t > T - n} L_t\Big), \quad
+      n = \max(1, \lfloor T p \rfloor), \quad L'_t = 0 \text{ for } t < T
+
+    Args:
+      problem: any problem with losses above zero. Optional structure of it, such as an inverse step, does not carry
+        over.
+      part: p, the part of the episode over which losses are averaged, above 0 and at most 1.
+      floor: ε, above 0. Losses far below it count as equal.
+
+    Returns:
+      A `Problem` whose mean loss over an episode is the log of the mean of its last losses. The first episode of a
+      worker that starts at an offset (`stagger`) has fewer losses before its end.
+
+    Raises:
+      ValueError: if part or floor is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> problem = Problem(lambda key, theta, num_steps: 0.0, lambda key, theta, s, data: (s + 1.0, jnp.exp(-s)))
+      >>> problem = log_final(problem)
+      >>> state = problem.init(None, None, jnp.asarray(3))
+      >>> for _ in range(3):
+      ...     state, loss = problem.step(None, None, state, ())
+      ...     print(round(float(loss), 3))
+      0.0
+      0.0
+      -6.0
+    """
+    if not 0.0 < part <= 1.0:
+        raise ValueError(f"part is the part of an episode whose losses count, above 0 and at most 1, got {part}.")
+    if not floor > 0.0:
+        raise ValueError(f"floor is added to the loss before its logarithm and must be above 0, got {floor}.")
+
+    def init(key, theta, num_steps):
+        num_steps, inner = jnp.asarray(num_steps, jnp.int32), problem.init(key, theta, num_steps)
+        loss = jax.eval_shape(problem.step, key, theta, inner, problem.data)[1]
+        return FinalState(inner, jnp.zeros((), loss.dtype), jnp.zeros((), jnp.int32), num_steps)
+
+    def step(key, theta, state, data):
+        inner, loss = problem.step(key, theta, state.inner, data)
+        length = jnp.maximum(1, jnp.floor(state.num_steps.astype(loss.dtype) * part)).astype(jnp.int32)
+        total = state.total + jnp.where(state.step >= state.num_steps - length, loss, 0)
+        at_end = state.num_steps.astype(loss.dtype) * jnp.log(total / length.astype(loss.dtype) + floor)
+        objective = jnp.where(state.step + 1 == state.num_steps, at_end, 0)
+        return FinalState(inner, total, state.step + 1, state.num_steps), objective
 
     return Problem(init, step, problem.data, problem.name)
 

@@ -150,7 +150,7 @@ def searching(estimators: Sequence[Estimator], strategy: SearchStrategy, axis: s
             results.append(jax.vmap(estimate, in_axes=(0, 1), out_axes=(0, 1, 0))(candidates, state))
         zeros = optax.tree.zeros_like(candidates)
         gradients = _mean([zeros if gradient is None else gradient for gradient, _, _ in results])
-        losses = jnp.mean(jnp.stack([info.loss for _, _, info in results]), axis=0)
+        losses = strategy.combine(jnp.stack([info.loss for _, _, info in results]))
         tell_key = jax.random.fold_in(key, count + 1)
         outer_state = strategy.tell(tell_key, carried.outer_state, candidates, losses, gradients)
         gradient = jax.tree.map(lambda x: jnp.mean(x, axis=0), gradients)

@@ -114,3 +114,22 @@ def test_late_weights_losses_by_a_power_of_progress(losses, num_steps):
 def test_late_with_a_negative_power_is_an_error():
     with pytest.raises(ValueError, match=r"power must be at least 0, got -1"):
         objectives.late(_replay(LOSSES[0]), power=-1.0)
+
+
+@pytest.mark.parametrize(("num_steps", "part", "count"), [(1, 0.1, 1), (4, 0.5, 2), (6, 0.4, 2), (6, 1.0, 6)])
+def test_log_final_is_the_log_of_the_mean_of_the_last_losses(num_steps, part, count):
+    losses = np.exp(LOSSES[1])
+    made = _episode(objectives.log_final(_replay(losses), part, floor=0.5), jnp.asarray(0.0), num_steps)
+    np.testing.assert_allclose(made.mean(), np.log(losses[num_steps - count : num_steps].mean() + 0.5), rtol=1e-6)
+    np.testing.assert_array_equal(made[:-1], 0.0)
+
+
+@pytest.mark.parametrize("part", [0.0, 1.1, float("nan")])
+def test_log_final_of_no_part_is_an_error(part):
+    with pytest.raises(ValueError, match=r"part is the part of an episode .* above 0 and at most 1, got"):
+        objectives.log_final(_replay(LOSSES[1]), part)
+
+
+def test_log_final_without_a_floor_is_an_error():
+    with pytest.raises(ValueError, match=r"floor .* must be above 0, got 0"):
+        objectives.log_final(_replay(LOSSES[1]), floor=0)

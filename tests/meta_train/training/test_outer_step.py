@@ -9,6 +9,7 @@ import pytest
 from meta_train import Estimator
 from meta_train.estimators import Info
 from meta_train.outer.search import SearchStrategy
+from meta_train.outer.search import mean_ranks
 from meta_train.training import engine
 
 CANDIDATES = np.array([1.0, 5.0, 2.0], np.float32)
@@ -60,6 +61,14 @@ def test_candidates_in_the_engine():
     noise = [np.asarray(s["noise"]) for s in state.estimator_states]
     assert len({*noise[0].ravel().tolist()}) == 1  # all candidates see the same numbers
     assert noise[0][0, 0] != noise[1][0, 0]
+
+
+def test_a_strategy_combines_the_losses_of_the_tasks():
+    built = engine.build(
+        [_fake(2.0, "a"), _fake(4.0, "b")], _ledger()._replace(combine=mean_ranks), steps_per_dispatch=1
+    )
+    state, _ = built.run(built.init({"x": np.float32(7.0)}, 0), 0, 1)
+    np.testing.assert_array_equal(state.outer_state["losses"], [0.0, 1.0, 0.5])
 
 
 def _losses_only(estimator):
