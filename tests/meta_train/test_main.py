@@ -44,7 +44,28 @@ def small_grid(monkeypatch):
     monkeypatch.setattr(tuning, "LEARNING_RATES", (1e-3, 1e-1))
 
 
-def test_train_compare_and_evaluate_work_on_each_others_files(tmp_path, capsys, small_grid, monkeypatch):
+RECIPE = """
+import meta_train.recipes, learned_optim, optax
+from meta_train import estimators, problems, tasks, truncation
+
+def recipe(num_steps=4, seed=0):
+    optimizer = learned_optim.learned_sgd(0.01)
+    problem = problems.optimizer_weights(optimizer, tasks.get("quadratic"))
+    arguments = dict(num_particles=2, unroll_length=2, horizon=truncation.constant(2))
+    estimator = estimators.truncated_backprop(problem, **arguments)
+    return meta_train.recipes.Recipe(optimizer, optimizer.init(None), (estimator,), optax.sgd(0.1), num_steps, seed)
+"""
+
+
+@pytest.fixture
+def small_demo(monkeypatch):
+    """The recipe `demo` as one that is quick to compile."""
+    names = {}
+    exec(RECIPE, names)
+    monkeypatch.setattr("meta_train.recipes.demo.recipe", names["recipe"])
+
+
+def test_train_compare_and_evaluate_work_on_each_others_files(tmp_path, capsys, small_grid, small_demo, monkeypatch):
     monkeypatch.setattr(tasks, "suite", lambda name, embedded=False: ("wine-softmax", "quadratic"))
     folder, theta = tmp_path / "run", tmp_path / "run" / "theta.safetensors"
     assert run("train", "demo", "--steps", 2, "--out", folder) == 0
@@ -185,22 +206,9 @@ def test_warnings_are_told_without_lines_of_our_sources(capsys, monkeypatch):
     assert warnings.formatwarning is original
 
 
-RECIPE = """
-import learned_optim, meta_train, optax
-from meta_train import estimators, problems, tasks, truncation
-
-def recipe(num_steps=4, seed=0):
-    optimizer = learned_optim.learned_sgd(0.01)
-    problem = problems.optimizer_weights(optimizer, tasks.get("quadratic"))
-    arguments = dict(num_particles=2, unroll_length=2, horizon=truncation.constant(2))
-    estimator = estimators.truncated_backprop(problem, **arguments)
-    return meta_train.recipes.Recipe(optimizer, optimizer.init(None), (estimator,), optax.sgd(0.1), num_steps, seed)
-"""
-
-
 def test_train_with_other_outer_optimizers(tmp_path, capsys):
     recipe = tmp_path / "mine.py"
-    recipe.write_text(RECIPE.replace("import learned_optim,", "import meta_train.recipes, learned_optim,"))
+    recipe.write_text(RECIPE)
     sgd, file = learned_optim.learned_sgd(), tmp_path / "sgd.safetensors"
     learned_optim.save(file, sgd, sgd.init(None))
     for outer, reports in (("adamw", 4), (f"learned:{file}", 4), ("live", 4), ("population:3", 5)):
