@@ -85,6 +85,16 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def feature_version(value: Any, oldest: int, newest: int) -> int:
+    """Returns the feature version of an architecture, or raises ValueError if it is not among those it can build."""
+    if isinstance(value, bool) or value not in range(oldest, newest + 1):
+        known = " or ".join(map(str, range(oldest, newest + 1)))
+        raise ValueError(
+            f"feature_version must be {known}, got {value!r}: install the version of learned_optim that saved the file."
+        )
+    return int(value)
+
+
 def num_steps(value: Any) -> int | jax.Array | None:
     """Returns the planned number of updates: a Python int, None, or a JAX scalar unchanged.
 

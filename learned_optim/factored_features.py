@@ -79,6 +79,7 @@ def observe(
     *,
     extended: bool = False,
     epsilon: float = 1e-6,
+    vector_epsilon: float = 1e-6,
 ) -> tuple[Observed, Features, Slots]:
     """Updates the moving averages by one gradient.
 
@@ -89,6 +90,7 @@ def observe(
       decays: of the moving averages.
       extended: as in `inputs`.
       epsilon: added to v before its inverse square root.
+      vector_epsilon: as in `factored_moments.factor`.
 
     Returns:
       The arrays from which `inputs` computes the features, the mean square of each feature, float32[], and the new
@@ -96,7 +98,9 @@ def observe(
     """
     momenta = features.momenta(grad, slots.momenta, decays.momentum)
     moment = features.second_moment(grad, slots.moment, decays.rms[0])
-    factored, squares, slots = factored_moments.factor(grad, momenta, slots, decays.adafactor)
+    factored, squares, slots = factored_moments.factor(
+        grad, momenta, slots, decays.adafactor, vector_epsilon=vector_epsilon
+    )
     rsqrt = features.inverse_sqrt(moment + epsilon)
     row_rsqrts = [features.inverse_sqrt(x + 1e-8) for x in factored.rows]
     column_rsqrts = [features.inverse_sqrt(x + 1e-8) for x in factored.columns]

@@ -50,6 +50,8 @@ class Slots(NamedTuple):
     columns: Sequence[Any]  # 3 moving averages c; of size 1 along the second largest dimension
 
 
+_TINY = 1e-30
+
 DECAYS = Decays()
 SLOTS = Slots((momentum,) * 3, zeros, (TensorSlot(row),) * 3, (TensorSlot(column),) * 3)
 
@@ -89,6 +91,8 @@ def factor(
     momenta: Sequence[jax.Array],
     slots: Slots,
     decays: Sequence[float | jax.Array] | jax.Array,
+    *,
+    vector_epsilon: float = 1e-6,
 ) -> tuple[Factored, Squares, Slots]:
     """Updates r and c by one gradient.
 
@@ -97,13 +101,15 @@ def factor(
       momenta: the momenta after this gradient.
       slots: arrays as `SLOTS` makes them.
       decays: of r and c.
+      vector_epsilon: for a tensor with fewer than two dimensions, F(m) is m / √(r + vector_epsilon). If it is 0, 1e-30
+        is added to squared gradients before r averages them, so that r is positive.
 
     Returns:
       The averages with the factors that follow from them, mean squares, and the slots with new rows and columns.
     """
     dims = features.factored_dims(grad.shape)
     if dims is None:
-        factored, squares = _factor_vector(grad, momenta, slots, decays)
+        factored, squares = _factor_vector(grad, momenta, slots, decays, vector_epsilon)
         return factored, squares, slots._replace(rows=tuple(factored.rows))
     factored, squares = _factor_matrix(grad, momenta, slots, decays, dims)
     return factored, squares, slots._replace(rows=tuple(factored.rows), columns=tuple(factored.columns))
@@ -114,11 +120,15 @@ def bounded_mean(squares: jax.Array) -> jax.Array:
     return jnp.minimum(jnp.mean(squares), features.MAX_MEAN_SQUARE)
 
 
-def _factor_vector(grad, momenta, slots, decays):
+def _factor_vector(grad, momenta, slots, decays, epsilon):
     """For a tensor with fewer than two dimensions."""
     rows = [features.second_moment(grad, r, decay) for r, decay in zip(slots.rows, decays, strict=True)]
+    if epsilon:
+        momentum_factors = [(features.inverse_sqrt(r + epsilon),) for r in rows]
+    else:
+        rows = [r + (1.0 - decay) * _TINY for r, decay in zip(rows, decays, strict=True)]
+        momentum_factors = [(features.tiny_inverse_sqrt(r),) for r in rows]
     grad_factors = [(features.inverse_sqrt(r + 1e-9),) for r in rows]
-    momentum_factors = [(features.inverse_sqrt(r + 1e-6),) for r in rows]
     squares = Squares(
         features.mean_square(grad),
         [features.mean_square(m) for m in momenta],

@@ -24,12 +24,19 @@ def relative_steps(
     multipliers: Sequence[float | jax.Array],
     magnitude_multiplier: float,
     widest: int,
+    vector_epsilon: float = 0.0,
 ) -> tuple[list[jax.Array], list[Slots]]:
     """Computes the updates of all tensors and their new slots by `relative_step`.
 
     Weights, gradient, parameter, slots and multiplier are sequences with an entry for each tensor.
     """
-    step = functools.partial(relative_step, network, magnitude_multiplier=magnitude_multiplier, widest=widest)
+    step = functools.partial(
+        relative_step,
+        network,
+        magnitude_multiplier=magnitude_multiplier,
+        widest=widest,
+        vector_epsilon=vector_epsilon,
+    )
     made = [
         step(theta, grad, param, slot, multiplier=multiplier)
         for theta, grad, param, slot, multiplier in zip(thetas, grads, params, slots, multipliers, strict=True)
@@ -47,6 +54,7 @@ def relative_step(
     multiplier: float | jax.Array,
     magnitude_multiplier: float,
     widest: int,
+    vector_epsilon: float = 0.0,
 ) -> tuple[jax.Array, Slots]:
     """Computes the update of a tensor, in units of its root mean square.
 
@@ -62,12 +70,15 @@ def relative_step(
       multiplier: factor on the update.
       magnitude_multiplier: scale of the log step size output.
       widest: width of the network's widest layer.
+      vector_epsilon: as in `factored_moments.factor`.
 
     Returns:
       The update and the new slots.
     """
     grad = jnp.clip(grad, -MAX_GRADIENT, MAX_GRADIENT)
-    observed, mean_squares, slots = factored_features.observe(grad, param, slots, extended=True)
+    observed, mean_squares, slots = factored_features.observe(
+        grad, param, slots, extended=True, vector_epsilon=vector_epsilon
+    )
     scales = factored_features.normalizers(mean_squares)
     scale = -multiplier * jnp.sqrt(mean_squares.param + 1e-9)
 

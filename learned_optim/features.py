@@ -54,6 +54,18 @@ def inverse_sqrt(x: Float32[Array, "*shape"]) -> Float32[Array, "*shape"]:
     return jnp.sqrt(1.0 / x)
 
 
+def tiny_inverse_sqrt(x: Float32[Array, "*shape"]) -> Float32[Array, "*shape"]:
+    """`1 / sqrt(x)` of a positive tensor of any scale. Where x is at most 1e-18, the derivative counts as zero.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> print(tiny_inverse_sqrt(jnp.array([4.0, 1e-30])), jax.grad(tiny_inverse_sqrt)(1e-30))
+      [5.e-01 1.e+15] 0.0
+    """
+    ordinary = x > _SMALL
+    return jnp.where(ordinary, inverse_sqrt(jnp.where(ordinary, x, 1.0)), jax.lax.stop_gradient(jax.lax.rsqrt(x)))
+
+
 def ratio(x: Float32[Array, " ..."], y: Float32[Array, " ..."]) -> Float32[Array, " ..."]:
     """`x / y` for positive y. Where y is at most 1e-18, the derivative counts as zero, because it would be NaN.
 

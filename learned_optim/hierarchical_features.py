@@ -42,8 +42,8 @@ class LossStatistics(NamedTuple):
     """Moving averages of the loss."""
 
     count: jax.Array  # float32[], number of losses seen so far
-    mean: jax.Array  # float32[], bias-corrected
-    variance: jax.Array  # float32[], bias-corrected
+    mean: jax.Array  # float32[], not corrected for its bias
+    variance: jax.Array  # float32[] about that mean, not corrected either
     latest: jax.Array  # float32[], the last finite loss
 
 
@@ -54,8 +54,8 @@ class CoordinateFeatures(NamedTuple):
     param: jax.Array
     log_param: jax.Array  # log|p|
     momenta: Sequence[jax.Array]  # m, one for each decay, like the next three
-    adam: Sequence[jax.Array]  # m/√v
     moments: Sequence[jax.Array]  # v
+    adam: Sequence[jax.Array]  # m/√v
     rsqrts: Sequence[jax.Array]  # 1/√v
 
 
@@ -75,7 +75,7 @@ class Statistics(NamedTuple):
     norm_grad: jax.Array
 
 
-NUM_TENSOR_FEATURES = 16  # `Statistics`, two signs, five features of the shape, and that of the loss
+NUM_TENSOR_FEATURES = 18  # `Statistics`, three signs, five features of the shape, and two of the loss
 
 
 def clip(grads: Sequence[jax.Array], grad_size: jax.Array, step: jax.Array) -> tuple[list[jax.Array], jax.Array]:
@@ -102,27 +102,32 @@ def first_loss_statistics() -> LossStatistics:
     return LossStatistics(zero, zero, zero, zero)
 
 
-def loss_feature(loss: jax.Array | None, statistics: LossStatistics) -> tuple[jax.Array, LossStatistics]:
-    """Returns the loss in standard deviations from its moving average, and the new averages.
+def loss_features(loss: jax.Array | None, statistics: LossStatistics) -> tuple[jax.Array, LossStatistics]:
+    """Returns the loss and 0, in standard deviations from the moving average of the loss, and the new averages.
 
-    The feature is 0 as long as there was no finite loss. A loss that is not finite is replaced by the last finite one.
+    0 stands for the validation loss, which is never known. The features are 0 as long as there was no finite loss. A
+    loss that is not finite is replaced by the last finite one.
 
     Args:
       loss: float32[], or None if it is not known.
       statistics: the averages before this loss.
+
+    Returns:
+      float32[2], clipped to ±5, and the averages after this loss.
     """
     if loss is None:
-        return jnp.zeros((), jnp.float32), statistics
+        return jnp.zeros((2,), jnp.float32), statistics
     loss, given = tensor_features.last_finite(loss, statistics.latest, statistics.count)
     loss = jnp.clip(loss, -MAX_LOSS, MAX_LOSS)
     count = statistics.count + 1.0
-    rate = jnp.where(count > 1.0, (1.0 - LOSS_DECAY) / _weight(LOSS_DECAY, count), 1.0)
-    mean = statistics.mean + rate * (loss - statistics.mean)
-    variance = statistics.variance + rate * (jnp.square(loss - mean) - statistics.variance)
-    feature = jnp.clip((loss - mean) * jax.lax.rsqrt(variance + 1e-8), -5.0, 5.0)
+    mean = LOSS_DECAY * statistics.mean + (1.0 - LOSS_DECAY) * loss
+    variance = LOSS_DECAY * statistics.variance + (1.0 - LOSS_DECAY) * jnp.square(mean - loss)
+    weight = _weight(LOSS_DECAY, count) + 1e-8
+    distances = jnp.stack([loss, jnp.zeros_like(loss)]) - mean / weight
+    found = jnp.clip(distances * jax.lax.rsqrt(variance / weight + 1e-8), -5.0, 5.0)
     updated = LossStatistics(count, mean, variance, latest=loss)
     kept = jax.tree.map(lambda new, old: jnp.where(given, new, old), updated, statistics)
-    return jnp.where(given, feature, 0.0), kept
+    return jnp.where(given, found, 0.0), kept
 
 
 def accumulate(grad: jax.Array, slots: Slots) -> Slots:
@@ -140,8 +145,8 @@ def coordinates(grad: jax.Array, param: jax.Array, slots: Slots) -> tuple[Coordi
         param=param,
         log_param=jnp.log(jnp.abs(param) + 1e-8),
         momenta=list(slots.momenta),
-        adam=[m * r for m, r in zip(slots.momenta, rsqrts, strict=True)],
         moments=list(slots.moments),
+        adam=[m * r for m, r in zip(slots.momenta, rsqrts, strict=True)],
         rsqrts=rsqrts,
     )
     return arrays, jax.tree.map(features.mean_square, arrays)
@@ -157,7 +162,7 @@ def lstm_inputs(
     params: Sequence[jax.Array],
     slots: Sequence[Slots],
     *,
-    loss: jax.Array,
+    losses: jax.Array,
     from_mlp: jax.Array,
     from_lstm: jax.Array,
 ) -> jax.Array:
@@ -167,25 +172,38 @@ def lstm_inputs(
       grads: the gradient of each tensor.
       params: the tensors.
       slots: the slots of each tensor, after these gradients.
-      loss: the feature of the loss, float32[].
+      losses: the features of the loss, float32[2].
       from_mlp: messages to each tensor, float32[num_tensors, num_from_mlp].
       from_lstm: messages to all tensors, float32[num_from_lstm].
 
     Returns:
-      float32[num_tensors, 16 + num_from_mlp + num_from_lstm]. NaN in the first two groups of inputs is replaced by 0.
+      float32[num_tensors, 18 + num_from_mlp + num_from_lstm], in the order of the released code, which sorts its
+      inputs by name. NaN in `from_mlp` and in the statistics of tensors is replaced by 0.
     """
     rows = [_statistics(*tensor) for tensor in zip(grads, params, slots, strict=True)]
     statistics = Statistics(*(tensor_features.without_nan(jnp.stack(column)) for column in zip(*rows, strict=True)))
-    signed = statistics.mean_momentum, statistics.mean_param
-    every = jnp.append(from_lstm, loss)  # the same for all tensors
-    parts = [
-        tensor_features.log_magnitude(jnp.stack(statistics, axis=1)),
-        jnp.sign(jnp.stack(signed, axis=1)),
-        np.stack([_shape_features(param.shape) for param in params]),  # [num_tensors, 5]
-        tensor_features.without_nan(from_mlp),
-        jnp.broadcast_to(every, (len(params), *every.shape)),
+    magnitude = jax.tree.map(tensor_features.log_magnitude, statistics)
+    shapes = np.stack([_shape_features(param.shape) for param in params])  # [num_tensors, 5]
+    every = lambda x: jnp.broadcast_to(x, (len(params), *x.shape))  # the same for all tensors
+    columns = [
+        magnitude.norm_grad,
+        shapes[:, 0],
+        magnitude.mean_momentum,
+        jnp.sign(statistics.mean_momentum),
+        magnitude.mean_moment,
+        jnp.sign(statistics.mean_moment),
+        magnitude.mean_param,
+        jnp.sign(statistics.mean_param),
+        magnitude.norm_param,
+        *shapes[:, 1:].T,
+        *every(losses).T,
+        magnitude.variance_momentum,
+        magnitude.variance_moment,
+        magnitude.variance_param,
     ]
-    return jnp.concatenate(parts, axis=1)
+    return jnp.concatenate(
+        [every(from_lstm), tensor_features.without_nan(from_mlp), jnp.stack(columns, axis=1)], axis=1
+    )
 
 
 def _statistics(grad, param, slots):

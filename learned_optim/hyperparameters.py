@@ -64,9 +64,14 @@ def adam_logs(b1: float, b2: float, epsilon: float) -> dict[str, jax.Array]:
 
 
 def adam_direction(
-    theta: Mapping[str, jax.Array], grad: jax.Array, slots: AdamSlots, step: jax.Array
+    theta: Mapping[str, jax.Array],
+    grad: jax.Array,
+    slots: AdamSlots,
+    step: jax.Array,
+    *,
+    epsilon_root: float = 0.0,
 ) -> tuple[jax.Array, AdamSlots]:
-    """Returns Adam's direction of ascent m̂ / (√v̂ + ε) and the updated moments m and v.
+    """Returns Adam's direction of ascent m̂ / (√(v̂ + epsilon_root) + ε) and the updated moments m and v.
 
     Source: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980. Gradients are clipped to ±1e15, so that v stays finite,
     and v̂ is at least 1e-36.
@@ -76,6 +81,7 @@ def adam_direction(
     first = slots.first + first_mixing * (limited - slots.first)
     second = slots.second + second_mixing * (jnp.square(limited) - slots.second)
     corrected = jnp.maximum(second / _weight(second_mixing, step), _MIN_MOMENT)
+    corrected = corrected + epsilon_root if epsilon_root else corrected
     denominator = jnp.sqrt(corrected) + jnp.exp(theta["log_epsilon"])
     return first / _weight(first_mixing, step) / denominator, AdamSlots(first, second)
 

@@ -139,25 +139,29 @@ def coordinatewise_lstm(hidden_size: int, num_layers: int) -> Network:
     return hk.without_apply_rng(hk.transform(network))
 
 
-def tensor_lstm(hidden_size: int, output_sizes: Sequence[int], *, mixing: bool) -> Network:
+def tensor_lstm(hidden_size: int, output_sizes: Sequence[int], *, mixing_layers: int) -> Network:
     """An LSTM with one row for each tensor, followed by linear outputs.
 
     Args:
       hidden_size: units of the LSTM.
       output_sizes: widths of the outputs.
-      mixing: whether rows exchange information. If so, the LSTM's input is a linear map of the row's own inputs plus
-        the maximum over all rows of a network of two ReLU layers. There must be at least one row.
+      mixing_layers: 1 or 2 if rows exchange information. Then the LSTM's input is a linear map of the row's own inputs
+        plus the maximum over all rows of a network of as many ReLU layers. There must be at least one row. 0: the
+        LSTM's input is the row's own.
 
     Returns:
       `apply(theta, inputs, state) -> (outputs, state)` with float32 `inputs` [n, num_inputs], an `LSTMState` of arrays
       [n, hidden_size], and `outputs` a tuple of arrays [n, output size].
     """
 
+    layers = {0: (), 1: ("mix_max",), 2: ("mix_first", "mix_second")}[mixing_layers]
+
     def network(inputs: jax.Array, state: LSTMState) -> tuple[tuple[jax.Array, " ..."], LSTMState]:
-        if mixing:
-            first = jax.nn.relu(hk.Linear(hidden_size, name="mix_first")(inputs))
-            second = jax.nn.relu(hk.Linear(hidden_size, name="mix_second")(first))
-            inputs = hk.Linear(hidden_size, name="mix_own")(inputs) + jnp.max(second, axis=0, keepdims=True)
+        mixed = inputs
+        for name in layers:
+            mixed = jax.nn.relu(hk.Linear(hidden_size, name=name)(mixed))
+        if layers:
+            inputs = hk.Linear(hidden_size, name="mix_own")(inputs) + jnp.max(mixed, axis=0, keepdims=True)
         hidden, current = hk.LSTM(hidden_size, name="lstm")(inputs, hk.LSTMState(*state))
         outputs = [hk.Linear(size, name=f"output_{i}")(hidden) for i, size in enumerate(output_sizes)]
         return tuple(outputs), LSTMState(current.hidden, current.cell)

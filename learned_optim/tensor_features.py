@@ -6,12 +6,10 @@ time scales from 10 steps to the whole run.
 Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poole, Mordatch, Roberts, Sohl-Dickstein 2022, "VeLO:
 Training Versatile Learned Optimizers by Scaling Up", https://arxiv.org/abs/2211.09760
 
-The features are those of the authors' released code. Deviations:
+The features equal those of the authors' released code. Deviations:
 - If the number of steps or the loss is not known, learned constants replace the features that depend on it. The
   released code requires both. The loss features depend on the number of steps, which sets their time scales.
-- The bound on the loss uses averages with the bias correction for the number of losses seen; the released code
-  corrects for one more.
-- The loss is clipped to ±1e30, so that features stay finite.
+- The loss is clipped to ±1e30, and a loss that is not finite is replaced, so that features stay finite.
 """
 
 from collections.abc import Mapping
@@ -28,6 +26,7 @@ NUM_LOSS_AVERAGES = 10
 NUM_LOSS_FEATURES = NUM_LOSS_AVERAGES - 1
 NUM_SCHEDULE_FEATURES = len(PROGRESS_MARKS) + NUM_LOSS_FEATURES
 MAX_LOSS = 1e30  # losses are clipped to ± this, so that averages and differences stay finite
+_FIRST_LOWEST = 999999999999.0
 
 
 class LossAverages(NamedTuple):
@@ -46,9 +45,10 @@ class RecurrentState(NamedTuple):
     loss: LossAverages
 
 
-def init_loss_averages() -> LossAverages:
-    """The averages before the first loss."""
-    zero, lowest = jnp.zeros((), jnp.float32), jnp.full((NUM_LOSS_AVERAGES,), MAX_LOSS, jnp.float32)
+def init_loss_averages(*, plain_bound: bool = False) -> LossAverages:
+    """The averages before the first loss. `plain_bound` is that of `schedule`."""
+    first = MAX_LOSS if plain_bound else _FIRST_LOWEST
+    zero, lowest = jnp.zeros((), jnp.float32), jnp.full((NUM_LOSS_AVERAGES,), first, jnp.float32)
     return LossAverages(zero, jnp.zeros((NUM_LOSS_AVERAGES,), jnp.float32), lowest, zero)
 
 
@@ -71,9 +71,11 @@ def first_lstm_state(theta: Mapping[str, jax.Array], num_rows: int) -> LSTMState
     return LSTMState(rows(theta["hidden"]), rows(theta["cell"]))
 
 
-def first_recurrent_state(theta: Mapping[str, jax.Array], num_rows: int) -> RecurrentState:
+def first_recurrent_state(
+    theta: Mapping[str, jax.Array], num_rows: int, *, plain_bound: bool = False
+) -> RecurrentState:
     """The state at the first update. `theta` has the entries of `init_lstm_state`."""
-    return RecurrentState(first_lstm_state(theta, num_rows), init_loss_averages())
+    return RecurrentState(first_lstm_state(theta, num_rows), init_loss_averages(plain_bound=plain_bound))
 
 
 def log_magnitude(x: jax.Array) -> jax.Array:
@@ -92,6 +94,9 @@ def schedule(
     loss: jax.Array | None,
     averages: LossAverages,
     unknown: Mapping[str, jax.Array],
+    *,
+    plain_bound: bool = False,
+    equal_averages: bool = False,
 ) -> tuple[jax.Array, LossAverages]:
     """Computes nine features of the progress and nine of the loss.
 
@@ -100,8 +105,10 @@ def schedule(
     compares a bias-corrected average a with the next slower average b: it is `clip((a - low) / (b - low) - 1, -1, 1)`
     with the lowest a so far, and 0 for the first two losses.
 
-    A loss is at most twice the largest average; larger values are clipped. A loss that is not finite is replaced by the
-    last finite one. If there was none, the loss is not known.
+    A loss is at most twice the largest average; larger values are clipped. In this bound, as in the released code, the
+    sums of n losses are divided by the total weight of n + 1, which makes it lower than twice the largest average while
+    there are few losses. A loss that is not finite is replaced by the last finite one. If there was none, the loss is
+    not known.
 
     Args:
       step: number of updates made so far, float32[].
@@ -111,6 +118,8 @@ def schedule(
       unknown: learned constants, with the entries of `init_unknown`. "progress" replaces the progress features if the
         horizon is not known, "loss" the loss features if the horizon or the loss is not known. In the second case the
         averages do not change.
+      plain_bound: whether the bound is twice the largest average itself, as in feature version 1 of `celo`.
+      equal_averages: whether all ten averages have a time constant of 10 steps, so that they do not differ.
 
     Returns:
       The features, float32[18], and the averages after this loss.
@@ -122,7 +131,8 @@ def schedule(
     if loss is None:
         return jnp.concatenate([progress, unknown["loss"]]), averages
     loss, given = last_finite(loss, averages.latest, averages.count)
-    features, new_averages = _loss_features(loss, averages, num_steps)
+    slowest = jnp.full_like(num_steps, 10.0) if equal_averages else num_steps
+    features, new_averages = _loss_features(loss, averages, slowest, plain_bound)
     features = jnp.where(known & given, features, unknown["loss"])
     averages = jax.tree.map(lambda new, old: jnp.where(known & given, new, old), new_averages, averages)
     return jnp.concatenate([progress, features]), averages
@@ -140,13 +150,15 @@ def last_finite(loss: jax.Array, latest: jax.Array, count: jax.Array) -> tuple[j
     return jnp.where(finite, loss, latest), finite | (count > 0.0)
 
 
-def _loss_features(loss, averages, num_steps):
+def _loss_features(loss, averages, slowest, plain_bound):
+    """`slowest` is the time constant of the last average, float32[]."""
     exponents = np.linspace(0.0, 1.0, NUM_LOSS_AVERAGES, dtype=np.float32)
-    rates = 0.1 * (num_steps / 10.0) ** -exponents  # the reciprocals of the time constants
+    rates = 0.1 * (slowest / 10.0) ** -exponents  # the reciprocals of the time constants
     weight = lambda count: -jnp.expm1(-count * rates)  # 1 - decay ** count, the total weight of `count` losses
     latest = loss = jnp.clip(loss, -MAX_LOSS, MAX_LOSS)
-    loss = jnp.where(averages.count > 0.0, jnp.minimum(loss, 2.0 * jnp.abs(jnp.max(averages.mean))), loss)
     count = averages.count + 1.0
+    shrunk = averages.mean if plain_bound else averages.mean * (weight(averages.count) / weight(count))
+    loss = jnp.where(averages.count > 0.0, jnp.minimum(loss, 2.0 * jnp.abs(jnp.max(shrunk))), loss)
     # The bias-corrected average is updated directly. If the average were kept uncorrected and corrected here, rounding
     # errors would be as large as the differences below.
     mean = averages.mean + (weight(1.0) / weight(count)) * (loss - averages.mean)

@@ -11,6 +11,7 @@ add it to `_CONSTRUCTORS`. A package offers its own architecture by an entry poi
 
 from collections.abc import Callable
 import importlib.metadata
+import inspect
 from typing import Any
 
 from learned_optim.base import LearnedOptimizer
@@ -67,8 +68,8 @@ def register_architecture(kind: str, constructor: Callable[..., LearnedOptimizer
 
     Args:
       kind: the value of `spec["kind"]` of its optimizers. Registering a kind again replaces its constructor.
-      constructor: returns a `LearnedOptimizer`. Its arguments are the other entries of the spec except
-        `feature_version`.
+      constructor: returns a `LearnedOptimizer`. Its arguments are the other entries of the spec, without
+        `feature_version` unless it has an argument of that name, because it can build several versions.
 
     Raises:
       ValueError: if the library has an architecture of that name.
@@ -138,6 +139,8 @@ def build(spec: dict[str, Any]) -> LearnedOptimizer:
     arguments = dict(spec)
     kind, version = arguments.pop("kind"), arguments.pop("feature_version", None)
     constructor = constructor_of(kind)
+    if "feature_version" in inspect.signature(constructor).parameters:  # it can build several
+        arguments["feature_version"] = version
     try:
         optimizer = constructor(**arguments)
     except TypeError as error:

@@ -3,16 +3,15 @@
 Moudgil, Knyazev, Belilovsky 2026, "Celo2: Towards Learned Optimization Free Lunch",
 https://arxiv.org/abs/2602.19142
 
-Deviations:
-- Adam updates all tensors with fewer than two dimensions. The authors let Adam update embeddings too, which cannot be
-  recognized by their shape: use `optax.multi_transform` for that.
-- The decays of the moving averages are fixed, and the direction is orthogonalized before it is normalized. We could not
-  confirm either from the paper.
-- Second moments are bounded, so that gradients of any scale give finite updates (`features.second_moment`).
+Updates equal those of the authors' released code. The tests compare them with a float64 version of the equations that
+reproduces the released code's updates, with and without Newton–Schulz iterations, for tensors of all ranks. Deviations:
+- The released code lets Adam update embeddings too, which it finds by their names. A rule sees no names here: use
+  `optax.multi_transform`, as docs/optimizers.md shows. There, too, is how to give Adam its own weight decay.
+- Second moments, rows, columns and mean squares are bounded, so that they stay finite.
+- The network has one output. The released code has two more, without effect at its settings.
 """
 
 from collections.abc import Sequence
-import math
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +26,16 @@ from learned_optim.base import LearnedOptimizer
 from learned_optim.base import define
 from learned_optim.base import per_tensor
 
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2  # version 1 treated a tensor of more than two dimensions as one matrix, and had other epsilons
 MOMENTUM_DECAY = factored_moments.DECAYS.momentum[0]  # of Adam
 RMS_DECAY = 0.95
 DECAYS = factored_moments.Decays(rms=(RMS_DECAY,))
 EPSILON = 1e-8  # added to second moments
+A, B, C = orthogonal.COEFFICIENTS
+MAX_GRADIENT = 1000.0
+_FLOOR = 1e-9  # added to mean squares before they normalize an input or the output
+_OF_MATRICES = ("rows", "columns", "row_rsqrts", "column_rsqrts", "factored_momenta")  # inputs that vectors lack
+_SMALL = 1e-30  # keeps the derivative of a norm finite at 0
 
 
 def celo2(
@@ -40,23 +44,30 @@ def celo2(
     step_size: float = 1e-3,
     vector_step_multiplier: float | None = 20.0,
     newton_schulz_steps: int = 0,
+    bias_correction: bool = True,
 ) -> LearnedOptimizer:
     r"""Builds the Celo2 optimizer.
 
     .. math:: \Delta p = -\eta \, d / \mathrm{RMS}(d), \qquad d = \mathrm{MLP}(f)
 
     The inputs f are the 28 of `learned_optim.factored_mlp` with a decay of .95 for v, the gradient clipped to ±.1, and
-    g/√v, each divided by its root mean square over the tensor. There are no time features: pass a schedule as
-    `step_scale=` of `transform`, or add one by `optax.chain`.
+    g/√v, each divided by its root mean square over the matrix. A tensor of more than two dimensions is a stack of
+    matrices, its last two dimensions; rows and columns of the features are still those of the two largest dimensions. A
+    vector has the 15 inputs that are no rows and columns, nor made of them. Gradients are clipped to ±1000. There are
+    no time features: pass a schedule as `step_scale=` of `transform`, or add one by `optax.chain`.
+
+    The authors' released Celo2 is `celo2(newton_schulz_steps=5)`, their Celo2-base
+    `celo2(vector_step_multiplier=None)`.
 
     Args:
       hidden_sizes: widths of the hidden ReLU layers. The paper's network is (8, 8).
       step_size: root mean square of the updates, in units of the parameters; 1e-3 in meta-training.
       vector_step_multiplier: Adam (decays .9 and .95) updates tensors with fewer than two dimensions, with a step size
         of `vector_step_multiplier * step_size`. None: the network updates them too (the paper's Celo2-base).
-      newton_schulz_steps: number of Newton–Schulz iterations, which orthogonalize the direction of a matrix before it
-        is normalized; the paper's Celo2 does this. A tensor with more dimensions is treated as a matrix whose columns
-        are its last dimension. 5 is usual, 0 leaves the orthogonalization out.
+      newton_schulz_steps: number of Newton–Schulz iterations, which orthogonalize the direction of each matrix before
+        it is normalized. 5 is usual, 0 leaves the orthogonalization out.
+      bias_correction: whether Adam corrects its moments for their bias, and adds 1e-8 to √v. False is Adam as it was
+        when the authors meta-trained: without the correction, and 1e-8 is added to v.
 
     Returns:
       A `LearnedOptimizer`. `num_steps` is accepted and not used. State: four float32 copies of the parameters, three
@@ -65,6 +76,7 @@ def celo2(
     Raises:
       ValueError: if hidden_sizes is empty or contains anything but positive whole numbers, or if newton_schulz_steps is
         negative.
+      TypeError: if bias_correction is not a bool.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -83,6 +95,7 @@ def celo2(
     if vector_step_multiplier is not None:
         vector_step_multiplier = checks.real_number("vector_step_multiplier", vector_step_multiplier)
     newton_schulz_steps = checks.whole_number("newton_schulz_steps", newton_schulz_steps, 0, "0 leaves them out.")
+    bias_correction = checks.flag("bias_correction", bias_correction)
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=1)
 
     def init(key):
@@ -93,21 +106,12 @@ def celo2(
 
         def update(grad, param, slots, step):
             if param.ndim < 2 and vector_step_multiplier is not None:
-                direction, slots = _adam(grad, slots, step)
+                direction, slots = _adam(grad, slots, step, bias_correction)
                 return -step_size * vector_step_multiplier * direction, slots
-            observed, mean_squares, slots = factored_features.observe(
-                grad, param, slots, DECAYS, extended=True, epsilon=EPSILON
-            )
-            scales = factored_features.normalizers(mean_squares)
-
-            def direction_of(observed):
-                inputs = factored_features.inputs(observed, extended=True)
-                return factored_features.apply_network(network, theta, inputs, scales)[0]
-
-            direction = networks.in_blocks(direction_of, observed, max(hidden_sizes))
+            direction, slots = _direction(network, theta, grad, param, slots, max(hidden_sizes))
             if newton_schulz_steps and param.ndim > 1:
                 direction = _orthogonalize(direction, newton_schulz_steps)
-            return -step_size * direction * jax.lax.rsqrt(1e-12 + features.mean_square(direction)), slots
+            return -step_size * direction * jax.lax.rsqrt(_FLOOR + _mean_square(direction)), slots
 
         return per_tensor(factored_moments.SLOTS, update)
 
@@ -118,22 +122,60 @@ def celo2(
         "step_size": step_size,
         "vector_step_multiplier": vector_step_multiplier,
         "newton_schulz_steps": newton_schulz_steps,
+        "bias_correction": bias_correction,
     }
     return define(spec, init, rule)
 
 
-def _adam(grad, slots, step):
+def _direction(network, theta, grad, param, slots, widest):
+    """Returns the network's output for each coordinate, and the new slots."""
+    grad = jnp.clip(grad, -MAX_GRADIENT, MAX_GRADIENT)
+    observed, mean_squares, slots = factored_features.observe(
+        grad, param, slots, DECAYS, extended=True, epsilon=EPSILON
+    )
+    if grad.ndim > 2:  # a stack of matrices, each with its own normalizers
+        mean_squares = jax.tree.map(_mean_square, factored_features.inputs(observed, extended=True))
+    scales = jax.tree.map(lambda square: jax.lax.rsqrt(_FLOOR + square), mean_squares)
+    if grad.ndim < 2:
+        scales = scales._replace(**dict.fromkeys(_OF_MATRICES, [jnp.zeros(())] * 3))
+    ones = jnp.ones((factored_features.NUM_EXTENDED_FEATURES,), jnp.float32)
+    stacks, factors = (scales, ones) if grad.ndim > 2 else ((), jnp.stack(jax.tree.leaves(scales)))
+
+    def direction_of(arrays):
+        observed, stacks = arrays
+        inputs = factored_features.inputs(observed, extended=True)
+        inputs = jax.tree.map(jnp.multiply, inputs, stacks) if grad.ndim > 2 else inputs
+        return factored_features.apply_network(network, theta, inputs, factors)[0]
+
+    return networks.in_blocks(direction_of, (observed, stacks), widest), slots
+
+
+def _mean_square(x):
+    """The mean square of each matrix, the last two dimensions of a tensor, or of a vector."""
+    axes = tuple(range(max(0, x.ndim - 2), x.ndim))
+    return jnp.minimum(jnp.mean(jnp.square(x), axis=axes, keepdims=True), features.MAX_MEAN_SQUARE)
+
+
+def _adam(grad, slots, step, bias_correction):
     """Returns Adam's direction from the slots with decays .9 and .95, and the new slots. The others do not change."""
     first, *others = slots.momenta
     (momentum,) = features.momenta(grad, (first,), (MOMENTUM_DECAY,))
     moment = features.second_moment(grad, slots.moment, RMS_DECAY)
+    slots = slots._replace(momenta=(momentum, *others), moment=moment)
+    if not bias_correction:
+        return momentum * features.inverse_sqrt(moment + EPSILON), slots
     corrected = momentum / (1.0 - MOMENTUM_DECAY ** (step + 1.0))
     root = jnp.sqrt(moment / (1.0 - RMS_DECAY ** (step + 1.0)))
-    return corrected / (root + EPSILON), slots._replace(momenta=(momentum, *others), moment=moment)
+    return corrected / (root + EPSILON), slots
 
 
 def _orthogonalize(direction, num_iterations):
-    """Moves the singular values of a matrix towards 1. The whole matrix is one block, as in the paper."""
-    wide, restore = orthogonal.as_wide(direction)
-    wide = wide * jax.lax.rsqrt(1e-12 + features.mean_square(wide)) / math.sqrt(wide.size)
-    return restore(orthogonal.newton_schulz(wide @ wide.T, num_iterations) @ wide)
+    """Moves the singular values of each matrix, the last two dimensions of a tensor, towards 1."""
+    tall = direction.shape[-2] > direction.shape[-1]
+    wide = direction.mT if tall else direction
+    norm = jnp.sqrt(_SMALL + jnp.sum(jnp.square(wide), axis=(-2, -1), keepdims=True))
+    wide = wide / (norm + EPSILON)
+    for _ in range(num_iterations):  # on the matrix, whose rounding errors are a tenth of those on its Gram matrix
+        gram = wide @ wide.mT
+        wide = A * wide + (B * gram + C * (gram @ gram)) @ wide
+    return wide.mT if tall else wide

@@ -3,19 +3,22 @@
 Metz, Maheswaranathan, Freeman, Poole, Sohl-Dickstein 2020, "Tasks, stability, architecture, and compute: Training more
 effective learned optimizers, and using them to train themselves", https://arxiv.org/abs/2009.11243
 
-Features and epsilons are those of the authors' released code (`learned_optim.hierarchical_features`). Deviations:
-- The validation loss is not an input, because an optax transformation does not receive it. If the training loss is not
-  given, its feature is 0; the released code requires it.
-- The variance of the loss is taken about its bias-corrected mean. In the released code the mean is not corrected, so
-  the first losses are far from it. The loss is clipped to ±1e15, v is at most 1e30, and a loss that is not finite is
-  replaced by the last finite one.
-- The sign of the mean of v is always 1 and is not an input of the LSTM. Without it and the validation loss there are 16
-  features instead of 18.
+Updates equal those of the authors' released code while no validation loss is given to it. The tests compare them with a
+float64 version of the equations that reproduces the released code's updates, for gradients from 1e-4 to 1e2 and for
+coordinates that never have one. (Compiled by JAX 0.10, the released code itself gives NaN from the second step on; the
+comparison is with what it gives uncompiled.) Deviations:
+- The validation loss is not an input, because an optax transformation does not receive it. The released code then takes
+  0 for it, in standard deviations of the training loss from its mean. So does this one. If the training loss is not
+  given, both features are 0; the released code requires it.
+- The loss is clipped to ±1e15, v is at most 1e30, and a loss that is not finite is replaced by the last finite one.
 - In the LSTM's features of the shape, the fourth dimension is multiplied by all later ones; the released code drops
   them.
 - NaN is replaced by 0 in the inputs that depend on other tensors, so that it does not spread.
 - The features that all coordinates of a tensor share enter the first layer as a bias, and the normalizing factors of
   the others multiply its weights. The function computed is the same.
+
+In the released code the averages of the loss and of its variance are corrected for their bias only after the variance
+is taken, so the first losses count as far from their mean. Its weights were trained with that, so it is kept.
 """
 
 from collections.abc import Sequence
@@ -37,7 +40,7 @@ from learned_optim.base import define
 from learned_optim.hierarchical_features import NUM_FEATURES
 from learned_optim.hierarchical_features import NUM_TENSOR_FEATURES
 
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2  # version 1 lacked two inputs of the LSTM, and had them in another order
 NUM_SHARED_FEATURES = len(features.TIME_SCALES) + 3  # inputs of the per-parameter network that coordinates share
 LSTM_TO_MLP, LSTM_TO_LSTM, MLP_TO_LSTM = 17, 18, 16  # widths of the messages between the networks
 
@@ -74,11 +77,11 @@ def hierarchical_mlp(
     .. math:: \Delta p = -\lambda_1 \, d \, e^{\lambda_2 a}, \qquad (d, a, u) = \mathrm{MLP}(f, q), \qquad
       (q, w) = \mathrm{LSTM}(x, \bar u, \bar w)
 
-    The 37 inputs f of a coordinate are g, p, log|p|, and, for decays .5, .9, .99, .999 and .9999, the momentum m, m/√v,
-    v and 1/√v, each divided by its root mean square over the tensor; then sin(t / πs) for s = 1, 3, 10, …, 1e5 steps,
-    and the logs of the number of tensors, of the tensor's norm and of its size. The 16 inputs x of the LSTM are log
-    magnitudes (and signs, where they vary) of the mean and the variance of m, of v and of p, and of the norms of p and
-    g, then the shape, and the loss in standard deviations from its moving average. ū is the message that the tensor's
+    The 37 inputs f of a coordinate are g, p, log|p|, and, for decays .5, .9, .99, .999 and .9999, the momentum m, v,
+    m/√v and 1/√v, each divided by its root mean square over the tensor; then sin(t / πs) for s = 1, 3, 10, …, 1e5
+    steps, and the logs of the number of tensors, of the tensor's norm and of its size. The 18 inputs x of the LSTM are
+    log magnitudes (and signs) of the mean and the variance of m, of v and of p, and of the norms of p and g, the shape,
+    and the loss and 0 in standard deviations of the loss from its moving average. ū is the message that the tensor's
     coordinates sent at the previous step, averaged over them. w̄ is the message of the LSTM at that step, averaged over
     all tensors.
 
@@ -115,7 +118,7 @@ def hierarchical_mlp(
     step_multiplier = checks.real_number("step_multiplier", step_multiplier)
     magnitude_multiplier = checks.real_number("magnitude_multiplier", magnitude_multiplier)
     mlp = networks.per_parameter_mlp(hidden_sizes, num_outputs=2 + MLP_TO_LSTM)
-    lstm = networks.tensor_lstm(lstm_size, (LSTM_TO_MLP, LSTM_TO_LSTM), mixing=False)
+    lstm = networks.tensor_lstm(lstm_size, (LSTM_TO_MLP, LSTM_TO_LSTM), mixing_layers=0)
     parts = _Networks(mlp, lstm, max(hidden_sizes), step_multiplier, magnitude_multiplier)
 
     def init(key):
@@ -177,10 +180,10 @@ def _first_shared(theta, num_tensors):
 def _update(parts, theta, grads, params, slots, shared, step, loss):
     """The LSTM on all tensors, then the per-parameter network on each."""
     grads, grad_size = hierarchical_features.clip(grads, shared.grad_size, step)
-    loss_feature, loss_statistics = hierarchical_features.loss_feature(loss, shared.loss)
+    losses, loss_statistics = hierarchical_features.loss_features(loss, shared.loss)
     slots = [hierarchical_features.accumulate(*tensor) for tensor in zip(grads, slots, strict=True)]
     inputs = hierarchical_features.lstm_inputs(
-        grads, params, slots, loss=loss_feature, from_mlp=shared.from_mlp, from_lstm=shared.from_lstm
+        grads, params, slots, losses=losses, from_mlp=shared.from_mlp, from_lstm=shared.from_lstm
     )
     (to_mlp, to_lstm), lstm_state = parts.lstm.apply(theta["lstm"], inputs, shared.lstm)
     run = jnp.sin(step / (np.pi * np.asarray(features.TIME_SCALES)).astype(np.float32))

@@ -7,6 +7,8 @@ Sizes, decays (.95), epsilon, the order of the inputs and the ELU layer before t
 released code. Deviations:
 - Gradients are clipped to ±1e15, and v̂ is at least 1e-36, so that values and derivatives stay finite in float32.
 - Initial weights have a scale of 1 / √inputs, as everywhere in this library (released code: 0.1).
+- The version of the Open-L2O benchmark has its two inputs in the other order and a smaller output. For its weights,
+  swap the two rows of theta["inputs"]["w"] and pass `output_scale=0.01`.
 - The paper's random scaling of parameters and its added convex functions are part of meta-training, not of this file.
 """
 

@@ -10,5 +10,5 @@ from meta_train.recipes import parts
 
 def recipe(num_steps: int = 1500, seed: int = 0) -> Recipe:
     """As `factored_mlp_general_v1`, for another architecture."""
-    optimizer = learned_optim.celo(lstm_size=16, scheduler=False)
+    optimizer = learned_optim.celo(lstm_size=16, scheduler=False, feature_version=1)
     return parts.pes_on_six_families(optimizer, num_steps, seed)

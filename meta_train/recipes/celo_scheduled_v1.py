@@ -14,7 +14,7 @@ from meta_train.recipes import parts
 
 def recipe(num_steps: int = 500, seed: int = 0) -> Recipe:
     """As stage 1, with the rule as it was released and frozen."""
-    both = parts.pes_on_six_families(learned_optim.celo(lstm_size=16), num_steps, seed)
+    both = parts.pes_on_six_families(learned_optim.celo(lstm_size=16, feature_version=1), num_steps, seed)
     _, rule = learned_optim.load_pretrained("celo-rule-v1")
     movers: dict[Hashable, optax.GradientTransformation] = {
         "train": parts.decaying_adam(num_steps),

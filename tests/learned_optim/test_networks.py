@@ -122,9 +122,9 @@ def test_coordinatewise_lstm_equals_numpy(num_layers, n):
         np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("mixing", [False, True])
-def test_tensor_lstm_equals_numpy(mixing):
-    network = networks.tensor_lstm(4, (3, 1), mixing=mixing)
+@pytest.mark.parametrize("mixing_layers", [0, 1, 2])
+def test_tensor_lstm_equals_numpy(mixing_layers):
+    network = networks.tensor_lstm(4, (3, 1), mixing_layers=mixing_layers)
     random = np.random.RandomState(6)
     inputs = random.standard_normal((5, 2))
     state = networks.LSTMState(random.standard_normal((5, 4)), random.standard_normal((5, 4)))
@@ -133,8 +133,10 @@ def test_tensor_lstm_equals_numpy(mixing):
     outputs, new_state = jax.jit(network.apply)(theta, _float32(inputs), _float32(state))
 
     linear = lambda name, x: x @ np.asarray(theta[name]["w"]) + np.asarray(theta[name]["b"])
-    if mixing:
-        mixed = np.maximum(linear("mix_second", np.maximum(linear("mix_first", inputs), 0)), 0)
+    if mixing_layers:
+        mixed = inputs
+        for name in ("mix_max",) if mixing_layers == 1 else ("mix_first", "mix_second"):
+            mixed = np.maximum(linear(name, mixed), 0)
         inputs = linear("mix_own", inputs) + mixed.max(axis=0)
     hidden, cell = _lstm_step(inputs, state.hidden, state.cell, theta["lstm/linear"])
     expected = (linear("output_0", hidden), linear("output_1", hidden), hidden, cell)

@@ -1,5 +1,6 @@
 """Celo against its definition (Moudgil et al. 2025), written again in NumPy, and its two stages of meta-training."""
 
+import functools
 import pathlib
 import runpy
 import types
@@ -34,74 +35,76 @@ def _tree(seed, scale=1.0):
 
 
 GRADS = [_tree(seed + 2, scale) for seed, scale in enumerate((1.0, 1e-2, 1e4, 1e-4, 1.0))]
-PARAMS = _tree(1)
-
-
-def _multipliers(theta, losses, horizon):
-    """0.1 exp(o) at each step."""
-    hidden, cell = (theta["first_state"][name][None] for name in ("hidden", "cell"))
-    multipliers = []
-    for step in range(len(GRADS)):
-        progress = reference.progress_features(step, horizon) if horizon else theta["unknown"]["progress"]
-        known = horizon and losses is not None
-        loss = reference.loss_features(losses[: step + 1], horizon) if known else theta["unknown"]["loss"]
-        inputs = np.concatenate([progress, loss])[None]
-        (output,), hidden, cell = reference.mixed_lstm(theta["lstm"], inputs, hidden, cell)
-        multipliers.append(0.1 * np.exp(output[0, 0]))
-    return multipliers
-
-
-def _published_updates(theta, multipliers, grads, param):
-    """The updates of one tensor at its successive gradients, in float64."""
-    moments, updates = None, []
-    for multiplier, g in zip(multipliers, grads, strict=True):
-        step, moments = reference.relative_step(theta["rule"], moments, g, param)
-        updates.append(-1e-3 * multiplier * step)
-        param = param + updates[-1]
-    return updates
+for number, grads in enumerate(GRADS):
+    grads["bias"][1], grads["w"][2] = 0.0, 0.0  # these coordinates never have a gradient
+    grads["scale"] *= number > 0  # nor has this one at the first step
+PARAMS = [_tree(seed) for seed in (11, 12, 13, 14, 15)]
 
 
 def _float32(tree):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
 
 
-def _run(tx, params=PARAMS, grads=GRADS, losses=None):
-    update, params, made = jax.jit(tx.update), _float32(params), []
-    state = tx.init(params)
-    for step, grad in enumerate(grads):
-        options = {} if losses is None else {"value": jnp.float32(losses[step])}
-        updates, state = update(_float32(grad), state, params, **options)
-        params = jax.tree.map(jnp.add, params, updates)
+@functools.partial(jax.jit, static_argnums=0)
+def _advance(options, theta, horizon, grads, state, params, loss):
+    tx = _optimizer(**dict(options)).transform(theta, num_steps=horizon)
+    return tx.update(grads, state, params, value=loss)
+
+
+def _run(theta, params=PARAMS, grads=GRADS, losses=None, horizon=None, **options):
+    """The updates at each step and the last state. Parameters are given at each step; all calls share one program."""
+    theta, horizon, made = _float32(theta), jnp.asarray(horizon or 0), []
+    state = _optimizer(**options).transform(theta).init(_float32(params[0]))
+    for step, (grad, param) in enumerate(zip(grads, params, strict=False)):
+        loss = None if losses is None else jnp.float32(losses[step])
+        arguments = _float32(grad), state, _float32(param), loss
+        updates, state = _advance(tuple(options.items()), theta, horizon, *arguments)
         made.append(updates)
     return made, state
 
 
-def _assert_close(made, expected_of):
-    for name in SHAPES:
-        expected = expected_of([grad[name] for grad in GRADS], PARAMS[name])
-        for have, want in zip([updates[name] for updates in made], expected, strict=True):
-            np.testing.assert_allclose(have, want, rtol=0, atol=2e-5 * np.max(np.abs(want)))
+def _assert_equal(made, expected):
+    for have, want in zip(made, expected, strict=True):
+        for name in SHAPES:
+            np.testing.assert_allclose(have[name], want[name], rtol=0, atol=2e-5 * np.max(np.abs(want[name])))
 
 
 @pytest.mark.parametrize("horizon", [HORIZON, 5, None])
 @pytest.mark.parametrize("losses", [LOSSES, None])
 def test_five_steps_equal_the_published_definition(horizon, losses):
     """With and without a horizon, and with and without the loss."""
-    optimizer = _optimizer()
-    theta = _theta(optimizer)
-    made, _ = _run(optimizer.transform(_float32(theta), num_steps=horizon), losses=losses)
-    multipliers = _multipliers(theta["scheduler"], losses, horizon)
-    assert np.ptp(multipliers) > 0.01 * np.max(multipliers)
-    _assert_close(made, lambda grads, param: _published_updates(theta, multipliers, grads, param))
+    theta = _theta(_optimizer())
+    factors = reference.celo_factors(theta["scheduler"], losses, horizon, len(GRADS))
+    assert np.ptp(factors) > 0.01 * np.max(factors)
+    made, _ = _run(theta, losses=losses, horizon=horizon)
+    _assert_equal(made, reference.celo(theta, PARAMS, GRADS, losses, horizon))
 
 
 def test_stage_1_is_the_rule_alone():
-    optimizer = _optimizer(scheduler=False)
-    theta = _theta(optimizer)
+    theta = _theta(_optimizer(scheduler=False))
     assert list(theta) == ["rule"]
-    made, state = _run(optimizer.transform(_float32(theta), num_steps=HORIZON), losses=LOSSES)
-    _assert_close(made, lambda grads, param: _published_updates(theta, [1.0] * len(grads), grads, param))
+    made, state = _run(theta, losses=LOSSES, horizon=HORIZON, scheduler=False)
+    _assert_equal(made, reference.celo(theta, PARAMS, GRADS, LOSSES, HORIZON))
     assert state.shared == ()
+
+
+def test_with_adam_the_scheduler_scales_adam_s_direction():
+    theta = _theta(_optimizer(adam=True))
+    assert list(theta) == ["scheduler"]
+    made, state = _run(theta, losses=LOSSES, horizon=HORIZON, adam=True)
+    _assert_equal(made, reference.celo(theta, PARAMS, GRADS, LOSSES, HORIZON))
+    assert len(jax.tree.leaves(state.slots)) == 2 * len(SHAPES)
+
+
+def test_feature_version_1_is_built_for_its_files_and_no_other_version():
+    """What it computes is in the golden trajectories of the released files, `celo-rule-v1` and `celo-scheduled-v1`."""
+    old = _optimizer(feature_version=1)
+    assert old.spec["feature_version"] == 1
+    assert learned_optim.optimizers.build(old.spec).spec == old.spec
+    assert "mix_second" in _theta(old)["scheduler"]["lstm"]
+    assert "mix_second" not in _theta(_optimizer())["scheduler"]["lstm"]
+    with pytest.raises(ValueError, match="feature_version must be 1 or 2, got 3: install the version of learned_optim"):
+        learned_optim.optimizers.build({**old.spec, "feature_version": 3})
 
 
 def test_theta_of_stage_1_becomes_the_rule_of_stage_2():
@@ -109,11 +112,11 @@ def test_theta_of_stage_1_becomes_the_rule_of_stage_2():
     first, second = _optimizer(scheduler=False), _optimizer()
     stage1_theta = _theta(first, seed=1)
     theta = {**_theta(second, seed=2), "rule": stage1_theta["rule"]}
-    alone, _ = _run(first.transform(_float32(stage1_theta)), grads=GRADS[:1])
-    scheduled, _ = _run(second.transform(_float32(theta), num_steps=HORIZON), grads=GRADS[:1], losses=LOSSES)
-    (multiplier, *_) = _multipliers(theta["scheduler"], LOSSES, HORIZON)
+    alone, _ = _run(stage1_theta, grads=GRADS[:1], scheduler=False)
+    scheduled, _ = _run(theta, grads=GRADS[:1], losses=LOSSES, horizon=HORIZON)
+    (factor,) = reference.celo_factors(theta["scheduler"], LOSSES, HORIZON, num_steps=1)
     for name in SHAPES:
-        np.testing.assert_allclose(scheduled[0][name], multiplier * alone[0][name], rtol=1e-5)
+        np.testing.assert_allclose(scheduled[0][name], factor * alone[0][name], rtol=1e-5)
 
 
 @pytest.mark.optax_promotion
@@ -137,14 +140,14 @@ def test_multipliers_scale_direction_and_log_step():
     options = {"scheduler": False, "step_multiplier": 0.1, "magnitude_multiplier": 0.5}
     theta = jax.tree.map(np.zeros_like, _theta(_optimizer(**options)))
     theta["rule"]["linear_2"]["b"] = np.array([2.0, 3.0])
-    (updates,), _ = _run(_optimizer(**options).transform(_float32(theta)), np.full((2, 3), 4.0), [np.ones((2, 3))])
+    (updates,), _ = _run(theta, [np.full((2, 3), 4.0)], [np.ones((2, 3))], **options)
     np.testing.assert_allclose(updates, np.full((2, 3), -0.1 * 2 * np.exp(0.5 * 3) * 4), rtol=1e-6)
 
 
 def test_every_part_of_theta_matters():
     optimizer = _optimizer()
     small = lambda tree: _float32({name: tree[name] for name in ("bias", "w")})
-    params, grads = small(PARAMS), small(GRADS[1])
+    params, grads = small(PARAMS[0]), small(PARAMS[1])
 
     def total(theta, num_steps):
         tx = optimizer.transform(theta, num_steps=num_steps)
@@ -163,10 +166,9 @@ def test_every_part_of_theta_matters():
 
 @pytest.mark.parametrize("scale", [0.0, 1e-20, 1e20])
 def test_parameters_and_losses_of_any_scale_give_finite_updates(scale):
-    optimizer = _optimizer()
-    tx = optimizer.transform(_float32(_theta(optimizer)), num_steps=HORIZON)
     params = jax.tree.map(lambda leaf: scale * leaf, PARAMS)
-    made, state = _run(tx, params, losses=[scale * loss for loss in LOSSES])
+    losses = [scale * loss for loss in LOSSES]
+    made, state = _run(_theta(_optimizer()), params, losses=losses, horizon=HORIZON)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((made, state)))
     assert all(np.all(leaf != 0) for leaf in jax.tree.leaves(made))
 
@@ -175,7 +177,7 @@ def test_defaults_are_the_paper_s():
     optimizer = learned_optim.celo()
     assert optimizer.spec == {
         "kind": "celo",
-        "feature_version": 1,
+        "feature_version": 2,
         "hidden_sizes": [4, 4],
         "lstm_size": 64,
         "scheduler": True,
@@ -186,8 +188,7 @@ def test_defaults_are_the_paper_s():
     assert [layer["w"].shape for layer in theta["rule"].values()] == [(30, 4), (4, 4), (4, 2)]
     shapes = {name: layer["w"].shape for name, layer in theta["scheduler"]["lstm"].items()}
     assert shapes == {
-        "mix_first": (18, 64),
-        "mix_second": (64, 64),
+        "mix_max": (18, 64),
         "mix_own": (18, 64),
         "lstm/linear": (128, 256),
         "output_0": (64, 1),
@@ -200,6 +201,9 @@ def test_defaults_are_the_paper_s():
         ({"hidden_sizes": ()}, ValueError, "hidden_sizes must be a non-empty sequence"),
         ({"lstm_size": 0}, ValueError, "lstm_size must be at least 1, got 0"),
         ({"lstm_size": 2.5}, TypeError, "lstm_size must be a whole number, at least 1, got 2.5"),
+        ({"adam": True, "scheduler": False}, ValueError, "adam=True needs scheduler=True and feature_version=2"),
+        ({"adam": True, "feature_version": 1}, ValueError, "adam=True needs scheduler=True and feature_version=2"),
+        ({"adam": "no"}, TypeError, "adam must be True or False, got 'no'"),
         ({"scheduler": "no"}, TypeError, "scheduler must be True or False, got 'no'"),
     ],
 )
