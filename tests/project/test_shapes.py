@@ -173,6 +173,7 @@ EXAMPLES = {
     "learned_optim.features:ratio": lambda f: (f(f32(3, 4), f32(3, 4)), f(f32(3, 4), f32())),
     "learned_optim.features:second_moment": lambda f: (f(f32(3, 4), f32(3, 4), 0.9), f(f32(2), f32(2), f32())),
     "learned_optim.features:tanh_time": lambda f: f(f32()),
+    "learned_optim.features:tiny_inverse_sqrt": lambda f: f(f32(3, 4)),
     "learned_optim.muon_directions:make": lambda f: f(
         f32(2, 3, 4), muon_directions.Averages(f32(2, 3, 4), f32(2, 3, 4), f32()), f32(), f32(), max_block=3
     ),
