@@ -20,6 +20,7 @@ from learned_optim import optimizers
 
 contract = types.SimpleNamespace(**runpy.run_path(str(pathlib.Path(__file__).parent / "test_contract.py")))
 optimizer, theta, tx = contract.optimizer, contract.theta, contract.tx
+shared_code = contract.shared_code
 PARAMS, GRADS = contract.PARAMS, contract.GRADS
 
 # Layouts on two axes: rows, columns and both of a matrix, a sharded axis of size 2 along which factored moments have
@@ -52,23 +53,25 @@ def test_it_may_be_built_and_used_first_inside_a_trace(optimizer, theta):
     """And kept: what was built in a trace that has ended works as any other."""
     kept = []
 
-    @jax.jit
     def start(params):
         kept.append(optimizer.transform(theta, num_steps=10))
         return kept[-1].init(params)
 
-    jax.eval_shape(lambda params: optimizer.transform(theta).init(params), PARAMS)
-    first, expected = start(PARAMS), optimizer.transform(theta, num_steps=10)
-    contract._equal(first, jax.jit(expected.init)(PARAMS))
-    assert jax.eval_shape(kept[0].update, GRADS[0], first, PARAMS) == (_shapes(PARAMS), _shapes(first))
-    made = optimizer.transform(theta)
-    assert jax.eval_shape(made.update, GRADS[0], made.init(PARAMS), PARAMS)[0] == _shapes(PARAMS)
+    first = jax.eval_shape(start, PARAMS)
+    assert first == jax.eval_shape(optimizer.transform(theta, num_steps=10).init, PARAMS)
+    assert jax.eval_shape(kept[0].update, GRADS[0], first, PARAMS) == (_shapes(PARAMS), first)
+
+
+@shared_code
+def test_what_was_built_inside_a_trace_computes_the_same(optimizer, theta):
+    start = jax.jit(lambda params: optimizer.transform(theta, num_steps=10).init(params))
+    contract._equal(start(PARAMS), jax.jit(optimizer.transform(theta, num_steps=10).init)(PARAMS))
 
 
 def test_theta_may_be_numpy(optimizer, theta):
     made = optimizer.transform(jax.tree.map(np.asarray, theta))
-    state = made.init(PARAMS)
-    assert jax.eval_shape(made.update, GRADS[0], state, PARAMS) == (_shapes(PARAMS), _shapes(state))
+    state = jax.eval_shape(made.init, PARAMS)
+    assert jax.eval_shape(made.update, GRADS[0], state, PARAMS) == (_shapes(PARAMS), state)
 
 
 def test_init_of_shapes_gives_shapes(tx):
@@ -77,7 +80,7 @@ def test_init_of_shapes_gives_shapes(tx):
     contract._equal(jax.eval_shape(tx.init, _shapes(PARAMS)), expected)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "float64"])  # the contract looks at the others
 def test_shapes_and_dtypes_stay_what_they_are(optimizer, theta, dtype):
     """Of the state from init to update, and of updates and parameters."""
     with jax.enable_x64(dtype == "float64"):
@@ -93,7 +96,7 @@ def test_shapes_and_dtypes_stay_what_they_are(optimizer, theta, dtype):
 def test_parameters_beyond_two_to_the_31_are_only_larger(optimizer, theta):
     params = {"vector": jax.ShapeDtypeStruct((5,), jnp.float32), "w": jax.ShapeDtypeStruct((2**16, 2**16), jnp.float32)}
     tx = optimizer.transform(theta)
-    state = tx.init(params)
+    state = jax.eval_shape(tx.init, params)
     updates, after = jax.eval_shape(tx.update, params, state, params)
     assert updates == params and after == state
 
@@ -119,9 +122,21 @@ def _explicit_mesh():
     return jax.make_mesh((2, 1), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
 
 
-@pytest.mark.parametrize("context", [True, False], ids=["set_mesh", "arrays alone"])
-def test_meshes_with_explicit_axes_settle_all_types(tx, context):
+def test_meshes_with_explicit_axes_settle_all_types(tx):
     """State and updates lie as the parameters do, from init on; what belongs to no parameter is on all devices."""
+    mesh = _explicit_mesh()
+    with jax.set_mesh(mesh):
+        params = _place(_tree(0), mesh)
+        state = jax.eval_shape(tx.init, params)
+        updates, after = jax.eval_shape(tx.update, params, state, params)
+        assert _types(updates) == _types(params)
+        assert _types(after) == _types(state)
+
+
+@pytest.mark.parametrize("context", [True, False], ids=["set_mesh", "arrays alone"])
+@shared_code
+def test_a_state_on_a_mesh_with_explicit_axes_has_the_types_of_its_trace(tx, context):
+    """Elsewhere than in `jax.set_mesh`, a program without arguments knows no mesh, as with Adam."""
     mesh = _explicit_mesh()
     with jax.set_mesh(mesh) if context else contextlib.nullcontext():
         params = _place(_tree(0), mesh)
@@ -129,7 +144,7 @@ def test_meshes_with_explicit_axes_settle_all_types(tx, context):
         updates, after = jax.eval_shape(tx.update, params, state, params)
         assert _types(updates) == _types(params)
         assert _types(after) == _types(state)
-        if context:  # elsewhere a program without arguments knows no mesh, as with Adam
+        if context:
             assert _types(jax.eval_shape(tx.init, params)) == _types(state)
 
 
@@ -137,6 +152,7 @@ def _types(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding.spec), tree)
 
 
+@shared_code
 def test_meshes_with_explicit_axes_change_no_update(tx):
     mesh = _explicit_mesh()
     some = lambda seed: {name: _tree(seed)[name] for name in ("both", "kernel", "vector")}
@@ -146,6 +162,7 @@ def test_meshes_with_explicit_axes_change_no_update(tx):
     contract._close(updates, expected, rtol=1e-4)
 
 
+@shared_code
 def test_hyperparameters_may_be_injected(optimizer, theta):
     """All of them, or none; each then is an array in the state."""
     transform = functools.partial(optimizer.transform, theta)
@@ -160,38 +177,25 @@ def test_hyperparameters_may_be_injected(optimizer, theta):
     assert _shapes(after) == _shapes(state)
 
 
-def test_a_loss_that_is_not_finite_counts_as_the_last_one_that_was(optimizer, theta):
-    """So the state stays finite, and if there was none, the loss counts as not given."""
-    tx = optimizer.transform(theta, num_steps=10)
-    update = jax.jit(tx.update)
-
-    def run(losses):
-        state, made = tx.init(PARAMS), []
-        for grad, loss in zip([*GRADS, *GRADS], losses, strict=True):
-            updates, state = update(grad, state, PARAMS, value=jnp.asarray(loss, jnp.float32))
-            made.append(updates)
-        return made, state
-
-    expected = run([2.0, 1.0, 1.0, 0.5])
-    for value in (np.nan, np.inf, -np.inf):
-        contract._equal(run([2.0, 1.0, value, 0.5]), expected)
-        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(run([value, 1.0, 0.5, value])))
-
-
 def test_debugging_modes_find_nothing(tx):
     """No operation gives NaN where gradients and parameters vanish, and no array is broadcast to another rank."""
     params = {"b": jnp.zeros(3), "n": jnp.zeros(()), "w": jnp.zeros((130, 2))}
-    with jax.debug_nans(True), jax.numpy_rank_promotion("raise"):
+    with jax.numpy_rank_promotion("raise"):
+        jax.eval_shape(lambda params: tx.update(params, tx.init(params), params), params)
+    del params["b"]  # each operation of each shape is compiled; the number is the harder case
+    with jax.debug_nans(True):
         updates, _ = tx.update(params, tx.init(params), params)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(updates))
 
 
+@shared_code
 @pytest.mark.parametrize(("leaf", "what"), [("relu", "is 'relu'"), (jnp.tanh, "is <"), (object(), "is <object")])
 def test_leaves_that_are_no_arrays_are_named_in_the_error(tx, leaf, what):
     with pytest.raises(TypeError, match=rf"params\['activation'\] {what}.*Put None in its place"):
         tx.init({**PARAMS, "activation": leaf})
 
 
+@shared_code
 def test_the_advice_for_leaves_that_are_no_real_floats_works(tx):
     """The error says to put None in their place."""
     model = {**PARAMS, "steps": jnp.asarray(3), "activation": jnp.tanh}
@@ -203,23 +207,27 @@ def test_the_advice_for_leaves_that_are_no_real_floats_works(tx):
     assert optax.apply_updates(params, updates[0])["activation"] is None
 
 
+@shared_code
 @pytest.mark.parametrize("dtype", ["float16", "float64", "int32", "complex64", "bool", "float23"])
 def test_a_moment_dtype_that_is_not_float32_or_bfloat16_is_an_error(optimizer, theta, dtype):
     with pytest.raises(TypeError, match=f"moment_dtype must be jnp.float32, jnp.bfloat16 or None.*got '{dtype}'"):
         optimizer.transform(theta, moment_dtype=dtype)
 
 
+@shared_code
 def test_moment_dtype_none_is_float32(optimizer, theta):
     made = optimizer.transform(theta, moment_dtype=None)
     assert contract._dtypes(jax.eval_shape(made.init, PARAMS)) <= {"float32", "int32"}
 
 
+@shared_code
 @pytest.mark.parametrize("num_steps", [np.nan, np.inf, 0.5, 300.0, "300", True, np.ones(2)])
 def test_a_horizon_that_is_not_a_whole_number_is_an_error(optimizer, theta, num_steps):
     with pytest.raises(TypeError, match=r"num_steps must be a whole number, at least 1, got .*round it, or pass None"):
         optimizer.transform(theta, num_steps=num_steps)
 
 
+@shared_code
 @pytest.mark.parametrize("num_steps", [2**31, 10**12, np.int64(7), np.uint8(7)])
 def test_a_horizon_may_be_any_whole_number(optimizer, theta, num_steps):
     made = optimizer.transform(theta, num_steps=num_steps)
@@ -265,6 +273,7 @@ def test_a_loop_inside_shard_map_carries_the_state(tx):
     assert jax.eval_shape(run, params) == params
 
 
+@shared_code
 def test_a_state_of_other_parameters_is_an_error(tx):
     """Broadcasting would hide the mistake, and change the shape of the state."""
     smaller = {"b": jnp.ones(1), "w": jnp.ones((1, 3))}
@@ -279,6 +288,7 @@ def test_a_state_of_other_parameters_is_an_error(tx):
             tx.update(GRADS[0], wrong, PARAMS)
 
 
+@shared_code
 @pytest.mark.parametrize(
     ("value", "message"),
     [(jnp.ones(1), r"a scalar loss, got an array of shape \(1,\)"), ("a", "the loss, a number"), (1j, "a real loss")],
@@ -288,6 +298,7 @@ def test_a_loss_that_is_no_real_scalar_is_an_error(tx, value, message):
         tx.update(GRADS[0], tx.init(PARAMS), PARAMS, value=value)
 
 
+@shared_code
 @pytest.mark.parametrize("dtype", ["int32", "complex64", jax.dtypes.float0])
 def test_gradients_that_are_no_real_floats_are_an_error(tx, dtype):
     wrong = np.zeros((2, 3), dtype)
