@@ -1,5 +1,7 @@
 """Learned optimizers in the training loops of Haiku, Flax NNX and Equinox, each written as that library's users do."""
 
+import functools
+
 import equinox as eqx
 from flax import linen
 from flax import nnx
@@ -20,10 +22,12 @@ X = jnp.asarray(_random.standard_normal((64, 8)), jnp.float32)
 Y = jnp.asarray(np.sin(_random.standard_normal((8, 2)).T @ np.asarray(X).T).T, jnp.float32)
 
 
+@functools.cache
 def _released():
     return learned_optimizer()
 
 
+@functools.cache
 def _untrained():
     """An architecture that uses the horizon and starts as something like Adam."""
     optimizer = optimizers.KINDS["adam_residual"]()
@@ -137,8 +141,10 @@ ARCHITECTURES = pytest.mark.parametrize(
 
 
 def _made(kind):
+    """With theta of NumPy, which takes no compilation: the layout of the state does not depend on its values."""
     optimizer = optimizers.KINDS[kind](**({"lstm_size": 4, "num_networks": 2} if kind == "velo" else {}))
-    return optimizer.transform(optimizer.init(jax.random.key(0)))
+    shapes = jax.eval_shape(optimizer.init, jax.random.key(0))
+    return optimizer.transform(jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, leaf.dtype), shapes))
 
 
 @ARCHITECTURES
@@ -175,8 +181,12 @@ def test_flax_nnx_optimizer_of_annotated_parameters(kind):
         nnx.update((model, optimizer), jax.lax.with_sharding_constraint(state, nnx.get_partition_spec(state)))
         return model, optimizer
 
-    with jax.set_mesh(mesh):
-        model, optimizer = make()
+    @nnx.jit
+    def train_step(model, optimizer):
         grads = nnx.grad(lambda model: jnp.mean(jnp.square(model(X))))(model)
         optimizer.update(model, grads)
+
+    with jax.set_mesh(mesh):
+        model, optimizer = make()
+        train_step(model, optimizer)
     assert model.kernel.sharding.is_equivalent_to(jax.NamedSharding(mesh, jax.P("x", "y")), 2)
