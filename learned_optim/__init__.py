@@ -1,5 +1,6 @@
 """Learned optimizers with pretrained weights, as optax transformations."""
 
+from learned_optim import convert as convert
 from learned_optim import optimizers as optimizers
 from learned_optim.base import LearnedOptimizer as LearnedOptimizer
 from learned_optim.checkpoint import load as load

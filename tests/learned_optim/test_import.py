@@ -7,7 +7,7 @@ import sys
 import pytest
 
 DEPENDENCIES = ("jax", "jaxlib", "optax", "haiku", "numpy", "safetensors.numpy")
-FORBIDDEN = {"flax", "matplotlib", "meta_train", "orbax", "sklearn", "tqdm", "typer"}
+FORBIDDEN = {"flax", "matplotlib", "meta_train", "msgpack", "orbax", "sklearn", "tqdm", "typer"}
 FORBIDDEN |= {"tensorflow", "tensorflow_datasets"}
 
 

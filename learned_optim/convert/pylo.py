@@ -1,0 +1,169 @@
+"""Reads PyLO's weights from the Hugging Face hub: a folder with `config.json` and `model.safetensors`.
+
+PyLO is https://github.com/Belilovsky-Lab/pylo. Its networks are those of the JAX references under other names, and
+most of their matrices are transposed. `read` gives the arrays the references' names and shapes, and changes no number.
+VeLO comes in two folders, one with the recurrent network and one with the bank of networks.
+"""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import safetensors
+
+from learned_optim.convert.arrays import Arrays
+from learned_optim.convert.coordinate_network import GROUP_SIZES
+from learned_optim.convert.coordinate_network import PREFIX
+
+FILE = "model.safetensors"
+VELO_FOLDERS = ("VeLO_RNN", "VeLO_MLP")
+_RNN_LAYERS = {
+    "mix_layer1": "linear",
+    "mix_layer2": "linear_1",
+    "final_mix_layer": "linear_2",
+    "lstm.linear": "rnn/linear",
+    "rnn_to_controls": "rnn_to_controls",
+    "step_size": "step_size",
+}
+_REQUIRED = {"mix_layers": True, "activation": "relu"}  # settings of config.json that change what is computed
+
+
+def read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads an optimizer.
+
+    Args:
+      path: of one of its `model.safetensors`. The other part of VeLO is looked for beside its folder.
+
+    Returns:
+      float32 arrays by the names that the JAX reference gives them, such as `rnn_params/linear/w`. μLO and ELO have no
+      decays.
+
+    Raises:
+      ValueError: if the file is not one of PyLO's, is damaged, or has arrays that are not float32.
+      FileNotFoundError: if the other part of VeLO is missing.
+    """
+    arrays = _load(path)
+    if "lstm.linear.weight" in arrays:
+        return {**_velo_rnn(arrays), **_velo_mlp(_load(_beside(path, 1)))}
+    if "input_weights_" in arrays:
+        return {**_velo_rnn(_load(_beside(path, 0))), **_velo_mlp(arrays)}
+    if "network.input.weight" in arrays:
+        return _mlp(arrays)
+    if "w0.0" in arrays:
+        return _celo2(arrays)
+    raise ValueError(
+        f"expected one of PyLO's networks (VeLO_RNN, VeLO_MLP, mulo, elo, celo2, elo-celo2), got arrays named "
+        f"{', '.join(sorted(arrays)[:4]) or 'nothing'}, …: see docs/other-weights.md for those that can be read."
+    )
+
+
+def _load(path):
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            if "learned_optim" in (file.metadata() or {}):
+                raise ValueError("it is a file of this library already: read it with learned_optim.load.")
+            names = list(file.keys())
+            dtypes = {name: file.get_slice(name).get_dtype() for name in names}
+            wrong = [f"{name} is {dtype}" for name, dtype in dtypes.items() if dtype != "F32"]
+            if wrong:
+                raise ValueError(f"expected arrays in float32 (F32), but {wrong[0]}: save the weights as float32.")
+            arrays = {name: file.get_tensor(name) for name in names}
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"expected a safetensors file, got a truncated, damaged or foreign one ({error}): download {path} again."
+        ) from error
+    _check_config(path.with_name("config.json"))
+    return arrays
+
+
+def _check_config(path):
+    if not path.is_file():
+        return
+    try:
+        config = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} must be JSON, got other text ({error}): download it again.") from error
+    for name, expected in _REQUIRED.items():
+        if isinstance(config, dict) and config.get(name, expected) != expected:
+            raise ValueError(f"{path} must have {name} {expected!r}, got {config[name]!r}, which is not built here.")
+
+
+def _beside(path, number):
+    """The file of the other part of VeLO: of a folder of the known name, beside that of the path."""
+    name = VELO_FOLDERS[number]
+    for folder in (path.parent.parent, path.parent):
+        if (folder / name / FILE).is_file():
+            return folder / name / FILE
+    raise FileNotFoundError(
+        f"VeLO of PyLO needs two folders, {' and '.join(VELO_FOLDERS)}, each with its {FILE}: {name} is missing beside "
+        f"{path.parent}. Download Pauljanson002/{name} to {path.parent.parent / name}."
+    )
+
+
+def _transposed(array):
+    return np.ascontiguousarray(np.swapaxes(array, -1, -2)) if array.ndim > 1 else array
+
+
+def _velo_rnn(arrays: Arrays):
+    found = {}
+    for name, array in arrays.items():
+        layer, _, kind = name.rpartition(".")
+        if layer in _RNN_LAYERS and kind in ("weight", "bias"):
+            ours = "w" if kind == "weight" else "b"
+            found[f"rnn_params/{_RNN_LAYERS[layer]}/{ours}"] = _transposed(array)
+        elif name in ("lstm_init_state.0", "lstm_init_state.1"):
+            found[f"lstm_init_state/{'hidden' if name.endswith('0') else 'cell'}"] = array
+        else:
+            found[name] = array
+    return found
+
+
+def _velo_mlp(arrays: Arrays):
+    """Names without an underscore are working copies of one network."""
+    found, layers = {}, _number("hidden_weights_", arrays) + 1
+    for name, array in arrays.items():
+        match = re.fullmatch(r"(input|hidden|output)_(weights|bias)_(?:\.(\d+))?", name)
+        if match is None:
+            continue
+        number = {"input": 0, "hidden": int(match[3] or 0) + 1, "output": layers}[match[1]]
+        if match[2] == "bias":
+            found[f"{PREFIX}b{number}"] = array
+        elif match[1] != "input":
+            found[f"{PREFIX}w{number}"] = _transposed(array)
+        else:
+            ends = np.cumsum(GROUP_SIZES)[:-1]
+            groups = np.split(_transposed(array), ends, axis=-2) if array.ndim == 3 else [array]
+            found |= {f"{PREFIX}w0__{i}": np.ascontiguousarray(group) for i, group in enumerate(groups)}
+    return found
+
+
+def _mlp(arrays: Arrays):
+    found, layers = {}, _number("network.linear_", arrays) + 1
+    for name, array in arrays.items():
+        match = re.fullmatch(r"network\.(?:(input)|linear_(\d+)|output)\.(weight|bias)", name)
+        if match is None:
+            found[name] = array
+            continue
+        number = 0 if match[1] else layers if match[2] is None else int(match[2]) + 1
+        found[f"nn/~/{'w' if match[3] == 'weight' else 'b'}{number}"] = _transposed(array)
+    return found
+
+
+def _celo2(arrays: Arrays):
+    """These matrices are not transposed."""
+    found = {}
+    for name, array in arrays.items():
+        first, later = re.fullmatch(r"w0\.(\d+)", name), re.fullmatch(r"dense_([wb])\.(\d+)", name)
+        if first:
+            found[f"{PREFIX}w0__{first[1]}"] = array
+        elif later:
+            found[f"{PREFIX}{later[1]}{int(later[2]) + 1}"] = array
+        else:
+            found[PREFIX + name] = array
+    return found
+
+
+def _number(prefix, arrays):
+    """How many layers have names that begin so."""
+    return len({match[1] for name in arrays if (match := re.match(re.escape(prefix) + r"\.?(\d+)", name))})
