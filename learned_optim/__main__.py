@@ -1,11 +1,14 @@
-"""Command line of the released optimizers: `python -m learned_optim {list,card}`."""
+"""Command line of the optimizers: `python -m learned_optim {list,card,convert}`."""
 
 import argparse
 import json
+import pathlib
 import sys
 
 import jax
 
+from learned_optim import checkpoint
+from learned_optim import convert
 from learned_optim import nearest
 from learned_optim import released
 from learned_optim import terminal
@@ -23,16 +26,31 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="learned-optim",
-        description="Show the optimizers that come with learned_optim.",
+        description="Show the optimizers that come with learned_optim, and convert those of other projects.",
         epilog="To train, evaluate and compare optimizers: python -m meta_train --help",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{list,card}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{list,card,convert}")
     commands.add_parser("list", help="names of the released optimizers, with architecture and size")
     card_parser = commands.add_parser("card", help="how an optimizer was made, what it was tested on, where it fails")
     card_parser.add_argument("name", nargs="?", default="default", help="a name from 'list' (default: %(default)s)")
+    convert_parser = commands.add_parser("convert", help="make a file of this library from another project's weights")
+    convert_parser.add_argument("file", help="theta.state, params, model.safetensors, or a folder with one of these")
+    convert_parser.add_argument("out", help="the file to write, which ends in .safetensors")
+    convert_parser.add_argument(
+        "--format",
+        choices=sorted(convert.FORMATS),
+        metavar="FORMAT",
+        help=f"what the file holds: {', '.join(convert.FORMATS)} (default: by its arrays, then by its name)",
+    )
     arguments = parser.parse_args(argv)
     if arguments.command == "list":
         print(_table())
+        return 0
+    if arguments.command == "convert":
+        try:
+            print(_convert(arguments.file, arguments.out, arguments.format))
+        except (OSError, ValueError, ModuleNotFoundError) as error:
+            convert_parser.error(str(error))
         return 0
     names = ("default", *released.list_pretrained())
     if arguments.name not in names:
@@ -42,6 +60,22 @@ def _run(argv: list[str] | None) -> int:
         )
     print(released.card(arguments.name))
     return 0
+
+
+def _convert(file, out, chosen):
+    """Converts a file. Returns what it was taken for."""
+    if pathlib.Path(out).suffix != ".safetensors":
+        raise ValueError(f"the file to write must end in .safetensors, got {out}: add the ending.")
+    optimizer, theta = convert.load(file, chosen)
+    if pathlib.Path(out).exists() and pathlib.Path(out).samefile(file):
+        raise ValueError(f"the file to write must be another than the file to read, got {out} for both.")
+    checkpoint.save(out, optimizer, theta)
+    taken, *others = (chosen,) if chosen else convert.formats_of(file)
+    count = sum(leaf.size for leaf in jax.tree.leaves(theta))
+    lines = [f"{out}: {taken}, a {optimizer.spec['kind']} with {count:,} weights"]
+    if others:
+        lines.append(f"Files of {' and '.join(others)} have the same arrays. If it is one of these, pass --format.")
+    return "\n".join(lines)
 
 
 def _table():

@@ -134,7 +134,7 @@ def _read(path):
     except safetensors.SafetensorError as error:
         raise ValueError(
             f"{path} is not a complete safetensors file ({error}): it is damaged, truncated, or of another format. "
-            "Copy it again from where it was saved."
+            "Copy it again from where it was saved. Weights of other projects are read by `learned-optim convert`."
         ) from error
     try:
         header = json.loads(metadata[_METADATA_KEY])
@@ -142,7 +142,8 @@ def _read(path):
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} is a safetensors file, but does not contain a learned optimizer: its header has no valid "
-            f"{_METADATA_KEY!r} entry. Write such files with learned_optim.save."
+            f"{_METADATA_KEY!r} entry. Write such files with learned_optim.save, or with `learned-optim convert` from "
+            "weights of other projects."
         ) from error
     if file_format != FORMAT:
         raise ValueError(f"{path} has format {file_format}, this version reads {FORMAT}: upgrade learned_optim.")

@@ -6,6 +6,7 @@ The weights are in the package `learned_optim.pretrained`, which is the folder `
 from collections.abc import Callable
 import functools
 import importlib.resources
+import os
 import re
 from typing import Any
 import warnings
@@ -28,7 +29,7 @@ _warned: set[str] = set()  # names for which the warning about the horizon was g
 
 
 def learned_optimizer(
-    name: str = "default",
+    name: str | os.PathLike[str] = "default",
     *,
     num_steps: int | jax.Array | None = None,
     step_scale: optax.ScalarOrSchedule | None = None,
@@ -37,17 +38,18 @@ def learned_optimizer(
     moment_dtype: jax.typing.DTypeLike | None = None,
     mu_dtype: jax.typing.DTypeLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Returns a released learned optimizer as an optax transformation. There is no learning rate to tune.
+    """Returns a learned optimizer, released or from a file, as an optax transformation. No learning rate is tuned.
 
     The updates are final: they include sign and step size. `update` needs params; the loss may be passed as `value=`.
     Nothing is computed here, so a module may build an optimizer while it is imported. `num_steps`, `step_scale` and
     `weight_decay` may be traced values, such as those of `optax.inject_hyperparams`.
 
     Args:
-      name: a name from `list_pretrained()`, or "default".
+      name: a name from `list_pretrained()`, or "default", or the path of a file that `learned_optim.save` or the
+        command `learned-optim convert` wrote: a `pathlib.Path`, or a string that ends in ".safetensors".
       num_steps: the number of updates that you plan to make, if you know it. Architectures without progress features
-        ignore it (see the card). Outside the range for which the optimizer was meta-trained, the library warns once per
-        name. A traced value below 1 means None.
+        ignore it (see the card). Outside the range for which a released optimizer was meta-trained, the library warns
+        once per name. A traced value below 1 means None.
       step_scale: a factor on the updates, a number or an optax schedule `(count) -> factor`. It is seldom needed: to
         choose a step size yourself, or to fine-tune with smaller steps.
       weight_decay: decoupled weight decay as in AdamW: every update subtracts `weight_decay * step_scale * param`.
@@ -62,8 +64,9 @@ def learned_optimizer(
       An `optax.GradientTransformationExtraArgs`.
 
     Raises:
-      ValueError: if there is no released optimizer of that name, if num_steps is below 1, or if mask is given without
-        weight_decay.
+      ValueError: if there is no released optimizer of that name, if the file is damaged, if num_steps is below 1, or if
+        mask is given without weight_decay.
+      FileNotFoundError: if there is no such file.
       TypeError: if num_steps is not a whole number, or if moment_dtype is neither float32 nor bfloat16.
 
     Example:
@@ -76,19 +79,20 @@ def learned_optimizer(
       >>> updates, state = tx.update(grads, state, params)
       >>> params = optax.apply_updates(params, updates)
     """
-    name = _resolve(name)
+    is_file = isinstance(name, os.PathLike) or str(name).endswith(".safetensors")
+    released = None if is_file else _resolve(name)
     num_steps = checks.num_steps(num_steps)
     moment_dtype = checks.moment_dtype(moment_dtype, mu_dtype)
-    if isinstance(num_steps, int):
-        low, high = _trained_horizon(name)
-        if not low <= num_steps <= high and name not in _warned:
-            _warned.add(name)
+    if isinstance(num_steps, int) and released is not None:
+        low, high = _trained_horizon(released)
+        if not low <= num_steps <= high and released not in _warned:
+            _warned.add(released)
             warnings.warn(
-                f"{name!r} was meta-trained on runs of {low} to {high} steps; num_steps={num_steps} is outside of "
-                f"that range. See its card for measurements there: python -m learned_optim card {name}",
+                f"{released!r} was meta-trained on runs of {low} to {high} steps; num_steps={num_steps} is outside of "
+                f"that range. See its card for measurements there: python -m learned_optim card {released}",
                 stacklevel=2,
             )
-    optimizer, theta = load_pretrained(name)
+    optimizer, theta = checkpoint.load(name) if released is None else load_pretrained(released)
     return optimizer.transform(
         theta,
         num_steps=num_steps,
@@ -136,7 +140,7 @@ def card(name: str = "default") -> str:
     return _folder(_resolve(name)).joinpath("card.md").read_text(encoding="utf-8")
 
 
-def _resolve(name):
+def _resolve(name: Any) -> str:
     name = DEFAULT if name == "default" else name
     names = list_pretrained()
     if name not in names:

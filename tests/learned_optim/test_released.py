@@ -142,6 +142,21 @@ def test_an_unknown_name_is_an_error_that_suggests_a_near_one(function):
             function(unsafe)
 
 
+def test_a_file_is_used_like_a_name(tmp_path, unwarned):
+    """By its path, or by a string that ends in .safetensors; no horizon is known of it, so there is no warning."""
+    path = tmp_path / "mine.safetensors"
+    optimizer, theta = learned_optim.load_pretrained("mlp-digits-v1")
+    learned_optim.save(path, optimizer, theta)
+    named = learned_optim.learned_optimizer("mlp-digits-v1", step_scale=0.5)
+    expected, _ = named.update(PARAMS, named.init(PARAMS), PARAMS)
+    for name in (path, str(path)):
+        tx = learned_optim.learned_optimizer(name, num_steps=10**6, step_scale=0.5)
+        jax.tree.map(np.testing.assert_array_equal, tx.update(PARAMS, tx.init(PARAMS), PARAMS)[0], expected)
+    for name in (tmp_path / "other", "other.safetensors"):
+        with pytest.raises(FileNotFoundError, match="no file .*other"):
+            learned_optim.learned_optimizer(name)
+
+
 @pytest.mark.parametrize("num_steps", [0, -1])
 def test_num_steps_below_one_is_an_error(num_steps):
     with pytest.raises(ValueError, match=f"num_steps must be at least 1, got {num_steps}. It is the planned number"):
