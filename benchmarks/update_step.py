@@ -2,6 +2,7 @@
 
     python benchmarks/update_step.py [--out FILE] [--size 1e5 1e6 1e7] [--kind NAME …] [--rounds N]
 
+NAME is an architecture, with random weights, or the path of a .safetensors file.
 The parameters are two equal square matrices of `--size` numbers in all. The architectures take turns within
 each round, so that other load on the machine affects all of them alike. Each is called in two ways:
 
@@ -39,12 +40,22 @@ about, matmul_rate = _shared["about"], _shared["matmul_rate"]
 
 
 def contenders(kinds):
-    """Transformations by name: optax.adam, the released default, architectures of default sizes with random weights."""
+    """Transformations by name: optax.adam, the released default, architectures of default sizes, and files."""
     made = {"optax.adam": optax.adam(1e-3), "learned_optimizer()": learned_optim.learned_optimizer(num_steps=1000)}
     for kind in kinds:
+        if kind not in optimizers.KINDS:
+            made[kind] = learned_optim.learned_optimizer(kind, num_steps=1000)
+            continue
         optimizer = optimizers.KINDS[kind]()
         made[kind] = optimizer.transform(jax.jit(optimizer.init)(jax.random.key(0)), num_steps=1000)
     return made
+
+
+def kind_or_file(name: str) -> str:
+    """Returns a name that `contenders` knows, or raises an error for the command line."""
+    if name not in optimizers.KINDS and not name.endswith(".safetensors"):
+        raise argparse.ArgumentTypeError(f"expected a .safetensors file or one of {', '.join(optimizers.KINDS)}")
+    return name
 
 
 def update(tx):
@@ -148,7 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/update_step.json"))
     parser.add_argument("--size", nargs="+", type=lambda text: round(float(text)), default=[10**5, 10**6, 10**7])
-    parser.add_argument("--kind", nargs="+", choices=optimizers.KINDS, default=sorted(optimizers.KINDS), metavar="NAME")
+    parser.add_argument("--kind", nargs="+", type=kind_or_file, default=sorted(optimizers.KINDS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=10, help="timed rounds of three calls (default: %(default)s)")
     arguments = parser.parse_args()
     peak = matmul_rate()
