@@ -1,9 +1,11 @@
 """The benchmark scripts measure, and record what they measured on."""
 
+import argparse
 import json
 import pathlib
 import runpy
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -51,6 +53,16 @@ def test_update_step_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatc
     assert all(row["best_milliseconds"] <= row["milliseconds"] for row in rows)
     assert out.with_suffix(".png").stat().st_size > 10_000
     assert "10,000 parameters, in place" in capsys.readouterr().out
+
+
+def test_update_step_benchmark_takes_architectures_and_files(tmp_path):
+    script = types.SimpleNamespace(**runpy.run_path(str(BENCHMARKS / "update_step.py")))
+    path = str(tmp_path / "mine.safetensors")
+    learned_optim.save(path, *learned_optim.load_pretrained("mlp-digits-v1"))
+    assert [script.kind_or_file(name) for name in ("mlp", path)] == ["mlp", path]
+    assert list(script.contenders([path])) == ["optax.adam", "learned_optimizer()", path]
+    with pytest.raises(argparse.ArgumentTypeError, match=r"expected a \.safetensors file or one of adam_residual, "):
+        script.kind_or_file("mpl")
 
 
 @pytest.mark.optax_promotion
