@@ -25,6 +25,7 @@ def relative_steps(
     magnitude_multiplier: float,
     widest: int,
     vector_epsilon: float = 0.0,
+    max_gradient: float | jax.Array = MAX_GRADIENT,
 ) -> tuple[list[jax.Array], list[Slots]]:
     """Computes the updates of all tensors and their new slots by `relative_step`.
 
@@ -36,6 +37,7 @@ def relative_steps(
         magnitude_multiplier=magnitude_multiplier,
         widest=widest,
         vector_epsilon=vector_epsilon,
+        max_gradient=max_gradient,
     )
     made = [
         step(theta, grad, param, slot, multiplier=multiplier)
@@ -55,11 +57,12 @@ def relative_step(
     magnitude_multiplier: float,
     widest: int,
     vector_epsilon: float = 0.0,
+    max_gradient: float | jax.Array = MAX_GRADIENT,
 ) -> tuple[jax.Array, Slots]:
     """Computes the update of a tensor, in units of its root mean square.
 
     The update is `-multiplier * r(p) * d * exp(magnitude_multiplier * a)`. d and a are the network's outputs, and r(p)
-    is the root mean square of the parameter (1e-9 is added to its square). Gradients are clipped to ±1000.
+    is the root mean square of the parameter (1e-9 is added to its square).
 
     Args:
       network: a network with two outputs, made by `networks.per_parameter_mlp`.
@@ -71,11 +74,12 @@ def relative_step(
       magnitude_multiplier: scale of the log step size output.
       widest: width of the network's widest layer.
       vector_epsilon: as in `factored_moments.factor`.
+      max_gradient: gradients are clipped to ± this.
 
     Returns:
       The update and the new slots.
     """
-    grad = jnp.clip(grad, -MAX_GRADIENT, MAX_GRADIENT)
+    grad = jnp.clip(grad, -max_gradient, max_gradient)
     observed, mean_squares, slots = factored_features.observe(
         grad, param, slots, extended=True, vector_epsilon=vector_epsilon
     )

@@ -156,6 +156,7 @@ def velo(
                 multipliers=[step_multiplier * multipliers[i, 0] for i in range(len(grads))],
                 magnitude_multiplier=magnitude_multiplier,
                 widest=max(hidden_sizes),
+                max_gradient=factored_step.MAX_GRADIENT + _zero_after(multipliers),
             )
             return updates, new_slots, tensor_features.RecurrentState(state, averages)
 
@@ -191,6 +192,14 @@ def _tensor_features(run, params, slots):
     one_hot = (ranks[:, None] == np.arange(MAX_RANK + 1)).astype(np.float32)
     run = jnp.broadcast_to(run, (len(params), *run.shape))
     return jnp.concatenate([run, statistics[:, :1], one_hot, statistics[:, 1:]], axis=1)
+
+
+def _zero_after(x):
+    """0 that depends on x. The new slots depend on it, so they can take the place of the old ones in memory.
+
+    Otherwise the compiler may write a new slot before `_statistics` has read the old one, and copies the old one for it.
+    """
+    return jax.lax.stop_gradient(jnp.minimum(jnp.abs(tensor_features.without_nan(x[0, 0])), 0.0))
 
 
 def _statistics(param, slots):
