@@ -1,4 +1,4 @@
-"""The data sets that need no files: what scikit-learn bundles.
+"""The data sets that need no files: what scikit-learn bundles. It is imported when one is read, since that takes long.
 
 `photos` are patches of 8×8 pixels of scikit-learn's two sample photographs; the label says which
 photograph. `sklearn_docs` is a text: its descriptions of data sets, whose length depends on the installed version.
@@ -7,23 +7,26 @@ photograph. `sklearn_docs` is a text: its descriptions of data sets, whose lengt
 import importlib.resources
 
 import numpy as np
-import sklearn.datasets
 
 from meta_train.data.parts import Parts
 from meta_train.data.parts import split
+from meta_train.host import extra
 
-_TABLES = {
-    "breast_cancer": sklearn.datasets.load_breast_cancer,
-    "diabetes": sklearn.datasets.load_diabetes,  # targets to predict; the others have labels
-    "iris": sklearn.datasets.load_iris,
-    "wine": sklearn.datasets.load_wine,
-}
+_TABLES = ("breast_cancer", "diabetes", "iris", "wine")  # diabetes has targets to predict, the others have labels
 _PATCH = 8  # pixels
 
 
 def read(name: str) -> Parts | str:
-    """Reads the data set of that name, one of `READERS`."""
-    return READERS[name]()
+    """Reads the data set of that name, one of `READERS`.
+
+    Raises:
+      ModuleNotFoundError: if scikit-learn is not installed.
+    """
+    try:
+        import sklearn.datasets
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(extra.advice(["scikit-learn"]), name=error.name) from error
+    return READERS[name](sklearn.datasets)
 
 
 def _table(load):
@@ -31,14 +34,14 @@ def _table(load):
     return split(x, y)
 
 
-def _digits():
-    x, y = sklearn.datasets.load_digits(return_X_y=True)
+def _digits(datasets):
+    x, y = datasets.load_digits(return_X_y=True)
     return split(x.reshape(-1, 8, 8) / 16.0, y)
 
 
-def _photos():
+def _photos(datasets):
     """Patches that do not overlap; the right fifth of each photograph is held out."""
-    photos = sklearn.datasets.load_sample_images().images
+    photos = datasets.load_sample_images().images
     train, test = [], []
     for photo in photos:
         rows, columns = photo.shape[0] // _PATCH, photo.shape[1] // _PATCH
@@ -55,15 +58,15 @@ def _shuffled(groups):
     return np.concatenate(groups)[order], labels[order]
 
 
-def _sklearn_docs():
-    folder = importlib.resources.files("sklearn.datasets").joinpath("descr")
+def _sklearn_docs(datasets):
+    folder = importlib.resources.files(datasets).joinpath("descr")
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".rst")), key=lambda file: file.name)
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
-# name -> function that reads it
+# name -> function that reads it from `sklearn.datasets`
 READERS = {
-    **{name: lambda load=load: _table(load) for name, load in _TABLES.items()},
+    **{name: lambda datasets, name=name: _table(getattr(datasets, f"load_{name}")) for name in _TABLES},
     "digits": _digits,
     "photos": _photos,
     "sklearn_docs": _sklearn_docs,

@@ -64,7 +64,7 @@ def test_looking_for_a_module_does_not_import_it_and_unknown_ones_are_not_found(
         importlib.import_module("meta_train.engines")
 
 
-APPS = ["cma", "diffrax", "lineax"]
+LATE = ["cma", "diffrax", "lineax", "matplotlib", "sklearn"]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def fresh_process(tmp_path_factory):
     code = (
         "import sys, meta_train\n"
         "print([name for name in sys.modules if name.startswith('meta_train.evaluation')])\n"
-        f"print([name for name in {APPS} if name in sys.modules])\n"
+        f"print([name for name in {LATE} if name in sys.modules])\n"
         "import meta_train.scores\n"
         "assert meta_train.scores.__name__ == 'meta_train.evaluation.scores'"
     )
@@ -88,9 +88,9 @@ def test_old_names_cost_nothing_until_they_are_used(fresh_process):
     assert told == ["<string>:4: DeprecationWarning: meta_train.scores has moved: import meta_train.evaluation.scores."]
 
 
-def test_the_extra_apps_are_loaded_only_where_they_are_used(fresh_process):
+def test_some_packages_are_loaded_only_where_they_are_used(fresh_process):
     """In a fresh process; all of them are installed."""
-    assert all(importlib.util.find_spec(name) for name in APPS)
+    assert all(importlib.util.find_spec(name) for name in LATE)
     assert fresh_process.stdout.splitlines()[1] == "[]"
 
 

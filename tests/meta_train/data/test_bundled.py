@@ -1,6 +1,7 @@
 """What scikit-learn bundles: every row once, photographs put together again from their patches, the descriptions."""
 
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -48,3 +49,9 @@ def test_sklearn_docs_are_the_descriptions():
     files = [path.read_bytes().decode() for path in sorted(folder.glob("*.rst"))]
     assert len(files) >= 8
     assert bundled.read("sklearn_docs") == "\n".join(files)
+
+
+def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install scikit-learn$"):
+        bundled.read("iris")
