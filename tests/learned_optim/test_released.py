@@ -153,7 +153,7 @@ def test_a_file_is_used_like_a_name(tmp_path, unwarned):
         tx = learned_optim.learned_optimizer(name, num_steps=10**6, step_scale=0.5)
         jax.tree.map(np.testing.assert_array_equal, tx.update(PARAMS, tx.init(PARAMS), PARAMS)[0], expected)
     for name in (tmp_path / "other", "other.safetensors"):
-        with pytest.raises(FileNotFoundError, match="no file .*other"):
+        with pytest.raises(FileNotFoundError, match=r"no file .*other"):
             learned_optim.learned_optimizer(name)
 
 
