@@ -5,7 +5,6 @@ A recipe file defines `recipe(num_steps=…, seed=…) -> Recipe`. `python -m me
 
 import ast
 import importlib
-import importlib.util
 import inspect
 import os
 import pathlib
@@ -20,6 +19,7 @@ import optax
 from learned_optim import LearnedOptimizer
 from learned_optim import nearest
 from meta_train.estimators.base import Estimator
+from meta_train.host import user_code
 from meta_train.host.counted import counted
 from meta_train.outer.search import SearchStrategy
 from meta_train.training.fit import FitResult
@@ -150,12 +150,7 @@ def run(
 def _load(name_or_file):
     if name_or_file in names():
         return importlib.import_module(f"{__name__}.{name_or_file}")
-    spec = importlib.util.spec_from_file_location(f"recipe_{pathlib.Path(name_or_file).stem}", name_or_file)
-    if spec is None or spec.loader is None:  # of no file that ends with .py
-        raise ImportError(f"{name_or_file} cannot be loaded as a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return user_code.load(name_or_file, "recipe")
 
 
 def _describe(path):

@@ -44,16 +44,16 @@ def recipe(tmp_path):
     ("source", "shown"),
     [
         ("def recipe(:\n", ["mine.py", "line 1", "def recipe(:", "SyntaxError: invalid syntax"]),
-        ("import nope\n", ["mine.py, line 1:", "    import nope", "ModuleNotFoundError: No module named 'nope'"]),
+        ("import nope\n", ['mine.py", line 1, in', "    import nope", "ModuleNotFoundError: No module named 'nope'"]),
         (
             "def recipe(num_steps=1, seed=0):\n    return 1 / 0\n",
-            ["mine.py, line 2:", "    return 1 / 0", "ZeroDivisionError: division by zero"],
+            ['mine.py", line 2, in', "    return 1 / 0", "ZeroDivisionError: division by zero"],
         ),
         (
             "from meta_train import tasks\n\ndef recipe(num_steps=1, seed=0):\n    tasks.get('iris-mlpp')\n",
-            ["mine.py, line 4:", "    tasks.get('iris-mlpp')", "no task 'iris-mlpp'. Did you mean 'iris-mlp'?"],
+            ['mine.py", line 4, in', "    tasks.get('iris-mlpp')", "no task 'iris-mlpp'. Did you mean 'iris-mlp'?"],
         ),
-        (BEGINNING, ["mine.py, line 6:", '    return w, theta["log_learning_rate"] * jnp.ones(()) @ w']),  # in `fit`
+        (BEGINNING, ['mine.py", line 6,', '    return w, theta["log_learning_rate"] * jnp.ones(()) @ w']),  # in `fit`
         ("answer = 42\n", ["must define a function recipe(num_steps=…, seed=…) that returns a Recipe, and def"]),
         ("def recipe(seed=0):\n    pass\n", ["but it cannot be called with num_steps: got an unexpected keyword"]),
         ("def recipe(num_steps=1):\n    pass\n", ["that returns a Recipe, and it returned NoneType"]),
