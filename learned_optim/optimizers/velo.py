@@ -197,7 +197,7 @@ def _tensor_features(run, params, slots):
 def _zero_after(x):
     """0 that depends on x. The new slots depend on it, so they can take the place of the old ones in memory.
 
-    Otherwise the compiler may write a new slot before `_statistics` has read the old one, and copies the old one for it.
+    Otherwise the compiler may write a new slot before `_statistics` has read the old one, for which it makes a copy.
     """
     return jax.lax.stop_gradient(jnp.minimum(jnp.abs(tensor_features.without_nan(x[0, 0])), 0.0))
 

@@ -47,6 +47,13 @@ def test_flags_are_booleans(value):
     assert checks.flag("mix", np.bool_(True)) is True
 
 
+def test_feature_versions():
+    assert [checks.feature_version(version, 1, 2) for version in (1, np.int64(2))] == [1, 2]
+    for wrong in (0, 3, None, True, "1"):
+        with pytest.raises(ValueError, match=f"feature_version must be 1 or 2, got {wrong!r}: install the version"):
+            checks.feature_version(wrong, 1, 2)
+
+
 def test_num_steps():
     assert checks.num_steps(None) is None
     assert checks.num_steps(np.int32(5)) == 5

@@ -35,3 +35,20 @@ def test_an_offset_of_zero_is_the_decay_itself():
         factored_moments.moved_decays(factored_moments.decay_offsets()), factored_moments.DECAYS, strict=True
     ):
         np.testing.assert_allclose(moved, fixed, rtol=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 0.0])
+def test_what_is_added_to_the_averages_of_a_vector(epsilon):
+    """1e-6 in F(m), or nothing there, and 1e-30 to squared gradients: then a coordinate without one gives 0."""
+    grad = jnp.asarray([0.0, 1e-4])
+    slots = factored_moments.Slots([jnp.zeros(2)] * 3, jnp.zeros(2), [jnp.zeros(2)] * 3, [jnp.zeros(1)] * 3)
+    decays = (0.9, 0.99, 0.999)
+    momenta = [(1 - decay) * grad for decay in decays]
+    factored, squares, _ = factored_moments.factor(grad, momenta, slots, decays, vector_epsilon=epsilon)
+    for i, decay in enumerate(decays):
+        average = (1 - decay) * (np.array([0.0, 1e-8]) + (0.0 if epsilon else 1e-30))
+        expected = (1 - decay) * np.array([0.0, 1e-4]) / np.sqrt(average + epsilon)
+        (factor,) = factored.momentum_factors[i]
+        np.testing.assert_allclose(momenta[i] * factor, expected, rtol=1e-4)
+        np.testing.assert_allclose(factored.rows[i], average, rtol=1e-4)
+        np.testing.assert_allclose(squares.factored_momenta[i], np.mean(expected**2), rtol=1e-4)

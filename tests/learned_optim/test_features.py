@@ -114,6 +114,13 @@ def test_mean_square_and_inverse_sqrt():
     np.testing.assert_allclose(slope, -0.5 * 1e-18**-1.5, rtol=1e-5)
 
 
+def test_tiny_inverse_sqrt_is_right_at_any_scale_and_its_derivative_is_finite():
+    x = jnp.asarray([1e-36, 1e-33, 1e-12, 4.0, 1e30])
+    np.testing.assert_allclose(features.tiny_inverse_sqrt(x), 1 / np.sqrt(np.asarray(x, np.float64)), rtol=1e-6)
+    slopes = jax.vmap(jax.grad(features.tiny_inverse_sqrt))(x)
+    np.testing.assert_allclose(slopes[:4], [0.0, 0.0, -0.5e18, -1 / 16], rtol=1e-5)
+
+
 def test_ratio_has_finite_derivatives():
     """Where the denominator is tiny, its square is zero in float32; the value is right nevertheless."""
     y = jnp.array([2.0, 1e-12, 1e-15, 1e-20, 1e-30])

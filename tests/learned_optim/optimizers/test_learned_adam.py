@@ -68,6 +68,18 @@ def test_equals_the_published_definition(values):
     _close(_run(_built(*values))[0], _published_updates(*values), rtol=2e-6)
 
 
+def test_epsilon_root_is_added_to_the_second_moment():
+    """1e-8 there, as in the authors' code, changes what a gradient of 1e-4 does."""
+    optimizer = learned_optim.learned_adam(0.05, epsilon_root=1e-8)
+    assert optimizer.spec == {**learned_optim.learned_adam(0.05).spec, "epsilon_root": 1e-8}
+    grads = jnp.asarray([1e-4, -1.0])
+    tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+    updates, _ = jax.jit(tx.update)(grads, tx.init(grads), grads)
+    np.testing.assert_allclose(updates, [-0.05 * 1e-4 / (np.sqrt(2e-8) + 1e-8), 0.05], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"epsilon_root must be at least 0, such as 1e-8, got -1\.0"):
+        learned_optim.learned_adam(epsilon_root=-1)
+
+
 def test_theta_holds_logs():
     optimizer = learned_optim.learned_adam()
     theta = optimizer.init(jax.random.key(0))

@@ -22,10 +22,10 @@ def _theta(hidden_sizes=(4, 4), decay_offset=0.02):
     return theta
 
 
-def _constant_theta(direction, magnitude, nominal_magnitude):
-    """A network whose outputs are its last biases."""
+def _constant_theta(*outputs):
+    """A network whose outputs are its last biases: direction, magnitude, that of the nominal step, that of decay."""
     theta = jax.tree.map(np.zeros_like, _theta((2,)))
-    theta["linear_1"]["b"] = np.array([direction, magnitude, nominal_magnitude], np.float64)
+    theta["linear_1"] = {"b": np.array(outputs, np.float64), "w": np.zeros((2, len(outputs)))}
     return _float32(theta)
 
 
@@ -122,6 +122,18 @@ def test_each_output_has_its_place():
     np.testing.assert_allclose(updates, np.full((2, 3), -terms / np.sqrt(1e-3 + 1e-6) - 0.25 * 4), rtol=2e-5)
 
 
+def test_variants():
+    """The slowest momentum alone, a direction that is not preconditioned, and a fourth output, for the decay."""
+    numbers = {"nominal_step": 0.3, "step_multiplier": 0.1, "magnitude_multiplier": 0.5, "weight_decay": 0.25}
+    options = {"mean_momentum": False, "precondition": False, "controlled_decay": True}
+    optimizer = learned_optim.star((2,), **numbers, **options)
+    assert optimizer.spec == {**learned_optim.star((2,), **numbers).spec, **options}
+    (updates,), _ = _run(optimizer.transform(_constant_theta(2, 3, 5, 1)), jnp.full((2, 3), 4.0), [jnp.ones((2, 3))])
+    nominal = 0.3 * np.exp(2.5) * 0.001 / np.sqrt(1e-3 + 1e-6)
+    terms = nominal + 0.1 * 2 * np.exp(1.5) + 0.25 * np.exp(0.5) * 4
+    np.testing.assert_allclose(updates, np.full((2, 3), -terms), rtol=2e-5)
+
+
 def test_weight_decay_of_transform_comes_on_top():
     optimizer, theta = learned_optim.star((2,), nominal_step=0.0, weight_decay=0.125), _constant_theta(0, 0, 0)
     params = {"w": jnp.asarray([[1.0, -2.0]])}
@@ -193,3 +205,9 @@ def test_derivatives_with_respect_to_theta_are_finite_where_gradients_vanish():
 def test_bad_sizes_are_an_error(hidden_sizes):
     with pytest.raises(ValueError, match="hidden_sizes must be a non-empty sequence of whole numbers from 1 on"):
         learned_optim.star(hidden_sizes)
+
+
+@pytest.mark.parametrize("name", ["mean_momentum", "precondition", "controlled_decay"])
+def test_a_flag_that_is_no_bool_is_an_error(name):
+    with pytest.raises(TypeError, match=f"{name} must be True or False, got 'Adam'"):
+        learned_optim.star(**{name: "Adam"})

@@ -134,6 +134,16 @@ def test_parameters_and_losses_of_any_scale_give_finite_updates(scale):
     assert all(np.all(leaf != 0) for leaf in jax.tree.leaves(made))
 
 
+@pytest.mark.optimized
+def test_an_update_in_place_copies_no_slot():
+    """Statistics read the old slots, and new ones take their place: without copies, which would be four more."""
+    tx = learned_optim.velo((2,), 3, 1).transform(_float32(_theta(learned_optim.velo((2,), 3, 1))), num_steps=HORIZON)
+    params = {"w": jax.ShapeDtypeStruct((256, 256), jnp.float32)}
+    step = jax.jit(lambda state, params, grads: tx.update(grads, state, params, value=1.0), donate_argnums=0)
+    compiled = step.lower(jax.eval_shape(tx.init, params), params, params).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 4 * 4 * 256**2  # 4 copies
+
+
 def test_defaults_are_the_paper_s():
     optimizer = learned_optim.velo()
     assert optimizer.spec == {
