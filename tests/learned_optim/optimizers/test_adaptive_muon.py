@@ -125,15 +125,30 @@ def _defined_run(theta, grads, params, num_steps):
     return made, growths
 
 
-def _run(tx, params, grads):
-    """The updates of a transformation at successive gradients, and log(D / initial D) of each tensor."""
-    update, state, made, growths = jax.jit(tx.update), tx.init(params), [], []
+def _transform(theta, num_steps):
+    return learned_optim.adaptive_muon().transform(theta, num_steps=num_steps)
+
+
+# One program for all thetas and horizons.
+_init = jax.jit(lambda theta, num_steps, params: _transform(theta, num_steps).init(params))
+_update = jax.jit(lambda theta, num_steps, *arguments: _transform(theta, num_steps).update(*arguments))
+
+
+def _run(theta, params, grads, num_steps=None):
+    """The updates at successive gradients, and log(D / initial D) of each tensor."""
+    num_steps = np.int32(num_steps or 0)  # 0: not known
+    state, made, growths = _init(theta, num_steps, params), [], []
     for grad in grads:
-        updates, state = update(grad, state, params)
-        params = jax.tree.map(jnp.add, params, updates)
+        updates, state = _update(theta, num_steps, grad, state, params)
+        params = jax.tree.map(_add, params, updates)
         made.append(updates)
-        growths.append(state.shared.control.growth)
+        growths.append(np.asarray(state.shared.control.growth))
     return made, growths
+
+
+def _add(a, b):
+    """Without a program, unless there are several devices."""
+    return a + b if len(b.devices()) > 1 else np.asarray(a) + np.asarray(b)
 
 
 def _assert_close(actual, expected, rtol):
@@ -155,8 +170,7 @@ def test_five_steps_equal_the_definition(num_steps):
     """The scale of the gradients falls from 1 to 1e-4; the horizon of 3 is passed."""
     theta, params = _theta(), _tree(1)
     grads = [_tree(seed, 10.0 ** (2 - seed)) for seed in range(2, 7)]
-    tx = learned_optim.adaptive_muon().transform(_float32(theta), num_steps=num_steps)
-    made, growths = _run(tx, _float32(params), [_float32(grad) for grad in grads])
+    made, growths = _run(_float32(theta), _float32(params), [_float32(grad) for grad in grads], num_steps)
     expected, expected_growths = _defined_run(theta, grads, params, num_steps)
     _assert_close(made, expected, rtol=3e-4)
     np.testing.assert_allclose(growths, expected_growths, rtol=0, atol=1e-5)
@@ -167,8 +181,7 @@ def test_thirty_steps_equal_the_definition_while_step_sizes_rise_and_fall():
     theta, params, random = _theta(0.05), _tree(1), np.random.RandomState(3)
     draw = lambda sign: {name: sign + 0.3 * random.standard_normal(x.shape) for name, x in params.items()}
     grads = [draw(1.0 if step < 10 else -2.0) for step in range(30)]
-    tx = learned_optim.adaptive_muon().transform(_float32(theta), num_steps=1000)
-    made, growths = _run(tx, _float32(params), [_float32(grad) for grad in grads])
+    made, growths = _run(_float32(theta), _float32(params), [_float32(grad) for grad in grads], 1000)
     expected, expected_growths = _defined_run(theta, grads, params, 1000)
     changes = np.diff(expected_growths, axis=0)
     assert np.all(np.max(changes, axis=0) > 0.02) and np.all(np.min(changes, axis=0) < -0.002)
@@ -183,7 +196,7 @@ def test_log_step_and_decay_are_clipped():
     for sign in (1.0, -1.0):
         theta = optimizer.init(jax.random.key(0))
         theta = _with(_with(theta, "step", known=100.0 * sign), "decay", known=100.0 * sign)
-        ((updates,), _) = _run(optimizer.transform(theta, num_steps=10), params, [params])
+        ((updates,), _) = _run(theta, params, [params], 10)
         expected = (distance + 0.003) * math.exp(5 * sign)
         np.testing.assert_allclose(updates["w"], [[-expected, expected]], rtol=1e-5)
 
@@ -193,8 +206,8 @@ def test_the_direction_is_clipped():
     optimizer = learned_optim.adaptive_muon()
     theta = optimizer.init(jax.random.key(0)) | {"lookahead": jnp.asarray(20.0)}
     theta["control"]["bias"] = jnp.asarray(0.0)
-    grads = [{"b": jnp.array([1.0, float(step == 299)])} for step in range(300)]
-    made, growths = _run(optimizer.transform(theta, num_steps=10_000), {"b": jnp.zeros(2)}, grads)
+    grads = [{"b": np.array([1.0, step == 299], np.float32)} for step in range(300)]
+    made, growths = _run(theta, {"b": np.zeros(2, np.float32)}, grads, 10_000)
     step_size = 0.004 * np.exp(growths[-1]) * (1 - 299 / 10_000)
     np.testing.assert_allclose(made[-1]["b"], -step_size * [1.0, 4.0], rtol=1e-2)
 
@@ -205,9 +218,8 @@ def test_before_meta_training_the_first_step_is_four_hundredths_of_the_size_alon
     Decay subtracts .003 (10 / 400)^-½ of matrices.
     """
     optimizer = learned_optim.adaptive_muon()
-    tx = optimizer.transform(optimizer.init(jax.random.key(0)), num_steps=10)
-    params = {"b": jnp.full(3, 5.0), "w": jnp.full((3, 2), 5.0)}
-    ((updates,), _) = _run(tx, params, [jax.tree.map(jnp.ones_like, params)])
+    params = {"b": np.full(3, 5.0, np.float32), "w": np.full((3, 2), 5.0, np.float32)}
+    ((updates,), _) = _run(optimizer.init(jax.random.key(0)), params, [jax.tree.map(np.ones_like, params)], 10)
     grown = math.exp(1.5 * math.tanh(0.1) / 10)
     np.testing.assert_allclose(updates["b"], np.full(3, -0.004 * grown), rtol=1e-4)
     omega = 0.003 * math.sqrt(400 / 10)
@@ -217,10 +229,10 @@ def test_before_meta_training_the_first_step_is_four_hundredths_of_the_size_alon
 @pytest.mark.parametrize(("fill", "sizes"), [(2.0, [2.0, 2.0]), (-0.01, [0.05, 0.1 / 6]), (0.0, [0.05, 0.1 / 6])])
 def test_the_size_of_a_matrix_has_a_floor_and_that_of_a_vector_is_a_tenth(fill, sizes):
     """The floor is .1 / √fan_in, for a matrix of four rows and for a kernel with 36 coordinates for each output."""
-    tx = learned_optim.adaptive_muon().transform(_float32(_theta()))
     shapes = {"a": (4, 3), "b": (3, 3, 4, 80), "c": (5,), "d": ()}  # one of them sampled
-    params = {name: jnp.full(shape, fill) for name, shape in shapes.items()}
-    np.testing.assert_allclose(np.exp(tx.init(params).shared.control.first_size), [*sizes, 0.1, 0.1], rtol=1e-5)
+    params = {name: np.full(shape, fill, np.float32) for name, shape in shapes.items()}
+    first_size = _init(_float32(_theta()), 0, params).shared.control.first_size
+    np.testing.assert_allclose(np.exp(first_size), [*sizes, 0.1, 0.1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("num_steps", [4, None])
@@ -229,10 +241,9 @@ def test_without_gradients_matrices_shrink_by_a_known_factor_and_vectors_stay(nu
     optimizer, omega = learned_optim.adaptive_muon(), 0.05
     theta = _with(optimizer.init(jax.random.key(0)), "decay")
     theta["decay"]["base"] = jnp.asarray(math.log(omega))
-    tx = optimizer.transform(theta, num_steps=num_steps)
-    params = {"b": jnp.full(3, 2.0), "k": jnp.full((2, 2, 3), -7.0), "n": jnp.asarray(3.0), "w": jnp.full((3, 2), 5.0)}
-    grads = [jax.tree.map(jnp.zeros_like, params)] * 5
-    made, growths = _run(tx, params, grads)
+    full = lambda value, *shape: np.full(shape, value, np.float32)
+    params = {"b": full(2.0, 3), "k": full(-7.0, 2, 2, 3), "n": full(3.0), "w": full(5.0, 3, 2)}
+    made, growths = _run(theta, params, [jax.tree.map(np.zeros_like, params)] * 5, num_steps)
     np.testing.assert_array_equal(growths, np.zeros((5, 4)))
     factor = 1.0
     for step, updates in enumerate(made):
@@ -240,7 +251,7 @@ def test_without_gradients_matrices_shrink_by_a_known_factor_and_vectors_stay(nu
         for name in ("k", "w"):
             np.testing.assert_allclose(updates[name], -gamma * omega * factor * params[name], rtol=1e-5)
         for name in ("b", "n"):
-            np.testing.assert_array_equal(updates[name], jnp.zeros_like(params[name]))
+            np.testing.assert_array_equal(updates[name], np.zeros_like(params[name]))
         factor *= 1 - gamma * omega
 
 
@@ -248,8 +259,8 @@ def test_the_learned_decay_follows_features_of_the_tensor():
     """q at `squareness`: the decay of a matrix 4 × 1 is (1/4)^(1/2) of that of a square one."""
     optimizer = learned_optim.adaptive_muon()
     theta = _with(optimizer.init(jax.random.key(0)), "decay", squareness=1.0)
-    params = {"long": jnp.ones((4, 1)), "square": jnp.ones((2, 2))}
-    ((updates,), _) = _run(optimizer.transform(theta), params, [jax.tree.map(jnp.zeros_like, params)])
+    params = {"long": np.ones((4, 1), np.float32), "square": np.ones((2, 2), np.float32)}
+    ((updates,), _) = _run(theta, params, [jax.tree.map(np.zeros_like, params)])
     np.testing.assert_allclose(updates["square"], np.full((2, 2), -0.003), rtol=1e-5)
     np.testing.assert_allclose(updates["long"], np.full((4, 1), -0.0015), rtol=1e-5)
 
@@ -259,43 +270,44 @@ def test_the_scale_of_gradients_does_not_matter(scale):
     """Entries from .1 to about 5, times the scale."""
     away = lambda tree: {name: x + 0.1 * np.sign(x) for name, x in tree.items()}
     grads = [_float32(away(_tree(seed))) for seed in (2, 3, 4)]
-    tx, params = learned_optim.adaptive_muon().transform(_float32(_theta()), num_steps=10), _float32(_tree(1))
-    scaled = [jax.tree.map(lambda leaf: leaf * scale, grad) for grad in grads]
-    _assert_close(_run(tx, params, scaled)[0], _run(tx, params, grads)[0], rtol=1e-3)
+    theta, params = _float32(_theta()), _float32(_tree(1))
+    scaled = [jax.tree.map(lambda leaf: np.float32(scale) * np.asarray(leaf), grad) for grad in grads]
+    _assert_close(_run(theta, params, scaled, 10)[0], _run(theta, params, grads, 10)[0], rtol=1e-3)
 
 
 def test_steps_of_matrices_grow_with_their_size():
     """A matrix and its updates a thousand times as large; also those of the decay."""
-    tx = learned_optim.adaptive_muon().transform(_float32(_theta()), num_steps=10)
-    grads = [{"w": jnp.asarray(_tree(seed)["w"], jnp.float32)} for seed in (2, 3, 4)]
-    params = {"w": jnp.asarray(3.0 + _tree(1)["w"], jnp.float32)}
-    large = jax.tree.map(lambda x: 1000.0 * x, params)
-    expected = jax.tree.map(lambda x: 1000.0 * x, _run(tx, params, grads)[0])
-    _assert_close(_run(tx, large, grads)[0], expected, rtol=1e-4)
+    theta, thousand = _float32(_theta()), np.float32(1000.0)
+    grads = [{"w": np.asarray(_tree(seed)["w"], np.float32)} for seed in (2, 3, 4)]
+    params = {"w": np.asarray(3.0 + _tree(1)["w"], np.float32)}
+    large = jax.tree.map(lambda x: thousand * x, params)
+    expected = jax.tree.map(lambda x: thousand * np.asarray(x), _run(theta, params, grads, 10)[0])
+    _assert_close(_run(theta, large, grads, 10)[0], expected, rtol=1e-4)
 
 
 def test_tensors_do_not_depend_on_one_another():
     """Also if another's gradients are NaN, and if its sample is longer."""
-    tx, params = learned_optim.adaptive_muon().transform(_float32(_theta())), _float32(_tree(1))
-    bad = {"bias": jnp.full(4, jnp.nan), "large": jnp.full((90, 70), jnp.nan)}
+    theta, params = _float32(_theta()), _float32(_tree(1))
+    bad = {name: np.full(SHAPES[name], np.nan, np.float32) for name in ("bias", "large")}
     grads = [_float32(_tree(seed)) | bad for seed in (2, 3, 4)]
-    together = _run(tx, params, grads)[0]
-    for name in sorted(SHAPES.keys() - bad.keys()):
-        alone = _run(tx, {name: params[name]}, [{name: grad[name]} for grad in grads])[0]
+    together = _run(theta, params, grads)[0]
+    for name in ("kernel", "scale", "tall"):  # a small matrix, a number, a sampled matrix
+        alone = _run(theta, {name: params[name]}, [{name: grad[name]} for grad in grads])[0]
         _assert_close(alone, [{name: updates[name]} for updates in together], rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [jax.sharding.AxisType.Explicit, jax.sharding.AxisType.Auto], ids=str)
 def test_sampled_tensors_may_lie_on_several_devices(kind):
     """The sample is of the whole tensor, not of the part on a device, and it alone is exchanged."""
-    names, tx = ("large", "long"), learned_optim.adaptive_muon().transform(_float32(_theta()), num_steps=10)
+    names, theta = ("large", "long"), _float32(_theta())
     some = lambda seed: {name: jnp.asarray(_tree(seed)[name], jnp.float32) for name in names}
     mesh = jax.make_mesh((2,), ("x",), axis_types=(kind,))
     place = lambda tree: {name: jax.device_put(x, jax.NamedSharding(mesh, jax.P("x"))) for name, x in tree.items()}
-    expected, growths = _run(tx, some(1), [some(2), some(3)])
+    expected, growths = _run(theta, some(1), [some(2), some(3)], 10)
     with jax.set_mesh(mesh):
-        made, placed_growths = _run(tx, place(some(1)), [place(some(2)), place(some(3))])
-        lowered = jax.jit(tx.update).lower(place(some(2)), tx.init(place(some(1))), place(some(1)))
+        made, placed_growths = _run(theta, place(some(1)), [place(some(2)), place(some(3))], 10)
+        state = _init(theta, np.int32(10), place(some(1)))
+        lowered = _update.lower(theta, np.int32(10), place(some(2)), state, place(some(1)))
     _assert_close(made, expected, rtol=1e-4)
     np.testing.assert_allclose(placed_growths, growths, rtol=1e-4)
     assert made[0]["large"].sharding.spec[0] == "x"
@@ -335,7 +347,7 @@ def test_derivatives_with_respect_to_theta_are_finite_where_gradients_or_paramet
 def test_updates_are_vectorized_and_differentiated_forwards():
     """Two thetas at once, as meta-training has them; and the derivative along a direction is the same either way."""
     optimizer, params, grads = learned_optim.adaptive_muon(), _float32(_tree(1)), _float32(_tree(2))
-    params, grads = ({name: tree[name] for name in ("bias", "kernel", "w")} for tree in (params, grads))
+    params, grads = ({name: tree[name] for name in ("bias", "kernel")} for tree in (params, grads))
 
     def total(theta):
         tx = optimizer.transform(theta, num_steps=5)
