@@ -6,7 +6,7 @@ https://arxiv.org/abs/2602.19142
 Updates equal those of the authors' released code. The tests compare them with a float64 version of the equations that
 reproduces the released code's updates, with and without Newton–Schulz iterations, for tensors of all ranks. Deviations:
 - The released code lets Adam update embeddings too, which it finds by their names. A rule sees no names here: use
-  `optax.multi_transform`, as docs/optimizers.md shows. There, too, is how to give Adam its own weight decay.
+  `optax.multi_transform`, as docs/other-weights.md shows. There, too, is how to give Adam its own weight decay.
 - Second moments, rows, columns and mean squares are bounded, so that they stay finite.
 - The network has one output. The released code has two more, without effect at its settings.
 """

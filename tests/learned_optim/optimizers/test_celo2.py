@@ -72,7 +72,7 @@ def test_three_steps_equal_the_published_definition(vectors, newton_schulz_steps
 
 @pytest.mark.optax_promotion
 def test_the_released_celo2_with_an_embedding():
-    """docs/optimizers.md has these lines: AdamW updates vectors and embeddings, at 20 times the rate."""
+    """docs/other-weights.md has such lines: AdamW updates vectors and embeddings, at 20 times the rate."""
     rate, decay, celo2 = 1e-3, 0.1, learned_optim.celo2(newton_schulz_steps=5)
     is_adam_s = lambda path, param: param.ndim < 2 or "embed" in jax.tree_util.keystr(path)
     label = lambda path, param: "adamw" if is_adam_s(path, param) else "celo2"
