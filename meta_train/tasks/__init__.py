@@ -35,6 +35,8 @@ from meta_train.tasks.suites import is_embedded as is_embedded
 from meta_train.tasks.suites import suite as suite
 from meta_train.tasks.tabular import tabular as tabular
 from meta_train.tasks.transformer_language_model import transformer_language_model as transformer_language_model
+from meta_train.tasks.user_file import from_file as from_file
+from meta_train.tasks.user_model import from_functions as from_functions
 from meta_train.tasks.vae import vae as vae
 from meta_train.tasks.variation import Variation as Variation
 from meta_train.tasks.vision_transformer import vision_transformer as vision_transformer
@@ -55,6 +57,8 @@ __all__ = [
     "classical_function",
     "classification",
     "convnet",
+    "from_file",
+    "from_functions",
     "get",
     "ill_conditioned_quadratic",
     "is_embedded",

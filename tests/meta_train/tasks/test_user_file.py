@@ -88,3 +88,11 @@ def test_an_error_in_the_file_shows_its_lines_and_no_other(old, new, lines, file
 def test_a_missing_file():
     with pytest.raises(ValueError, match=r"there is no file missing\.py\."):
         user_file.from_file("missing.py")
+
+
+def test_it_says_how_large_model_and_data_are(file):
+    lines = []
+    user_file.from_file(file(GOOD), progress=lines.append)
+    user_file.from_file(file(f"{GOOD}\nheld_out = lambda key: data\n"), progress=lines.append)
+    start = "mine: 2 parameters, examples to train on: 6"
+    assert lines == [f"{start}; without held_out(key), held-out metrics are those of training data", start]
