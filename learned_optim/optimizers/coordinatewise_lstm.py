@@ -3,10 +3,10 @@
 Andrychowicz, Denil, Gomez, Hoffman, Pfau, Schaul, Shillingford, de Freitas 2016, "Learning to learn by gradient
 descent by gradient descent", https://arxiv.org/abs/1606.04474
 
-Deviations: gradient preprocessing (p = 10) and output scale (0.1) are the paper's, not those of its released code
-(p = 5 with clamping, 0.01). One network serves all tensors unless `separate_kernels` is set. In its CIFAR-10 experiment
-the paper has two, one for convolutional and one for fully connected layers. Here the rank of a tensor decides, so the
-bias of a convolution belongs to the second group.
+Deviations: gradient preprocessing (p = 10) and output scale (0.1) are the paper's, not those of its released code (p =
+5, 0.01). With `preprocess_p=5, output_scale=0.01` updates equal the equations of that code. One network serves all
+tensors unless `separate_kernels` is set. In its CIFAR-10 experiment the paper has two, one for convolutional and one
+for fully connected layers. Here the rank of a tensor decides, so the bias of a convolution belongs to the second group.
 """
 
 from typing import NamedTuple

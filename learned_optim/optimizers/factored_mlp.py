@@ -4,7 +4,8 @@ Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poole, Mordatch, Ro
 "Practical tradeoffs between memory, compute, and performance in learned optimizers" (adafac_mlp),
 https://arxiv.org/abs/2203.11860
 
-Features, their order and all epsilons are those of the authors' released code. Deviations:
+Features, their order and all epsilons are those of the authors' released code, and so are the updates: they were
+compared for tensors of all ranks, gradients from 1e-4 to 1, and the weights' layout of ELO and μLO. Deviations:
 - Second moments, r and c are at most 1e30, so that they stay finite in float32. The released code returns NaN for
   gradients of 1e20.
 - Momentum decays are clipped to [0, 1]. The released code clips only the other decays.
@@ -15,7 +16,9 @@ Features, their order and all epsilons are those of the authors' released code. 
 The option `mup` is the parametrization of Thérien, Joseph, Knyazev, Oyallon, Rish, Belilovsky 2024, "μLO:
 Compute-Efficient Meta-Generalization of Learned Optimizers", https://arxiv.org/abs/2406.00153: updates of hidden
 weights are multiplied by 1 / fan_in. The optimizer's network is the one above, without a layer that is initially zero,
-as in the authors' released code. Deviation:
+as in the authors' released code. Deviations:
+- In the released code the update is divided by the width over the width of the base model, not by fan_in. The ratio is
+  a constant of each tensor; docs/optimizers.md shows how to divide by multiples of the width.
 - In the released code the model tells which weights are hidden. A transformation sees only shapes, so here every tensor
   with two dimensions or more is treated as hidden, and fan_in is the product of all its dimensions but the last. For
   the weights of an input layer, whose fan_in is not a width, this is a constant factor and does not affect how updates

@@ -4,7 +4,8 @@ The baseline of Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poo
 2022, "Practical tradeoffs between memory, compute, and performance in learned optimizers",
 https://arxiv.org/abs/2203.11860, and of the authors' released code.
 
-Deviations: none in the update rule. The initial rate is 0.1 (released code 0.01).
+Deviations: none in the update rule, whose updates equal those of that code. The initial rate is 0.1 (released code
+0.01).
 """
 
 import jax.numpy as jnp

@@ -4,9 +4,9 @@ Metz, Harrison, Freeman, Merchant, Beyer, Bradbury, Agrawal, Poole, Mordatch, Ro
 "Practical tradeoffs between memory, compute, and performance in learned optimizers" (small_fc),
 https://arxiv.org/abs/2203.11860
 
-Deviations: none known in the update rule. The 11 time features, which all coordinates share, enter the first layer as
-a bias instead of being copied to every coordinate, and the normalizing factors of the others multiply its weights. The
-function computed is the same.
+Updates equal those of the authors' released code for tensors of all ranks. Deviations: none known. The 11 time
+features, which all coordinates share, enter the first layer as a bias instead of being copied to every coordinate, and
+the normalizing factors of the others multiply its weights. The function computed is the same.
 """
 
 from collections.abc import Sequence

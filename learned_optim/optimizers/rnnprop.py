@@ -4,7 +4,7 @@ Lv, Jiang, Li 2017, "Learning Gradient Descent: Better Generalization and Longer
 https://arxiv.org/abs/1703.03578
 
 Sizes, decays (.95), epsilon, the order of the inputs and the ELU layer before the LSTM are those of the authors'
-released code. Deviations:
+released code, whose equations give the same updates. Deviations:
 - Gradients are clipped to ±1e15, and v̂ is at least 1e-36, so that values and derivatives stay finite in float32.
 - Initial weights have a scale of 1 / √inputs, as everywhere in this library (released code: 0.1).
 - The version of the Open-L2O benchmark has its two inputs in the other order and a smaller output. For its weights,
