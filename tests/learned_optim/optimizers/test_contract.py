@@ -13,6 +13,8 @@ import pathlib
 import re
 import runpy
 import types
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,14 +42,46 @@ _GOLDENS = pathlib.Path(__file__).parents[2] / "goldens"
 goldens = types.SimpleNamespace(**runpy.run_path(str(_GOLDENS / "regenerate.py")))
 
 
-# A momentum alone; numbers of each tensor and matrix products; all kinds of state, the horizon and the loss.
-REPRESENTATIVES = ("learned_momentum", "adaptive_muon", "velo")
+class _Slots(NamedTuple):
+    average: Any  # of gradients
+    squares: Any  # sum of squared gradients
+    size: Any  # one number for each tensor
+    ends: Any  # two numbers for each tensor
+
+
+def _everything():
+    """Simple arithmetic with all that a rule may use: each kind of state, the horizon and the loss."""
+
+    def rule(theta, horizon):
+        def update(grads, params, slots, shared, step, loss):
+            shared = {"loss": shared["loss"] if loss is None else loss}
+            progress = jnp.where(horizon > 0, step / jnp.maximum(horizon, 1.0), 0.1 * step)
+            rate = jnp.exp(theta["rate"] - progress) * (1 + jnp.square(shared["loss"]))
+            made = [step_of(rate, *tensor) for tensor in zip(grads, params, slots, strict=True)]
+            return [update for update, _ in made], [slots for _, slots in made], shared
+
+        def step_of(rate, grad, param, slots):
+            ends = slots.ends + jnp.stack([jnp.min(grad), jnp.max(grad)])
+            size = slots.size + jnp.mean(jnp.abs(param)) + ends[1] - ends[0]
+            new = _Slots(0.5 * slots.average + grad, slots.squares + jnp.square(grad), size, ends)
+            return -rate * (new.average + 0.1 * size * param) / (1 + new.squares), new
+
+        two = base.TensorSlot(lambda param: jnp.zeros(2))
+        start = lambda params: {"loss": jnp.zeros(())}
+        return base.Rule(_Slots(base.momentum, base.zeros, base.number, two), update, start)
+
+    return base.define({"kind": "everything", "feature_version": 1}, lambda key: {"rate": jnp.zeros(())}, rule)
+
+
+# A momentum alone; numbers of each tensor and matrix products; all that a rule may use.
+REPRESENTATIVES = ("learned_momentum", "adaptive_muon", "everything")
+_FACED = {**OPTIMIZERS, "everything": _everything()}
 shared_code = pytest.mark.parametrize("optimizer", REPRESENTATIVES, indirect=True)
 
 
 @pytest.fixture(scope="module", params=OPTIMIZERS)
 def optimizer(request):
-    return OPTIMIZERS[request.param]
+    return _FACED[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +103,8 @@ def run(optimizer):
 
 @functools.cache
 def _made(kind):
-    theta = goldens.fixed_theta(OPTIMIZERS[kind])
-    return theta, OPTIMIZERS[kind].transform(theta), Programs(OPTIMIZERS[kind], theta)
+    theta = goldens.fixed_theta(_FACED[kind])
+    return theta, _FACED[kind].transform(theta), Programs(_FACED[kind], theta)
 
 
 class Programs:
