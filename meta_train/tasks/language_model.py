@@ -64,7 +64,7 @@ def language_model(
         return jnp.mean(cross_entropy(model.apply(params, window[:, :-1]), window[:, 1:]), axis=-1)
 
     def evaluate(params, key, data):
-        starts = length * jnp.arange(min(_MOST_WINDOWS, (len(text.test) - 1) // length))
+        starts = length * jnp.arange(min(_MOST_WINDOWS, (len(data.test) - 1) // length))
         return {"loss": jnp.mean(losses(params, windows(data.test, starts)))}
 
     return minibatch_task(
