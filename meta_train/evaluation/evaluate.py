@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import math
 import time
+from typing import Any
 from typing import NamedTuple
 
 import jax
@@ -18,6 +19,13 @@ from meta_train.host.progress import TellFn
 from meta_train.tasks.base import Task
 
 
+class Along(NamedTuple):
+    """Held-out metrics along the way."""
+
+    marks: np.ndarray  # int32[marks], increasing numbers of steps, the last one that of the whole run
+    held_out: dict[str, np.ndarray]  # each float32[marks, seeds]
+
+
 class Result(NamedTuple):
     """Training runs of one optimizer on one task."""
 
@@ -27,17 +35,36 @@ class Result(NamedTuple):
     learning_rate: float | None = None  # if one was tuned
     step_milliseconds: float = math.nan  # wall-clock time of a step of all seeds side by side, without compilation
     state_bytes: int = 0  # of the optimizer's state, of one seed
+    hyperparameters: dict[str, float] | None = None  # if they were tuned by trials, the learning rate among them
+    along: Along | None = None  # if metrics were taken on the way
 
     @property
     def plain_name(self) -> str:
         """The optimizer's name without the learning rate that was tuned for the task."""
-        rate = "" if self.learning_rate is None else f"{self.learning_rate:g} "
-        return self.optimizer.replace(f"{rate}(tuned)", "(tuned)")
+        rate = "" if self.learning_rate is None else f"{self.learning_rate:.3g} "
+        return self.optimizer.replace(f" {rate}(", " (")
 
     @property
     def final_losses(self) -> np.ndarray:
         """float32[seeds]: mean training loss over the last tenth of the steps; infinite where it is NaN."""
         return lanes.final_losses(self.losses)
+
+    @property
+    def held_out_losses(self) -> np.ndarray:
+        """float[seeds]: held-out loss after the last step; infinite where it is NaN."""
+        return _or_infinite(self.held_out["loss"])
+
+    @property
+    def errors(self) -> np.ndarray | None:
+        """float[seeds]: held-out share of examples with a wrong answer. None if the task has no accuracy or error."""
+        if "error" in self.held_out:
+            return _or_infinite(self.held_out["error"])
+        return 1.0 - np.asarray(self.held_out["accuracy"], np.float64) if "accuracy" in self.held_out else None
+
+    @property
+    def best_held_out_losses(self) -> np.ndarray | None:
+        """float[seeds]: the lowest held-out loss along the way, None if none was taken."""
+        return None if self.along is None else _or_infinite(self.along.held_out["loss"]).min(axis=0)
 
 
 _HELD_OUT = "held_out/"  # before the name of a metric, among the arrays of `Curves.to_arrays`
@@ -52,12 +79,19 @@ class Curves(NamedTuple):
     step_milliseconds: float
     state_bytes: int
 
-    def until(self, num_steps: int, name: str, learning_rate: float | None = None) -> Result:
-        """The beginning of the runs, up to one of the marks."""
-        mark = int(np.flatnonzero(self.marks == num_steps)[0])
-        held_out = {metric: values[mark] for metric, values in self.held_out.items()}
-        losses = self.losses[:, :num_steps]
-        return Result(name, losses, held_out, learning_rate, self.step_milliseconds, self.state_bytes)
+    def until(self, num_steps: int, name: str, learning_rate: float | None = None, along: Sequence[int] = ()) -> Result:
+        """The beginning of the runs, up to one of the marks. `along`: the marks up to it whose metrics are kept too."""
+        (places,) = np.nonzero(np.isin(self.marks, [*along, num_steps]))
+        kept = {metric: values[places] for metric, values in self.held_out.items()}
+        return Result(
+            name,
+            self.losses[:, :num_steps],
+            {metric: values[-1] for metric, values in kept.items()},
+            learning_rate,
+            self.step_milliseconds,
+            self.state_bytes,
+            along=Along(self.marks[places], kept) if along else None,
+        )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The fields as arrays with flat names, such as a `.npz` file holds."""
@@ -117,7 +151,7 @@ def run(
 
 
 def measure(
-    program: Lanes, *, marks: Sequence[int], num_steps: int, num_seeds: int, learning_rate: float = 0.0
+    program: Lanes, *, marks: Sequence[int], num_steps: int, num_seeds: int, hyperparameters: Any = 0.0
 ) -> Curves:
     """Runs the first seeds of those for results, all with the same optimizer, and takes the time.
 
@@ -126,12 +160,13 @@ def measure(
       marks: increasing numbers of steps at which held-out metrics are taken; the last one is the length of the runs.
       num_steps: the number of steps that the optimizer is told.
       num_seeds: independent runs.
-      learning_rate: what the optimizer is made with.
+      hyperparameters: what the optimizer is made with: a learning rate, or a pytree with the program's structure.
     """
     start = jax.block_until_ready(program.begin(lanes.keys(program.width, lanes.REPORT)))
     program.compile()
     began = time.perf_counter()
-    losses, held_out = program.train(np.full(program.width, learning_rate), start, marks, num_steps)
+    lane_values = jax.tree.map(lambda x: np.full(program.width, x), hyperparameters)
+    losses, held_out = program.train(lane_values, start, marks, num_steps)
     milliseconds = 1e3 * (time.perf_counter() - began) / marks[-1]
     held_out = {metric: values[:, :num_seeds] for metric, values in held_out.items()}
     return Curves(np.asarray(marks), losses[:num_seeds], held_out, milliseconds, program.state_bytes())
@@ -165,5 +200,10 @@ def compare(
     width = max(num_seeds, tuning.MIN_LANES)
     program = lanes.build(task, lambda rate, num_steps: optax.adam(rate), width=width, size=num_steps)
     rate = tuning.tune(program, horizons=(num_steps,), learning_rates=tuning.LEARNING_RATES)[num_steps]
-    curves = measure(program, marks=(num_steps,), num_steps=num_steps, num_seeds=num_seeds, learning_rate=rate)
+    curves = measure(program, marks=(num_steps,), num_steps=num_steps, num_seeds=num_seeds, hyperparameters=rate)
     return [*results, curves.until(num_steps, f"Adam {rate:g} (tuned)")]
+
+
+def _or_infinite(values):
+    values = np.asarray(values)
+    return np.where(np.isnan(values), np.inf, values)

@@ -1,8 +1,8 @@
 """Training runs of one task side by side, in one program that every evaluation and every tuning uses.
 
-A run is a lane of the program; lanes differ in seed and learning rate. The length of the
-runs, the steps at which held-out metrics are taken, and the number of steps that the optimizer is told are arguments.
-So one compilation serves all horizons. The key of a step depends only on the seed and the step's number. So a run is
+A run is a lane of the program; lanes differ in seed and hyperparameters. The length of the runs, the steps at which
+held-out metrics are taken, the data, and the number of steps that the optimizer is told are arguments. So one
+compilation serves all horizons. The key of a step depends only on the seed and the step's number. So a run is
 the beginning of a longer one, bit for bit, unless the optimizer is told another number of steps.
 """
 
@@ -16,7 +16,6 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike
 import optax
 
 from meta_train.tasks.base import Task
@@ -36,13 +35,14 @@ class Start(NamedTuple):
 
 
 class MakeOptimizerFn(Protocol):
-    """Makes an optimizer for a learning rate and a number of steps."""
+    """Makes an optimizer for hyperparameters and a number of steps."""
 
-    def __call__(self, learning_rate: Any, num_steps: Any, /) -> optax.GradientTransformation:
+    def __call__(self, hyperparameters: Any, num_steps: Any, /) -> optax.GradientTransformation:
         """Makes it.
 
         Args:
-          learning_rate: float32[], possibly traced. Optimizers that are not tuned ignore it.
+          hyperparameters: a learning rate float32[], or a pytree of such numbers, possibly traced. Optimizers that are
+            not tuned ignore it.
           num_steps: int32[], possibly traced, the number of steps that the optimizer is told. Those without a schedule
             ignore it.
 
@@ -84,16 +84,23 @@ class TrainFn(Protocol):
     """Makes the runs."""
 
     def __call__(
-        self, rates: ArrayLike, start: Start, marks: Sequence[int], num_steps: int, held_out: bool = True
+        self,
+        hyperparameters: Any,
+        start: Start,
+        marks: Sequence[int],
+        num_steps: int,
+        held_out: bool = True,
+        data: Any = None,
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Makes them.
 
         Args:
-          rates: float32[lanes], the learning rate of each run.
+          hyperparameters: those of each run: a pytree with the structure of the program's, of float32[lanes].
           start: what `begin` returned.
           marks: increasing numbers of steps at which held-out metrics are taken; the last one is the runs' length.
           num_steps: the number of steps that the optimizer is told.
           held_out: whether to take held-out metrics; otherwise they are zero, and cost nothing.
+          data: in place of the task's data, with the same shapes; None for the task's.
 
         Returns:
           `(losses, held_out)`, as NumPy arrays: losses float32[lanes, marks[-1]], the training loss of each step's
@@ -122,7 +129,8 @@ class Lanes(NamedTuple):
 
     Fields:
       begin: `(keys) -> Start`, for key[lanes].
-      train: `(rates, start, marks, num_steps, held_out=True) -> (losses, held_out)`, see `TrainFn`.
+      train: `(hyperparameters, start, marks, num_steps, held_out=True, data=None) -> (losses, held_out)`, see
+        `TrainFn`.
       compile: `() -> None`. Compiles now what `train` compiles when it is first called.
       text: `() -> str`, the programs before compilation.
       state_bytes: `() -> int`, size of the optimizer's state in one lane.
@@ -159,18 +167,21 @@ def build(
     num_marks: int = 1,
     judged: JudgedParamsFn | None = None,
     starts: Starter | None = None,
+    like: Any = 0.0,
 ) -> Lanes:
     """Builds the program; nothing is traced before it is needed.
 
     Args:
       task: what to train.
-      make: `(learning_rate, num_steps) -> optax transformation`, see `MakeOptimizerFn`; both are traced scalars.
+      make: `(hyperparameters, num_steps) -> optax transformation`, see `MakeOptimizerFn`; both are traced scalars, or
+        pytrees of these.
       width: number of lanes.
       size: the most steps that a run makes.
       num_marks: how often held-out metrics are taken, at most.
       judged: `(optimizer's state, params) -> params` whose losses are reported, for optimizers that take gradients
         elsewhere, such as Schedule-Free ones. None: the parameters themselves.
       starts: from `starter`, to share it with other programs of the task.
+      like: hyperparameters of one lane, such as a learning rate. Only the structure of the pytree counts.
 
     Example:
       >>> import optax
@@ -185,26 +196,27 @@ def build(
     @functools.cache
     def lowered():
         start = jax.eval_shape(starts.begin, keys(width, REPORT))
-        rates, marks = np.zeros(width, np.float32), np.zeros(num_marks, np.int32)
-        return jax.jit(_program(task, make, size, judged)).lower(rates, start, marks, 1, True, task.data)
+        hyperparameters = jax.tree.map(lambda x: np.zeros(width, np.float32), like)
+        marks = np.zeros(num_marks, np.int32)
+        return jax.jit(_program(task, make, size, judged)).lower(hyperparameters, start, marks, 1, True, task.data)
 
     @functools.cache
     def compiled():
         return lowered().compile()
 
-    def train(rates, start, marks, num_steps, held_out=True):
+    def train(hyperparameters, start, marks, num_steps, held_out=True, data=None):
         if list(marks) != sorted(set(marks)) or not 1 <= marks[0] <= marks[-1] <= size or len(marks) > num_marks:
             raise ValueError(f"marks must be at most {num_marks}, increasing from 1 to at most {size}, got {marks}.")
         padded = np.array([*marks, *[marks[-1]] * (num_marks - len(marks))], np.int32)
-        arguments = (np.asarray(rates, np.float32), start, padded, num_steps, held_out)
-        losses, metrics = jax.tree.map(np.asarray, compiled()(*arguments, task.data))
+        values = jax.tree.map(lambda _, values: np.asarray(values, np.float32), like, hyperparameters)
+        arguments = (values, start, padded, num_steps, held_out, task.data if data is None else data)
+        losses, metrics = jax.tree.map(np.asarray, compiled()(*arguments))
         return np.ascontiguousarray(losses[: marks[-1]].T), {key: x[: len(marks)] for key, x in metrics.items()}
 
     def state_bytes():
         start = jax.eval_shape(starts.begin, keys(1, REPORT))
-        state = jax.eval_shape(
-            lambda start: make(jnp.zeros(()), 1).init(jax.tree.map(lambda x: x[0], start.params)), start
-        )
+        point = jax.tree.map(lambda _: jnp.zeros(()), like)
+        state = jax.eval_shape(lambda start: make(point, 1).init(jax.tree.map(lambda x: x[0], start.params)), start)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
     text = lambda: starts.text() + lowered().as_text()
@@ -223,13 +235,13 @@ def final_losses(losses: np.ndarray) -> np.ndarray:
 
 
 def _program(task, make, size, judged):
-    def train(rates, start, marks, num_steps, wanted, data):
+    def train(hyperparameters, start, marks, num_steps, wanted, data):
 
         @functools.partial(jax.vmap, in_axes=(0, 0, 0, None))
-        def step(rate, lane, moving, number):
+        def step(point, lane, moving, number):
             params, state = moving
             key = jax.random.fold_in(lane.train_key, number)
-            made = inner_step(lambda p: task.loss(p, key, data, lane.config), make(rate, num_steps), params, state)
+            made = inner_step(lambda p: task.loss(p, key, data, lane.config), make(point, num_steps), params, state)
             reported = made.loss if judged is None else task.loss(judged(state, params), key, data, lane.config)
             reported = (reported / task.loss_scale(lane.config)).astype(jnp.float32)
             return (made.params, made.opt_state), reported
@@ -245,7 +257,7 @@ def _program(task, make, size, judged):
 
         def body(number, carry):
             moving, losses = carry
-            moving, loss = step(rates, start, moving, number)
+            moving, loss = step(hyperparameters, start, moving, number)
             return moving, jax.lax.dynamic_update_index_in_dim(losses, loss, number, 0)
 
         def segment(carry, ends):
@@ -254,8 +266,9 @@ def _program(task, make, size, judged):
             news = wanted & (first < end)  # marks that only fill up are not evaluated
             return carry, jax.lax.cond(news, evaluate, nothing, start, carry[0])
 
-        moving = start.params, jax.vmap(lambda rate, params: make(rate, num_steps).init(params))(rates, start.params)
-        losses = jnp.zeros((size, len(rates)), jnp.float32)
+        init = jax.vmap(lambda point, params: make(point, num_steps).init(params))
+        moving = start.params, init(hyperparameters, start.params)
+        losses = jnp.zeros((size, len(start.train_key)), jnp.float32)
         segments = jnp.concatenate([jnp.zeros(1, jnp.int32), marks[:-1]]), marks
         (_, losses), held_out = jax.lax.scan(segment, (moving, losses), segments)
         return losses, held_out  # [size, lanes], each [marks, lanes]

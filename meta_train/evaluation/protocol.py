@@ -1,8 +1,10 @@
 """The protocol by which learned optimizers are judged, beside tuned and tuning-free baselines.
 
-On each task, every optimizer runs from the same seeds. Learning rates of the baselines are tuned for the task and the
-horizon, on other seeds (`tuning`). Speedups come from runs of the tuned baselines over shorter and longer
-horizons, at that rate.
+On each task, every optimizer runs from the same seeds. The baselines are tuned for the task and the horizon, on other
+seeds (`tuning`). Speedups come from runs of the tuned baselines over shorter and longer horizons, at the same rate.
+
+With `halves`, each tuned baseline is there twice: as chosen by training loss, and as chosen by held-out loss on one
+half of the held-out data. All held-out figures are then of the other half (`halves`), and are also taken along the way.
 
 Several horizons cost little more than the longest. An optimizer that is not told the number of steps runs once, or once
 for each tuned rate: a shorter run is the beginning of a longer one, and held-out metrics are taken on the way. Only
@@ -15,7 +17,6 @@ is the smallest part.
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-import functools
 import os
 from typing import Any
 from typing import NamedTuple
@@ -25,18 +26,19 @@ import jax
 import numpy as np
 import optax
 
-from meta_train.evaluation import evaluate
+from meta_train.evaluation import halves as held_out_halves
 from meta_train.evaluation import kept
 from meta_train.evaluation import lanes
 from meta_train.evaluation import scores
 from meta_train.evaluation import tuning
 from meta_train.evaluation.baselines import BASELINES
+from meta_train.evaluation.baselines import USUAL
 from meta_train.evaluation.baselines import Baseline
 from meta_train.evaluation.baselines import check as check_baselines
-from meta_train.evaluation.evaluate import Curves
+from meta_train.evaluation.bench import NUM_MARKS as NUM_MARKS
+from meta_train.evaluation.bench import Bench
+from meta_train.evaluation.bench import measured
 from meta_train.evaluation.evaluate import Result
-from meta_train.evaluation.lanes import Starter
-from meta_train.host.counted import counted
 from meta_train.host.progress import TellFn
 from meta_train.tasks.base import Task
 
@@ -67,7 +69,8 @@ class Judgement(NamedTuple):
 
     Fields:
       contenders: results of the judged optimizers, in the order given.
-      baselines: results of the baselines; the names of tuned ones include the rate.
+      baselines: results of the baselines; the names of tuned ones include the rate. With halves, each tuned one is
+        there twice, chosen by training loss and then by held-out loss.
       speedups: for each pacemaker float[contenders, seeds], see `scores.speedup`.
     """
 
@@ -82,8 +85,10 @@ def judge(
     *,
     horizons: Sequence[int],
     num_seeds: int = 5,
-    baselines: Sequence[str] = tuple(BASELINES),
+    baselines: Sequence[str] = USUAL,
     pacemakers: Sequence[str] = PACEMAKERS,
+    halves: bool = False,
+    learning_rates: Sequence[float] | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: TellFn = lambda line: None,
 ) -> dict[int, Judgement]:
@@ -97,8 +102,11 @@ def judge(
       num_seeds: independent runs of each.
       baselines: names from `BASELINES`.
       pacemakers: the baselines for which speedups are computed; they run for up to four times the horizons.
+      halves: whether to choose tuned baselines also by held-out loss, on one half of the held-out data, and to report
+        on the other half, and along the way.
+      learning_rates: the grid that baselines are tuned over, in increasing order; None: `LEARNING_RATES`.
       cache: folder that keeps the results of baselines; None keeps nothing. Results are found again only for the same
-        program, data, seeds and horizons.
+        program, data, halves, seeds and horizons.
       progress: called with a line of text before each piece of work.
 
     Returns:
@@ -118,129 +126,40 @@ def judge(
     if not horizons or min(*horizons, num_seeds) < 1:
         raise ValueError(f"horizons and num_seeds must be at least 1, got {tuple(horizons)} and {num_seeds}.")
     check_baselines(baselines)
-    data_digest = None if cache is None else kept.digest(task.data)
-    task = task._replace(data=jax.device_put(task.data))
-    bench = _Bench(task, lanes.starter(task), tuple(sorted(set(horizons))), num_seeds, cache, data_digest, progress)
-    own = [_measured(bench._replace(cache=None), _as_baseline(name, each)) for name, each in contenders.items()]
-    rivals = {key: _measured(bench, BASELINES[key], ladder=key in pacemakers) for key in baselines}
+    choose = None
+    if halves:
+        choose, report = held_out_halves.split(task.data)
+        task = task._replace(data=report)
+    data_digest = None if cache is None else kept.digest((task.data, choose))
+    task, choose = task._replace(data=jax.device_put(task.data)), jax.device_put(choose)
+    bench = Bench(
+        task,
+        lanes.starter(task),
+        tuple(sorted(set(horizons))),
+        num_seeds,
+        tuple(learning_rates or tuning.LEARNING_RATES),
+        halves,
+        choose,
+        cache,
+        data_digest,
+        progress,
+    )
+    own = [measured(bench._replace(cache=None), _as_baseline(name, each))[0] for name, each in contenders.items()]
+    rivals = {key: measured(bench, BASELINES[key], ladder=key in pacemakers) for key in baselines}
     found = {}
     for steps in bench.horizons:
         mine = [each[steps].result for each in own]
-        paces = {key: rivals[key][steps].ladder for key in baselines} if mine else {}
+        paces = {key: rivals[key][0][steps].ladder for key in baselines} if mine else {}
         speedups = {
             key: np.stack([scores.speedup(result.final_losses, finals) for result in mine])
             for key, finals in paces.items()
             if finals is not None
         }
-        found[steps] = Judgement(mine, [rivals[key][steps].result for key in baselines], speedups)
+        found[steps] = Judgement(mine, [each[steps].result for key in baselines for each in rivals[key]], speedups)
     return found
-
-
-class _Bench(NamedTuple):
-    """What all optimizers on a task share."""
-
-    task: Task
-    starts: Starter
-    horizons: tuple[int, ...]  # increasing
-    num_seeds: int
-    cache: str | os.PathLike[str] | None
-    data_digest: str | None  # None without a cache
-    progress: TellFn
-
-
-class _Measured(NamedTuple):
-    """An optimizer at one horizon."""
-
-    result: Result
-    ladder: np.ndarray | None  # float[rungs, seeds], final losses over `scores.LADDER`, at the rate of this horizon
 
 
 def _as_baseline(name, contender):
     told = not isinstance(contender, optax.GradientTransformation)
     make = (lambda rate, num_steps: contender(num_steps)) if told else (lambda rate, num_steps: contender)
     return Baseline(name, make, tuned=False, scheduled=told)
-
-
-def _measured(bench: _Bench, baseline: Baseline, *, ladder: bool = False) -> dict[int, _Measured]:
-    """Tunes an optimizer, if it is tuned at all, and runs it. Returns its results for each horizon."""
-    longest = bench.horizons[-1]
-    program = lanes.build(
-        bench.task,
-        baseline.make,
-        width=max(bench.num_seeds, tuning.MIN_LANES) if baseline.tuned else bench.num_seeds,
-        size=_rungs(longest)[-1] if ladder else longest,
-        num_marks=1 if baseline.scheduled else len(bench.horizons) + ladder,
-        judged=baseline.judged,
-        starts=bench.starts,
-    )
-    rates = _tuned(bench, baseline, program) if baseline.tuned else dict.fromkeys(bench.horizons)
-    find = _scheduled if baseline.scheduled else _unscheduled
-    return find(bench, baseline, program, rates, ladder)
-
-
-def _scheduled(bench, baseline, program, rates, ladder):
-    """A run for each horizon and each rung of its ladder, but none twice."""
-    run = functools.cache(lambda rate, steps: _run(bench, baseline, program, rate, (steps,)))
-    found = {}
-    for steps in bench.horizons:
-        rate = rates[steps]
-        result = run(rate, steps).until(steps, _title(baseline, rate), rate)
-        finals = [lanes.final_losses(run(rate, rung).losses) for rung in _rungs(steps) if ladder]
-        found[steps] = _Measured(result, np.stack(finals) if ladder else None)
-    return found
-
-
-def _unscheduled(bench, baseline, program, rates, ladder):
-    """A run for each rate, as long as the longest horizon that has it, or the last rung of that one's ladder."""
-    found = {}
-    for rate in dict.fromkeys(rates.values()):
-        mine = [steps for steps in bench.horizons if rates[steps] == rate]
-        end = _rungs(mine[-1])[-1] if ladder else mine[-1]
-        curves = _run(bench, baseline, program, rate, tuple(sorted({*mine, end})))
-        for steps in mine:
-            result = curves.until(steps, _title(baseline, rate), rate)
-            finals = [lanes.final_losses(curves.losses[:, :rung]) for rung in _rungs(steps) if ladder]
-            found[steps] = _Measured(result, np.stack(finals) if ladder else None)
-    return found
-
-
-def _rungs(steps):
-    return [max(1, round(rung * steps)) for rung in scores.LADDER]
-
-
-def _title(baseline, rate):
-    return baseline.name if rate is None else baseline.name.replace("(tuned)", f"{rate:g} (tuned)")
-
-
-def _tuned(bench, baseline, program):
-    grid = tuning.LEARNING_RATES
-    asked = ("tune", bench.horizons, grid, tuning.NUM_SEEDS, tuning.NUM_SCOUTS, tuning.NUM_FINALISTS)
-
-    def tune():
-        found = tuning.tune(
-            program,
-            horizons=bench.horizons,
-            scheduled=baseline.scheduled,
-            learning_rates=grid,
-            progress=lambda line: bench.progress(f"{bench.task.name}: {baseline.name}, {line}"),
-        )
-        return {"rates": np.array([found[steps] for steps in bench.horizons])}
-
-    rates = kept.remember(bench.cache, lambda: _name(bench, program, asked), tune)["rates"]
-    return dict(zip(bench.horizons, map(float, rates), strict=True))
-
-
-def _run(bench, baseline, program, rate, marks):
-    def run():
-        bench.progress(f"{bench.task.name}: {baseline.name}, {counted(marks[-1], 'step')}")
-        curves = evaluate.measure(
-            program, marks=marks, num_steps=marks[-1], num_seeds=bench.num_seeds, learning_rate=rate or 0.0
-        )
-        return curves.to_arrays()
-
-    asked = ("run", rate, marks, bench.num_seeds)
-    return Curves.from_arrays(kept.remember(bench.cache, lambda: _name(bench, program, asked), run))
-
-
-def _name(bench, program, asked):
-    return kept.name(bench.task.name, program.text(), bench.data_digest, asked)

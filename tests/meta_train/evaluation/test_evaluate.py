@@ -57,7 +57,7 @@ def test_a_run_is_the_beginning_of_a_longer_one_to_the_last_bit():
     """Minibatches included; held-out metrics on the way are those of a run that ends there."""
     task = tasks.get("wine-softmax")
     lane = lanes.build(task, lambda rate, num_steps: optax.sgd(rate), width=2, size=40, num_marks=3)
-    curves = evaluate.measure(lane, marks=(4, 11, 30), num_steps=30, num_seeds=2, learning_rate=0.1)
+    curves = evaluate.measure(lane, marks=(4, 11, 30), num_steps=30, num_seeds=2, hyperparameters=0.1)
     assert curves.losses.shape == (2, 30)
     assert np.all(curves.losses[:, 1:] != curves.losses[:, :-1])
     for steps in (4, 11, 30):

@@ -1,5 +1,7 @@
 """Runs side by side: steps, marks, what lanes may differ in, and what the optimizer is told."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,3 +105,30 @@ def test_final_losses_are_means_of_the_last_tenth_and_nan_is_infinite():
     losses = np.stack([np.arange(20.0), np.full(20, np.nan)])
     np.testing.assert_array_equal(lanes.final_losses(losses), [18.5, np.inf])
     np.testing.assert_array_equal(lanes.final_losses(np.array([[3.0, 2.0]])), [2.0])
+
+
+class _RateAndDecay(NamedTuple):
+    rate: float
+    decay: float
+
+
+def test_lanes_with_several_hyperparameters_and_other_data():
+    """A lane is what a program of one number makes of it. Data in place of the task's are trained and evaluated on."""
+    task = TILTED._replace(evaluate=lambda params, key, data, config: {"loss": jnp.sum(data * params)})
+    make = lambda point, num_steps: optax.chain(optax.add_decayed_weights(point.decay), optax.sgd(point.rate))
+    pairs = _RateAndDecay(np.array([0.1, 0.2]), np.array([0.0, 0.5]))
+    program = lanes.build(task, make, width=2, size=4, like=_RateAndDecay(0.0, 0.0))
+    start = program.begin(lanes.keys(2, lanes.REPORT))
+    losses, held_out = program.train(pairs, start, (4,), 4, True, np.float32(3.0))
+    for lane in range(2):
+        _, decay = alone = (pairs.rate[lane], pairs.decay[lane])
+        single = lanes.build(
+            task._replace(data=np.float32(3.0)),
+            lambda rate, num_steps, decay=decay: optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate)),
+            width=2,
+            size=4,
+        )
+        expected = single.train([alone[0]] * 2, start, (4,), 4)
+        np.testing.assert_allclose(losses[lane], expected[0][lane], rtol=1e-5)
+        np.testing.assert_allclose(held_out["loss"][:, lane], expected[1]["loss"][:, lane], rtol=1e-4)
+    assert not np.allclose(losses, program.train(pairs, start, (4,), 4)[0])

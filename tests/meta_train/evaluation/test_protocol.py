@@ -29,9 +29,9 @@ def runs(monkeypatch):
     """What is run, as it is run: marks, the number of steps told, and the rate."""
     made, original = [], evaluate.measure
 
-    def spy(program, *, marks, num_steps, learning_rate=0.0, **rest):
-        made.append((marks, num_steps, learning_rate))
-        return original(program, marks=marks, num_steps=num_steps, learning_rate=learning_rate, **rest)
+    def spy(program, *, marks, num_steps, hyperparameters=0.0, **rest):
+        made.append((marks, num_steps, hyperparameters))
+        return original(program, marks=marks, num_steps=num_steps, hyperparameters=hyperparameters, **rest)
 
     monkeypatch.setattr(evaluate, "measure", spy)
     return made
@@ -70,7 +70,9 @@ def test_one_run_serves_all_horizons_of_an_optimizer_that_is_not_told(small_grid
 
 
 def test_horizons_with_rates_of_their_own_have_runs_of_their_own(monkeypatch, runs):
-    monkeypatch.setattr(tuning, "tune", lambda program, horizons, **rest: {5: 0.3, 10: 0.1, 20: 0.3})
+    monkeypatch.setattr(tuning, "LEARNING_RATES", (0.1, 0.3))
+    chosen = {5: tuning.Choice(1, None), 10: tuning.Choice(0, None), 20: tuning.Choice(1, None)}
+    monkeypatch.setattr(tuning, "choose", lambda program, candidates, **rest: chosen)
     found = protocol.judge(
         TASK, {"sgd": optax.sgd(0.1)}, horizons=(5, 10, 20), num_seeds=2, baselines=("adam", "momentum")
     )
@@ -116,7 +118,7 @@ def test_what_was_done_is_found_again_and_nothing_else(small_grid, monkeypatch, 
     assert len(list(tmp_path.iterdir())) == 2  # the rates, and the runs at them
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "measure", None)
-        patch.setattr(tuning, "tune", None)
+        patch.setattr(tuning, "choose", None)
         again = judge(task)
     for steps in (2, 3):
         one, other = first[steps].baselines[0], again[steps].baselines[0]

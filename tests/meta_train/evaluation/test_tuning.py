@@ -1,5 +1,7 @@
 """Tuning: the rates that remain, what is run, and that it finds what the full grid finds."""
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 import optax
@@ -7,7 +9,10 @@ import pytest
 
 from meta_train import tasks
 from meta_train.evaluation import lanes
+from meta_train.evaluation import trials
 from meta_train.evaluation import tuning
+from meta_train.tasks.base import Task
+from meta_train.tasks.base import log_normalizer
 
 pytestmark = pytest.mark.optax_promotion
 
@@ -126,3 +131,58 @@ def test_progress_tells_how_much_there_is(program):
     lines = []
     tuning.tune(program, horizons=(2,), num_seeds=3, learning_rates=(0.1, 0.2, 0.3), progress=lines.append)
     assert lines == ["rates, run 1 of 6", "rates, run 6 of 6", "rates, run 1 of 3"]
+
+
+def test_trials_have_no_neighbours():
+    """The four best of all remain."""
+    table = np.array([9.0, 0.0, 8.0, 1.0, 7.0, 2.0, 6.0, 3.0])[None, :, None] + np.zeros(SEEDS)
+    asked = []
+
+    def measure(pairs):
+        asked.append(pairs)
+        return table[:, *np.array(pairs).T]
+
+    assert tuning._narrow(measure, 8, SEEDS, ordered=False) == [1]
+    assert {candidate for candidate, _ in asked[1]} == {1, 3, 5, 7}
+
+
+class _Pull(NamedTuple):
+    rate: float
+    decay: float
+
+
+# A number that training pulls to the first of the data. Held-out loss wants it at the second.
+PULL = Task(
+    "pull",
+    (np.float32(1.0), np.float32(9.0)),
+    sample=lambda key: (),
+    init=lambda key, config: 0.1 * jax.random.normal(key, ()),
+    loss=lambda x, key, data, config: 0.5 * (x - data[0]) ** 2,
+    evaluate=lambda x, key, data, config: {"loss": (x - data[1]) ** 2},
+    normalize=log_normalizer(1.0),
+)
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_a_choice_for_each_horizon_and_each_kind_of_loss(scheduled):
+    """A decay of 1 is best for held-out data at 0.5, at a fair rate; where they are is in the data for the choice."""
+    make = lambda point, num_steps: optax.chain(optax.add_decayed_weights(point.decay), optax.sgd(point.rate))
+    candidates = (_Pull(0.01, 0.0), _Pull(0.5, 0.0), _Pull(0.5, 1.0), _Pull(0.25, 3.0), _Pull(1e30, 0.0))
+    program = lanes.build(PULL, make, width=5, size=30, num_marks=2, like=candidates[0])
+    choose = lambda data: tuning.choose(
+        program, candidates, horizons=(10, 30), scheduled=scheduled, ordered=False, num_seeds=2, data=data
+    )
+    for target, best in ((0.5, 2), (1.0, 1), (0.25, 3)):
+        data = (np.float32(1.0), np.float32(target))
+        assert choose(data) == dict.fromkeys((10, 30), tuning.Choice(training=1, held_out=best))
+    assert choose(None) == dict.fromkeys((10, 30), tuning.Choice(training=1, held_out=None))
+
+
+def test_twenty_trials_find_a_known_optimum():
+    """Plain descent at the rate r leaves (1 - r)² of the loss after each step, so 1 is the best rate."""
+    points = trials.trials(trials.SPACE._replace(learning_rate=(1e-2, 1e2), weight_decay=(1e-9, 1e-8)))
+    make = lambda point, num_steps: optax.sgd(point.learning_rate)
+    program = lanes.build(PULL, make, width=10, size=10, like=points[0])
+    found = tuning.choose(program, points, horizons=(10,), scheduled=True, ordered=False, num_seeds=2)
+    rates = np.array([point.learning_rate for point in points])
+    assert found[10].training == np.argmin(np.abs(1 - rates))
