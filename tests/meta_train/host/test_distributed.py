@@ -15,8 +15,9 @@ import learned_optim
 from meta_train import __main__ as command_line
 from meta_train.host import distributed
 from meta_train.training import engine
+from meta_train.training import fit
 
-# Quick to compile, and long enough to be killed on the way.
+# Quick to compile, and long enough to be killed on the way. In all processes, a checkpoint follows each dispatch.
 RECIPE = """
 import jax
 import optax
@@ -25,8 +26,11 @@ import learned_optim
 from meta_train import estimators
 from meta_train import problems
 from meta_train import tasks
-from meta_train.unroll import truncation
 from meta_train.recipes import Recipe
+from meta_train.training.fit import fit
+from meta_train.unroll import truncation
+
+fit.__kwdefaults__["checkpoint_seconds"] = 0.0
 
 
 def recipe(num_steps=120, seed=0):
@@ -48,14 +52,19 @@ def _train(out, *arguments):
 
 
 def _kill_a_child(out, training_ended, killed):
-    """Kills the second of the processes that this one starts, once there are ten lines of metrics."""
+    """Kills the second of the processes that this one starts, once there is a checkpoint."""
     find = ["pgrep", "-P", str(os.getpid()), "-f", "--", "--process-id 1$"]
     found = ""
-    while not (found and len(_lines(out)) >= 10) and not training_ended.is_set():
+    while not (found and _saved(out)) and not training_ended.is_set():
         time.sleep(0.01 if found else 0.5)
         found = found or subprocess.run(find, capture_output=True, text=True, check=False).stdout
     os.kill(int(found), signal.SIGKILL)
     killed.append(int(found))
+
+
+def _saved(out):
+    """The outer steps of the whole checkpoints."""
+    return [int(path.name) for path in (out / "checkpoints").glob("*") if path.name.isdecimal()]
 
 
 def _lines(out):
@@ -76,6 +85,7 @@ def _assert_same(out, expected):
 def test_two_processes_make_the_run_of_one_and_survive_the_death_of_one_of_them(tmp_path, monkeypatch, capfd):
     one, two = tmp_path / "one", tmp_path / "two"
     monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    monkeypatch.setitem(fit.fit.__kwdefaults__, "checkpoint_seconds", 0.0)  # here the recipe's change is undone
     assert _train(one) == 0  # on the two devices of this process
 
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")  # of each process
@@ -90,7 +100,7 @@ def test_two_processes_make_the_run_of_one_and_survive_the_death_of_one_of_them(
     errors = capfd.readouterr().err
     assert "process 1 of 2 was killed by signal 9, so the others were stopped" in errors
     assert "--resume" in errors
-    assert 10 <= len(_lines(two)) < 120
+    assert 10 <= max(_saved(two)) <= len(_lines(two)) < 120
 
     assert _train(two, "--num-processes", "2", "--resume") == 0, capfd.readouterr().err
     assert capfd.readouterr().out.count("theta.safetensors. Next:") == 1  # process 0 alone speaks
