@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import multiprocessing
 import pathlib
 import runpy
+import subprocess
 import sys
 import types
 
@@ -115,12 +117,40 @@ def test_estimators_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch
     assert module["make_case"]("trained", module["QUICK"], None).reference == "full_es"
 
 
+# Processes that fork from one which has imported what they need, and has not used JAX yet.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["meta_train", "pytest"])
+
+
+class Fork:
+    """What kill_study.py uses of `subprocess.Popen`, for a Python script."""
+
+    def __init__(self, command, **files):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", command[1:])
+            self._process = _FORKS.Process(target=runpy.run_path, args=(command[1], None, "__main__"))
+            self._process.start()
+        self.kill = self._process.kill
+
+    def poll(self):
+        return self._process.exitcode
+
+    def wait(self):
+        self._process.join()
+        return self.poll()
+
+    returncode = property(poll)
+
+
 @pytest.mark.optax_promotion
 def test_kill_study_finds_no_difference(tmp_path, monkeypatch, capsys):
     out = tmp_path / "deeper" / "kills.json"
     arguments = ["--kills", "1", "--longest", "0.2", "--checkpoint-seconds", "0.05", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["kill_study.py", *arguments])
-    runpy.run_path(str(BENCHMARKS / "kill_study.py"), run_name="__main__")
+    names = runpy.run_path(str(BENCHMARKS / "kill_study.py"))
+    forks = types.SimpleNamespace(Popen=Fork, STDOUT=subprocess.STDOUT)
+    monkeypatch.setitem(names["start"].__globals__, "subprocess", forks)
+    names["main"]()
     record = json.loads(out.read_text())
     assert record["theta_equal"] and record["every_step_once"] and record["metrics_equal"]
     (row,) = record["each_kill"]
