@@ -33,7 +33,9 @@ def fixed_theta(optimizer, seed=0):
     """Meta-parameters that depend on no version of JAX: NumPy promises that the stream of RandomState never changes."""
     random = np.random.RandomState(seed)
     skeleton = jax.eval_shape(optimizer.init, jax.random.key(0))
-    return jax.tree.map(lambda leaf: jnp.asarray(random.standard_normal(leaf.shape) * 0.5, jnp.float32), skeleton)
+    return jax.tree.map(
+        lambda leaf: jax.device_put(np.asarray(random.standard_normal(leaf.shape) * 0.5, np.float32)), skeleton
+    )
 
 
 def trajectory(optimizer, theta, start=0.0):
@@ -44,7 +46,9 @@ def trajectory(optimizer, theta, start=0.0):
     """
     random = np.random.RandomState(1)
     shapes = {"bias": (3,), "scale": (), "w": (2, 3)}
-    target = {name: jnp.asarray(random.standard_normal(shape), jnp.float32) for name, shape in shapes.items()}
+    target = {
+        name: jax.device_put(np.asarray(random.standard_normal(shape), np.float32)) for name, shape in shapes.items()
+    }
     curvature = {"bias": 0.01, "scale": 10.0, "w": jnp.asarray([[1.0, 0.1, 3.0], [1e-3, 30.0, 1e-5]])}
     tx = optimizer.transform(theta, num_steps=NUM_STEPS)
 
@@ -58,7 +62,7 @@ def trajectory(optimizer, theta, start=0.0):
         updates, state = tx.update(grads, state, params, value=loss)
         return updates, jax.tree.map(jnp.add, params, updates), state
 
-    draw = lambda leaf: jnp.asarray(start * random.standard_normal(leaf.shape), jnp.float32)
+    draw = lambda leaf: jax.device_put(np.asarray(start * random.standard_normal(leaf.shape), np.float32))
     params = jax.tree.map(draw, target)
     state = tx.init(params)
     rows = []

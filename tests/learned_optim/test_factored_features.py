@@ -13,7 +13,7 @@ from learned_optim import networks
 
 def _observed(shape, extended):
     random = np.random.RandomState(0)
-    grad, param = (jnp.asarray(random.standard_normal(shape), jnp.float32) for _ in range(2))
+    grad, param = (jax.device_put(np.asarray(random.standard_normal(shape), np.float32)) for _ in range(2))
     make = lambda slot: slot.make(param) if isinstance(slot, factored_moments.TensorSlot) else slot(param)
     slots = jax.tree.map(make, factored_moments.SLOTS)
     return grad, param, slots, factored_features.observe(grad, param, slots, extended=extended)

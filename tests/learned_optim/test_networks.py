@@ -12,11 +12,13 @@ def _random_theta(network, *inputs):
     """Weights and biases that are all non-zero, so that none can be forgotten unseen."""
     random = np.random.RandomState(0)
     skeleton = jax.eval_shape(network.init, jax.random.key(0), *inputs)
-    return jax.tree.map(lambda leaf: jnp.asarray(random.standard_normal(leaf.shape) * 0.7, jnp.float32), skeleton)
+    return jax.tree.map(
+        lambda leaf: jax.device_put(np.asarray(random.standard_normal(leaf.shape) * 0.7, np.float32)), skeleton
+    )
 
 
 def _float32(tree):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, np.float32)), tree)
 
 
 def _sigmoid(x):

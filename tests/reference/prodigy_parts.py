@@ -21,7 +21,7 @@ def tree(seed, scale=1.0):
 
 def float32(values):
     """The same tree as JAX arrays."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), values)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, np.float32)), values)
 
 
 def defined_run(log_first, grads, params, update):

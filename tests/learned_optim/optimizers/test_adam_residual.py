@@ -49,7 +49,7 @@ def _defined_updates(theta, grads, param, num_steps):
 
 
 def _float32(tree):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, np.float32)), tree)
 
 
 def _run(tx, params, grads):

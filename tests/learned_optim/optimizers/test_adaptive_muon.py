@@ -39,7 +39,7 @@ def _tree(seed, scale=1.0):
 
 
 def _float32(values):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), values)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, np.float32)), values)
 
 
 def _theta(scale=0.2):
@@ -300,7 +300,7 @@ def test_tensors_do_not_depend_on_one_another():
 def test_sampled_tensors_may_lie_on_several_devices(kind):
     """The sample is of the whole tensor, not of the part on a device, and it alone is exchanged."""
     names, theta = ("large", "long"), _float32(_theta())
-    some = lambda seed: {name: jnp.asarray(_tree(seed)[name], jnp.float32) for name in names}
+    some = lambda seed: {name: jax.device_put(np.asarray(_tree(seed)[name], np.float32)) for name in names}
     mesh = jax.make_mesh((2,), ("x",), axis_types=(kind,))
     place = lambda tree: {name: jax.device_put(x, jax.NamedSharding(mesh, jax.P("x"))) for name, x in tree.items()}
     expected, growths = _run(theta, some(1), [some(2), some(3)], 10)

@@ -135,7 +135,7 @@ class Programs:
 
 
 def _normal(seed, *shape):
-    return jnp.asarray(np.random.RandomState(seed).standard_normal(shape), jnp.float32)
+    return jax.device_put(np.asarray(np.random.RandomState(seed).standard_normal(shape), np.float32))
 
 
 def _tree(seed):

@@ -39,7 +39,7 @@ def _published_updates(theta, grads, num_layers, hidden_size):
 
 
 def _to_float32(tree):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, np.float32)), tree)
 
 
 @pytest.mark.parametrize(("hidden_size", "num_layers"), [(20, 2), (3, 1), (2, 3)])

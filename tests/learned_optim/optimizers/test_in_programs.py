@@ -38,7 +38,9 @@ LAYOUTS = {
 
 def _tree(seed):
     random = np.random.RandomState(seed)
-    return {k: jnp.asarray(random.standard_normal(shape), jnp.float32) for k, (shape, _) in LAYOUTS.items()}
+    return {
+        k: jax.device_put(np.asarray(random.standard_normal(shape), np.float32)) for k, (shape, _) in LAYOUTS.items()
+    }
 
 
 def _place(tree, mesh):

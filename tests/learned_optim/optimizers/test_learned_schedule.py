@@ -14,7 +14,9 @@ KNOTS = np.asarray([0.5, -1.0, 2.0, -3.0], np.float32)
 
 def _tree(seed):
     random = np.random.RandomState(seed)
-    return {name: jnp.asarray(random.standard_normal(shape), jnp.float32) for name, shape in SHAPES.items()}
+    return {
+        name: jax.device_put(np.asarray(random.standard_normal(shape), np.float32)) for name, shape in SHAPES.items()
+    }
 
 
 def _run(tx, num_steps=9):

@@ -13,7 +13,9 @@ SHAPES = {"bias": (4,), "kernel": (3, 2, 5, 4), "scale": (), "w": (3, 5)}
 
 def _tree(seed):
     random = np.random.RandomState(seed)
-    return {name: jnp.asarray(random.standard_normal(shape), jnp.float32) for name, shape in SHAPES.items()}
+    return {
+        name: jax.device_put(np.asarray(random.standard_normal(shape), np.float32)) for name, shape in SHAPES.items()
+    }
 
 
 def _run(tx, num_steps=3):

@@ -39,7 +39,7 @@ def _published_update(theta, grads, param):
 
 
 def _to_float32(tree):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, np.float32)), tree)
 
 
 @pytest.mark.parametrize("hidden_sizes", [(32, 32), (5,), (4, 3, 6)])

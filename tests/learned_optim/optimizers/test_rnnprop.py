@@ -50,7 +50,7 @@ def _published_updates(theta, grads, num_layers, hidden_size, output_scale, b1, 
 
 
 def _float32(tree):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, np.float32)), tree)
 
 
 def _run(tx, grads):

@@ -84,7 +84,7 @@ def _published_updates(theta, grads, param, nominal_step, step_multiplier, magni
 
 
 def _float32(tree):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, np.float32)), tree)
 
 
 def _run(tx, params, grads):
