@@ -241,6 +241,8 @@ EXAMPLES = {
         f(np.ones(3), np.ones((5, 3))),
         f(np.ones(3), np.ones((2, 3)), (1.0, 2.0)),
     ),
+    "meta_train.outer.search.base:mean_losses": lambda f: f(f32(2, 3)),
+    "meta_train.outer.search.base:mean_ranks": lambda f: f(f32(2, 3)),
     "meta_train.tasks.attention:layer_norm": lambda f: _in_haiku(lambda: f(f32(2, 3, 4))),
     "meta_train.tasks.attention:positions": lambda f: _in_haiku(lambda: f(3, 4)),
     "meta_train.tasks.attention:transformer": lambda f: _in_haiku(
