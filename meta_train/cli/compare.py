@@ -6,38 +6,78 @@ from typing import Annotated
 
 import typer
 
-from meta_train import tasks
 from meta_train.cli import named_optimizer
+from meta_train.cli import named_task
 from meta_train.cli import options
 from meta_train.cli import outputs
-from meta_train.evaluation import evaluate as evaluation
+from meta_train.cli import planned
+from meta_train.evaluation import baselines
 from meta_train.evaluation import report
+from meta_train.evaluation import verdict
+from meta_train.evaluation.judge_suite import judge_suite
+from meta_train.host.cache_folder import cache_folder
 from meta_train.host.counted import counted
+from meta_train.tasks import user_file
+
+_RIVALS = ("adam-1e-3", "adam")  # on a named task
 
 
 def compare(
     optimizers: options.Optimizers,
-    task: Annotated[str, typer.Option(help="Name of the task.")] = "digits-mlp",
-    steps: options.Steps = 500,
-    seeds: options.Seeds = 5,
+    task: Annotated[
+        str,
+        typer.Option(help="Name of the task, or a Python file with a model of your own: see docs/your-own-model.md."),
+    ] = "digits-mlp",
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps of each run.  [default: 500]")] = None,
+    seeds: options.Seeds = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"May be repeated.  [default: {' and '.join(_RIVALS)}; for a file {', '.join(named_task.RIVALS)}]"
+        ),
+    ] = None,
+    minutes: options.Minutes = None,
     out: Annotated[
         pathlib.Path, typer.Option(parser=options.path, metavar="PATH", help="PNG file for the training curves.")
     ] = pathlib.Path("compare.png"),
     data_dir: options.DataDir = None,
 ):
-    """Compare optimizers on one task: a table, and curves as a PNG.
+    """Compare optimizers on one task: a table, verdicts, and curves as a PNG.
+
+    Baselines run beside them; those that have a learning rate are tuned for the task. Their results are kept, so a
+    comparison that was stopped resumes when the same command is run again.
 
     Example: python -m meta_train compare default runs/mine/theta.safetensors --task digits-softmax
     """
     options.use_data_dir(data_dir)
-    chosen = tasks.get(task)
-    loaded = {name: named_optimizer.load(name, [steps])(steps) for name in optimizers}
+    rivals = tuple(baseline or (named_task.RIVALS if user_file.is_file(task) else _RIVALS))
+    baselines.check(rivals)
+    horizons = [steps] if steps else []
+    loaded = {name: named_optimizer.load(name, ()) for name in optimizers}
     outputs.check_file(out, outputs.PICTURES)
-    results = evaluation.compare(chosen, loaded, num_steps=steps, num_seeds=seeds, progress=_progress)
-    print(f"\n{task}, {counted(steps, 'step')}, {counted(seeds, 'seed')}\n{report.table(results)}")
-    report.plot({task: results}, out)
+    chosen = named_task.load(task, horizons)
+    try:
+        with named_task.told([task]):
+            plan = planned.plan(
+                minutes, [chosen], loaded, rivals, horizons=horizons, default_steps=500, num_seeds=seeds
+            )
+            loaded = {name: named_optimizer.load(name, plan.horizons) for name in optimizers}
+            judgements = judge_suite(
+                [chosen],
+                loaded,
+                horizons=plan.horizons,
+                num_seeds=plan.num_seeds,
+                baselines=rivals,
+                pacemakers=plan.pacemakers,
+                learning_rates=plan.learning_rates,
+                cache=cache_folder() / "evaluations",
+            )
+    except KeyboardInterrupt:
+        print(options.STOPPED, file=sys.stderr)
+        raise typer.Exit(130) from None
+    for count, judged in judgements.items():
+        for number in range(len(loaded)):
+            print(f"\n{counted(count, 'step')}: {verdict.as_text(verdict.verdict(judged, number), len(judged))}")
+        (found,) = judged.values()
+        report.plot({chosen.name: [*found.contenders, *found.baselines]}, out)
     print(f"Wrote {out}")
-
-
-def _progress(line):
-    print(line, file=sys.stderr, flush=True)

@@ -9,8 +9,10 @@ import typer
 from learned_optim import nearest
 from meta_train import tasks
 from meta_train.cli import named_optimizer
+from meta_train.cli import named_task
 from meta_train.cli import options
 from meta_train.cli import outputs
+from meta_train.cli import planned
 from meta_train.evaluation import baselines
 from meta_train.evaluation import page
 from meta_train.evaluation import verdict
@@ -24,18 +26,26 @@ from meta_train.tasks import at_hand
 def evaluate(
     optimizer: options.Optimizer,
     suite: Annotated[str, typer.Option(help="meta-train, validation or test.")] = "test",
-    task: Annotated[list[str] | None, typer.Option(help="Only this task of the suite. May be repeated.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this task of the suite, or a Python file with a model of your own: see docs/your-own-model.md. "
+            "May be repeated."
+        ),
+    ] = None,
     steps: Annotated[
         list[int] | None, typer.Option(min=1, help="Training steps of each run. May be repeated.  [default: 1000]")
     ] = None,
-    seeds: options.Seeds = 5,
+    seeds: options.Seeds = None,
     without_num_steps: Annotated[
         bool, typer.Option("--without-num-steps", help="Do not tell the optimizer how many steps there will be.")
     ] = False,
     embedded: Annotated[bool, typer.Option("--embedded", help="Only tasks whose data pip has installed.")] = False,
     baseline: Annotated[
-        list[str] | None, typer.Option(help=f"May be repeated: {', '.join(BASELINES)}.  [default: all]")
+        list[str] | None,
+        typer.Option(help=f"May be repeated: {', '.join(BASELINES)}.  [default: the first {len(baselines.USUAL)}]"),
     ] = None,
+    minutes: options.Minutes = None,
     out: Annotated[
         pathlib.Path | None,
         typer.Option(parser=options.path, metavar="PATH", help="JSON file; plots and an HTML page go beside it."),
@@ -52,34 +62,44 @@ def evaluate(
     Example: python -m meta_train evaluate default --embedded --steps 500 --out evaluation.json
     """
     options.use_data_dir(data_dir)
-    rivals = tuple(baseline or BASELINES)
+    files, others = named_task.split(task or ())
+    rivals = tuple(baseline or (named_task.RIVALS if files and not others else baselines.USUAL))
     baselines.check(rivals)
-    names = _names(suite, embedded, task)
-    horizons = sorted(set(steps or [1000]))
-    contenders = named_optimizer.contender(optimizer, horizons, told=not without_num_steps)
+    names = _names(suite, embedded, others) if others or not files else []
+    contenders = named_optimizer.contender(optimizer, steps or (), told=not without_num_steps)
     if out is not None:
         outputs.check_file(out, (".json",))
+    own = named_task.load_files(files, steps or (), names)
     found = _load(names, must=bool(task))
+    chosen = [*own, *found.tasks]
     try:
-        judgements = judge_suite(
-            found.tasks,
-            contenders,
-            horizons=horizons,
-            num_seeds=seeds,
-            baselines=rivals,
-            cache=cache_folder() / "evaluations",
-        )
+        with named_task.told(files):
+            plan = planned.plan(
+                minutes, chosen, contenders, rivals, horizons=steps or (), default_steps=1000, num_seeds=seeds
+            )
+            contenders = named_optimizer.contender(optimizer, plan.horizons, told=not without_num_steps)
+            judgements = judge_suite(
+                chosen,
+                contenders,
+                horizons=plan.horizons,
+                num_seeds=plan.num_seeds,
+                baselines=rivals,
+                pacemakers=plan.pacemakers,
+                learning_rates=plan.learning_rates,
+                cache=cache_folder() / "evaluations",
+            )
     except KeyboardInterrupt:
-        print("Stopped. What baselines gave is kept: the same command goes on from there.", file=sys.stderr)
+        print(options.STOPPED, file=sys.stderr)
         raise typer.Exit(130) from None
     for count, judged in judgements.items():
         print(f"\n{counted(count, 'step')}: {verdict.as_text(verdict.verdict(judged), len(judged))}")
     if found.left_out:
         print(f"\nLeft out for lack of data: {', '.join(found.left_out)}")
     if out is not None:
-        which = _which(suite, embedded, len(found.tasks), len(tasks.suite(suite)))
-        counts = " and ".join(counted(count, "step") for count in horizons)
-        title = f"{next(iter(contenders))}: {which}, {counts}, {counted(seeds, 'seed')}"
+        parts = [task.name for task in own]
+        parts += [_which(suite, embedded, len(found.tasks), len(tasks.suite(suite)))] if names else []
+        counts = " and ".join(counted(count, "step") for count in plan.horizons)
+        title = f"{next(iter(contenders))}: {', '.join(parts)}, {counts}, {counted(plan.num_seeds, 'seed')}"
         print(f"Wrote {', '.join(map(str, page.write(out, title, judgements)))}")
 
 
@@ -106,7 +126,7 @@ def _load(names, *, must):
     """The tasks, those whose data are missing left out unless they must be there."""
     found = at_hand.load(names)
     told = at_hand.explain(found)
-    if not found.tasks or (must and told):
+    if names and (not found.tasks or (must and told)):
         raise ValueError(told)
     if told:
         print(f"{told}\n", file=sys.stderr)

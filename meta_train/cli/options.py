@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from meta_train import data
+from meta_train.cli import planned
 
 
 def path(text: str | pathlib.Path) -> pathlib.Path:
@@ -20,12 +21,23 @@ def path(text: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(text)
 
 
+STOPPED = "Stopped. What baselines gave is kept: the same command goes on from there."  # after Ctrl-C
+
 OPTIMIZER_HELP = "a released name ('learned-optim list'), a .safetensors file, or the folder of a run"
 
 Optimizer = Annotated[str, typer.Argument(metavar="OPTIMIZER", help=f"{OPTIMIZER_HELP.capitalize()}.")]
 Optimizers = Annotated[list[str], typer.Argument(metavar="OPTIMIZER", help=f"Each {OPTIMIZER_HELP}.")]
-Steps = Annotated[int, typer.Option(min=1, help="Training steps of each run.")]
-Seeds = Annotated[int, typer.Option(min=1, help="Independent runs of each optimizer.")]
+Seeds = Annotated[
+    int | None, typer.Option(min=1, help=f"Independent runs of each optimizer.  [default: {planned.NUM_SEEDS}]")
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        help="Chooses what fits into so many minutes: seeds, learning rates to tune over, and steps unless --steps is "
+        "given.",
+    ),
+]
 DataDir = Annotated[
     pathlib.Path | None,
     typer.Option(

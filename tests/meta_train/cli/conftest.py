@@ -2,8 +2,10 @@
 
 import sys
 
+import jax
 import pytest
 
+import learned_optim
 from meta_train import __main__ as command_line
 from meta_train.training import engine
 
@@ -20,3 +22,49 @@ def run(monkeypatch):
         return error.value.code
 
     return run
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    """A folder of its own for what evaluations keep."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def sgd(tmp_path):
+    """The file of an optimizer that compiles quickly."""
+    path = tmp_path / "sgd.safetensors"
+    optimizer = learned_optim.learned_sgd(0.1)
+    learned_optim.save(path, optimizer, optimizer.init(jax.random.key(0)))
+    return path
+
+
+MODEL = """
+import jax.numpy as jnp
+import numpy as np
+
+data = np.ones((6, 2))
+batch_size = 2
+traces = []
+
+def init(key):
+    return jnp.ones(2)
+
+def loss(params, batch, key):
+    traces.append(0)
+    return jnp.mean((batch @ params) ** 2)
+"""
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """Writes a file with a model of a user's, changed by replacing one text by another. Returns its path."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def write(old="", new="", name="mine.py"):
+        path = tmp_path / name
+        assert old in MODEL
+        path.write_text(MODEL.replace(old, new) if old else MODEL, encoding="utf-8")
+        return path
+
+    return write

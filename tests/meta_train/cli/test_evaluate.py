@@ -7,7 +7,9 @@ import pytest
 from meta_train import data
 from meta_train import tasks
 from meta_train.cli import evaluate as command
+from meta_train.cli import named_task
 from meta_train.data import tfds
+from meta_train.evaluation import baselines
 from meta_train.evaluation import protocol
 
 QUICK = ("--steps", 100, "--seeds", 1, "--baseline", "adam-1e-3")
@@ -91,3 +93,39 @@ def test_ctrl_c_says_how_to_go_on(run, capsys, monkeypatch):
     monkeypatch.setattr(command, "judge_suite", stop)
     assert run("evaluate", "default", "--task", "rosenbrock") == 130
     assert capsys.readouterr().err == "Stopped. What baselines gave is kept: the same command goes on from there.\n"
+
+
+@pytest.mark.optax_promotion
+def test_a_model_of_ones_own(run, sgd, cache, model, tmp_path, capsys):
+    arguments = ("--steps", 2, "--seeds", 1, "--baseline", "adam-1e-3", "--out", tmp_path / "figures.json")
+    assert run("evaluate", sgd, "--task", model(), *arguments) == 0
+    assert "\nmine, 2 steps, 1 seed\n" in capsys.readouterr().out
+    found = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert found["title"] == f"{sgd}: mine, 2 steps, 1 seed"
+    assert list(found["horizons"]["2"]["tasks"]) == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("others", "names", "rivals"),
+    [(["other.py"], ["mine", "other"], named_task.RIVALS), (["rosenbrock"], ["mine", "rosenbrock"], baselines.USUAL)],
+    ids=["two files", "a file and a named task"],
+)
+def test_which_tasks_and_rivals_there_are(others, names, rivals, run, sgd, model, tmp_path, monkeypatch):
+    asked = {}
+
+    def judge_suite(chosen, contenders, **rest):
+        asked.update(rest, names=[task.name for task in chosen])
+        return {}
+
+    monkeypatch.setattr(command, "judge_suite", judge_suite)
+    monkeypatch.chdir(tmp_path)
+    model(name="other.py")
+    assert run("evaluate", sgd, "--task", model(), *[part for other in others for part in ("--task", other)]) == 0
+    assert asked["names"] == names and asked["horizons"] == (1000,) and asked["num_seeds"] == 5
+    assert asked["baselines"] == rivals
+
+
+def test_two_tasks_of_one_name_are_refused(run, sgd, model, capsys, no_work):
+    path = model(name="rosenbrock.py")
+    assert run("evaluate", sgd, "--task", path, "--task", "rosenbrock") == 2
+    assert f"two are named 'rosenbrock'. Rename {path}." in capsys.readouterr().err
