@@ -45,6 +45,11 @@ class Result(NamedTuple):
         return self.optimizer.replace(f" {rate}(", " (")
 
     @property
+    def source(self) -> str:
+        """What ran: the name of the optimizer or baseline, without how its hyperparameters were chosen."""
+        return self.plain_name.replace(", held out)", ")")
+
+    @property
     def final_losses(self) -> np.ndarray:
         """float32[seeds]: mean training loss over the last tenth of the steps; infinite where it is NaN."""
         return lanes.final_losses(self.losses)

@@ -144,7 +144,7 @@ def judge(
         data_digest,
         progress,
     )
-    own = [measured(bench._replace(cache=None), _as_baseline(name, each))[0] for name, each in contenders.items()]
+    own = [measured(bench._replace(cache=None), as_baseline(name, each))[0] for name, each in contenders.items()]
     rivals = {key: measured(bench, BASELINES[key], ladder=key in pacemakers) for key in baselines}
     found = {}
     for steps in bench.horizons:
@@ -159,7 +159,8 @@ def judge(
     return found
 
 
-def _as_baseline(name, contender):
-    told = not isinstance(contender, optax.GradientTransformation)
-    make = (lambda rate, num_steps: contender(num_steps)) if told else (lambda rate, num_steps: contender)
-    return Baseline(name, make, tuned=False, scheduled=told)
+def as_baseline(name: str, contender: Contender) -> Baseline:
+    """A judged optimizer as a baseline that is not tuned."""
+    if isinstance(contender, optax.GradientTransformation):
+        return Baseline(name, lambda rate, num_steps: contender, tuned=False)
+    return Baseline(name, lambda rate, num_steps: contender(num_steps), tuned=False, scheduled=True)

@@ -4,6 +4,7 @@ Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
 https://arxiv.org/abs/2108.13264 (interquartile means, stratified bootstrap)
 Dolan and Moré 2002, "Benchmarking optimization software with performance profiles",
 https://arxiv.org/abs/cs/0102001
+Dahl et al. 2023, "Benchmarking Neural Network Training Algorithms", https://arxiv.org/abs/2306.07179 (AlgoPerf's score)
 """
 
 from __future__ import annotations
@@ -91,10 +92,7 @@ def interval(
       >>> interval(np.array([[1.0, 1.0], [3.0, 3.0]]), np.mean)
       (2.0, 2.0)
     """
-    random = np.random.default_rng(0)
-    tasks, seeds = values.shape
-    rows = np.arange(tasks)[:, None]
-    drawn = [statistic(values[rows, random.integers(0, seeds, (tasks, seeds))]) for _ in range(num_samples)]
+    drawn = _resampled(values, statistic, num_samples)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -116,3 +114,56 @@ def profile(
     losses = np.maximum(losses, 1e-30)
     within = losses[:, :, None] <= np.min(losses, axis=0)[None, :, None] * factors
     return np.mean(within & np.isfinite(losses)[:, :, None], axis=1)
+
+
+def score(times: Float[np.ndarray, "optimizers tasks"]) -> Float[np.ndarray, " optimizers"]:
+    """AlgoPerf's score: the mean height of the performance profile of times to a target, over factors from 1 to 4.
+
+    The mean is an integral by the trapezoid rule over 100 even points. An optimizer that is the fastest on every task
+    has 1, one that nowhere reaches the target within four times the time of the fastest has 0.
+
+    Args:
+      times: steps or seconds to the target; infinite or NaN where it is not reached.
+
+    Example: half as fast as the best on one of two tasks, and never there on the other.
+      >>> score(np.array([[1.0, 1.0], [2.0, np.inf]])).round(3)
+      array([1.   , 0.336])
+    """
+    factors = np.linspace(1.0, 4.0, 100)
+    heights = profile(np.where(np.isnan(times), np.inf, times), factors)
+    return np.trapezoid(heights, factors, axis=1) / (factors[-1] - factors[0])
+
+
+def score_of_medians(times: Float[np.ndarray, "optimizers tasks seeds"]) -> Float[np.ndarray, " optimizers"]:
+    """The `score` of each optimizer's median times over the seeds."""
+    return score(np.median(np.where(np.isnan(times), np.inf, times), axis=-1))
+
+
+def score_intervals(
+    times: Float[np.ndarray, "optimizers tasks seeds"], *, level: float = 0.95, num_samples: int = 1000
+) -> Float[np.ndarray, "2 optimizers"]:
+    """Ends of percentile intervals of `score_of_medians`, by a bootstrap over seeds within tasks.
+
+    All optimizers have the same draws, as a seed stands for the same start and minibatches.
+
+    Args:
+      times: as of `score`, for each seed.
+      level: the intervals' coverage.
+      num_samples: resamples, drawn with a fixed seed.
+
+    Example:
+      >>> score_intervals(np.array([[[1.0, 1.0]], [[np.inf, np.inf]]]), num_samples=10)
+      array([[1., 0.],
+             [1., 0.]])
+    """
+    statistic = lambda drawn: score_of_medians(np.moveaxis(drawn, -1, 0))
+    drawn = _resampled(np.moveaxis(times, 0, -1), statistic, num_samples)
+    return np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+
+def _resampled(values, statistic, num_samples):
+    """A statistic of arrays `[tasks, seeds, …]` whose seeds are drawn with replacement within each task."""
+    random = np.random.default_rng(0)
+    tasks, seeds = values.shape[:2]
+    rows = np.arange(tasks)[:, None]
+    return np.array([statistic(values[rows, random.integers(0, seeds, (tasks, seeds))]) for _ in range(num_samples)])

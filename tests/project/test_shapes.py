@@ -237,12 +237,16 @@ EXAMPLES = {
     "meta_train.evaluation.scores:interquartile_mean": lambda f: f(np.ones((2, 3))),
     "meta_train.evaluation.scores:interval": lambda f: f(np.ones((2, 3)), np.mean, num_samples=2),
     "meta_train.evaluation.scores:profile": lambda f: f(np.ones((2, 3)), np.ones(4)),
+    "meta_train.evaluation.scores:score": lambda f: f(np.ones((2, 3))),
+    "meta_train.evaluation.scores:score_intervals": lambda f: f(np.ones((2, 3, 4)), num_samples=2),
+    "meta_train.evaluation.scores:score_of_medians": lambda f: f(np.ones((2, 3, 4))),
     "meta_train.evaluation.scores:speedup": lambda f: (
         f(np.ones(3), np.ones((5, 3))),
         f(np.ones(3), np.ones((2, 3)), (1.0, 2.0)),
     ),
     "meta_train.outer.search.base:mean_losses": lambda f: f(f32(2, 3)),
     "meta_train.outer.search.base:mean_ranks": lambda f: f(f32(2, 3)),
+    "meta_train.evaluation.targets:first_below": lambda f: f(np.ones(4), np.ones((4, 3)), 1.0),
     "meta_train.tasks.attention:layer_norm": lambda f: _in_haiku(lambda: f(f32(2, 3, 4))),
     "meta_train.tasks.attention:positions": lambda f: _in_haiku(lambda: f(3, 4)),
     "meta_train.tasks.attention:transformer": lambda f: _in_haiku(
