@@ -47,8 +47,8 @@ def load(path: str | os.PathLike[str], prefix: str) -> types.ModuleType:
 def told(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turns an error in the code of a file, or in what that code calls, into a ValueError with a short traceback.
 
-    So it does with `sys.exit`. The traceback begins in the file. It has no lines of this package, of installed packages,
-    or of Python's library. Other errors are raised unchanged.
+    So it does with `sys.exit`. The traceback begins in the file. It has no lines of this package, of installed
+    packages, or of Python's library. Other errors are raised unchanged.
 
     Args:
       path: the file.
