@@ -176,7 +176,7 @@ def outer_steps(estimator):
     return jax.jit(run)
 
 
-settings = {"num_particles": 100, "unroll_length": window, "horizon": truncation.constant(horizon)}
+settings = {"num_particles": 8 if small else 100, "unroll_length": window, "horizon": truncation.constant(horizon)}
 found = {
     "truncated backprop": outer_steps(estimators.truncated_backprop(problem, **settings)),
     "truncated ES": outer_steps(estimators.truncated_es(problem, **settings, std=0.1)),
