@@ -6,12 +6,16 @@ from collections.abc import Sequence
 import html
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
 from meta_train.evaluation import report
+from meta_train.evaluation import targets
 from meta_train.evaluation import verdict
 from meta_train.evaluation.protocol import Judgement
+from meta_train.evaluation.targets import Race
+from meta_train.evaluation.timing import Timing
 from meta_train.evaluation.verdict import Verdict
 from meta_train.host.counted import counted
 
@@ -31,13 +35,19 @@ _TIMES = (
 )
 
 
-def write(out: pathlib.Path, title: str, judgements: Mapping[int, Mapping[str, Judgement]]) -> list[pathlib.Path]:
+def write(
+    out: pathlib.Path,
+    title: str,
+    judgements: Mapping[int, Mapping[str, Judgement]],
+    timings: Mapping[str, Mapping[str, Timing]] | None = None,
+) -> list[pathlib.Path]:
     """Writes JSON, plots and the page; returns their paths.
 
     Args:
       out: the JSON file. The page goes beside it, and for each horizon a plot of the curves and a performance profile.
       title: what was evaluated, and how.
       judgements: for each horizon, for each task, what `protocol.judge` gave.
+      timings: for each task, what `timing.time_steps` gave, if it was measured.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     sections, record, made = [], {}, [out, out.with_suffix(".html")]
@@ -46,12 +56,19 @@ def write(out: pathlib.Path, title: str, judgements: Mapping[int, Mapping[str, J
         curves, profile = (out.with_name(f"{out.stem}-{steps}-{what}.png") for what in ("curves", "profile"))
         report.plot(results, curves)
         report.plot_profile(results, profile)
-        found = verdict.verdict(of_tasks)
-        sections.append(section(steps, found, of_tasks, curves, profile))
-        record[str(steps)] = {"verdict": verdict.as_json(found), "tasks": report.as_json(results)}
+        found, races = verdict.verdict(of_tasks), targets.races(of_tasks, timings)
+        sections.append(section(steps, found, of_tasks, curves, profile, races))
+        record[str(steps)] = {
+            "verdict": verdict.as_json(found),
+            "time_to_target": targets.as_json(races),
+            "tasks": report.as_json(results),
+        }
         made += [curves, profile]
     out.with_suffix(".html").write_text(page(title, sections), "utf-8", "xmlcharrefreplace")
-    out.write_text(json.dumps({"title": title, "horizons": record}, indent=2) + "\n", encoding="utf-8")
+    whole: dict[str, Any] = {"title": title, "horizons": record}
+    if timings is not None:
+        whole["timings"] = {task: {name: t._asdict() for name, t in each.items()} for task, each in timings.items()}
+    out.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     return made
 
 
@@ -69,7 +86,12 @@ def page(title: str, sections: Sequence[str]) -> str:
 
 
 def section(
-    num_steps: int, found: Verdict, judgements: Mapping[str, Judgement], curves: pathlib.Path, profile: pathlib.Path
+    num_steps: int,
+    found: Verdict,
+    judgements: Mapping[str, Judgement],
+    curves: pathlib.Path,
+    profile: pathlib.Path,
+    races: tuple[Race, ...] = (),
 ) -> str:
     """The part of the page about one horizon.
 
@@ -78,10 +100,13 @@ def section(
       found: the verdict.
       judgements: for each task, what was measured.
       curves, profile: PNG files, which the page contains.
+      races: how soon the optimizers reach their targets.
     """
+    scores = targets.as_text(races)
     parts = [
         f"<h2>{counted(num_steps, 'step')}</h2>",
         f"<pre>{html.escape(verdict.as_text(found, len(judgements)))}</pre>",
+        *([f"<pre>{html.escape(scores)}</pre>"] if scores else []),
         _picture(profile, "performance profile"),
         *(_task(name, judged) for name, judged in judgements.items()),
         _picture(curves, "training curves"),
@@ -95,8 +120,7 @@ def _picture(path, what):
 
 
 def _task(name, judged):
-    metrics = [f"held-out {metric}" for metric in report.metrics(judged.contenders)]
-    header = ["optimizer", "final training loss", *metrics, "ms a step", "state, bytes"]
+    header = [*report.columns(judged.contenders), "ms a step", "state, bytes"]
     lines = [f"<h3>{html.escape(name)}</h3><table><tr>{''.join(f'<th>{text}</th>' for text in header)}</tr>"]
     kinds = [" class=judged"] * len(judged.contenders) + [""] * len(judged.baselines)
     for kind, result in zip(kinds, (*judged.contenders, *judged.baselines), strict=True):

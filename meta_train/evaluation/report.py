@@ -25,11 +25,17 @@ def table(results: Sequence[Result]) -> str:
       optimizer  final training loss  held-out loss
       sgd            1.500 ± 0.500    2.000 ± 0.000
     """
-    header = ["optimizer", "final training loss", *(f"held-out {metric}" for metric in metrics(results))]
+    header = columns(results)
     rows = [row(result) for result in results]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [header, *rows]]
     return "\n".join(lines)
+
+
+def columns(results: Sequence[Result]) -> list[str]:
+    """The header of a table: what `row` gives."""
+    best = ["best held-out loss"] if results[0].along is not None else []
+    return ["optimizer", "final training loss", *(f"held-out {metric}" for metric in metrics(results)), *best]
 
 
 def metrics(results: Sequence[Result]) -> list[str]:
@@ -38,11 +44,16 @@ def metrics(results: Sequence[Result]) -> list[str]:
 
 
 def row(result: Result) -> list[str]:
-    """Name, final training loss and held-out metrics of an optimizer, as text: means and standard errors."""
+    """Name, final training loss and held-out metrics of an optimizer, as text: means and standard errors.
+
+    If held-out losses were taken along the way, the lowest follows.
+    """
+    best = result.best_held_out_losses
     return [
         result.optimizer,
         _number(result.final_losses),
         *(_number(result.held_out[metric]) for metric in metrics([result])),
+        *([] if best is None else [_number(best)]),
     ]
 
 
@@ -160,10 +171,22 @@ def as_json(results: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
                 "state_bytes": result.state_bytes,
                 "final_training_loss": _finite_list(result.final_losses),
                 "held_out": {metric: _finite_list(values) for metric, values in result.held_out.items()},
+                "hyperparameters": result.hyperparameters,
+                **_along(result),
             }
             for result in runs
         ]
         for task, runs in results.items()
+    }
+
+
+def _along(result):
+    if result.along is None or result.best_held_out_losses is None:
+        return {}
+    means = {metric: _finite_list(values.mean(axis=1)) for metric, values in result.along.held_out.items()}
+    return {
+        "best_held_out_loss": _finite_list(result.best_held_out_losses),
+        "along": {"steps": result.along.marks.tolist(), "held_out": means},
     }
 
 

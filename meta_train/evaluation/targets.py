@@ -17,6 +17,7 @@ import numpy as np
 from meta_train.evaluation import scores
 from meta_train.evaluation.evaluate import Result
 from meta_train.evaluation.protocol import Judgement
+from meta_train.evaluation.timing import Timing
 from meta_train.host.counted import counted
 
 if TYPE_CHECKING:
@@ -46,13 +47,13 @@ class Race(NamedTuple):
 
 
 def races(
-    judgements: Mapping[str, Judgement], step_seconds: Mapping[str, Mapping[str, float]] | None = None
+    judgements: Mapping[str, Judgement], timings: Mapping[str, Mapping[str, Timing]] | None = None
 ) -> tuple[Race, ...]:
     """Ranks all optimizers by their times to the targets.
 
     Args:
       judgements: for each task, what `protocol.judge` gave for one horizon; all with the same optimizers.
-      step_seconds: for each task and each optimizer's `Result.source` the seconds of a step; None: only steps count.
+      timings: for each task what `timing.time_steps` gave; None: only steps count.
 
     Returns:
       A race for each kind of loss and unit. None without baselines.
@@ -72,9 +73,9 @@ def races(
             steps.append([first_below(*one, targets[task]) for one in curves])
         times = np.moveaxis(np.array(steps), 0, 1)  # [optimizers, tasks, seeds]
         found.append(_race(loss, STEPS, targets, times, judged[0]))
-        if step_seconds is not None:
+        if timings is not None:
             seconds = [
-                [step_seconds[task][result.source] for result in (*each.contenders, *each.baselines)]
+                [timings[task][result.source].step_seconds for result in (*each.contenders, *each.baselines)]
                 for task, each in judgements.items()
             ]
             found.append(_race(loss, SECONDS, targets, times * np.array(seconds).T[..., None], judged[0]))

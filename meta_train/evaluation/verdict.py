@@ -19,6 +19,9 @@ class Against(NamedTuple):
     won: tuple[str, ...]  # tasks where the mean final training loss is at or below the baseline's
     lost: tuple[str, ...]  # the other tasks
     won_held_out: tuple[str, ...]  # tasks where the mean held-out loss is at or below the baseline's
+    won_error: tuple[str, ...]  # tasks where the mean held-out error is at or below the baseline's
+    with_error: tuple[str, ...]  # tasks that have an error
+    won_best: tuple[str, ...] | None  # tasks where the lowest held-out loss along the way is; None if none was taken
 
 
 class Speedup(NamedTuple):
@@ -60,9 +63,20 @@ def verdict(judgements: Mapping[str, Judgement], contender: int = 0) -> Verdict:
     against = []
     for i, baseline in enumerate(first.baselines):
         rivals = {task: judged.baselines[i] for task, judged in judgements.items()}
-        won = tuple(task for task in own if _mean(own[task].final_losses) <= _mean(rivals[task].final_losses))
-        held = tuple(task for task in own if _mean(own[task].held_out["loss"]) <= _mean(rivals[task].held_out["loss"]))
-        against.append(Against(baseline.plain_name, won, tuple(task for task in own if task not in won), held))
+        won = _won({task: (own[task].final_losses, rivals[task].final_losses) for task in own})
+        best = {task: (own[task].best_held_out_losses, rivals[task].best_held_out_losses) for task in own}
+        errors = {task: (own[task].errors, rivals[task].errors) for task in own if own[task].errors is not None}
+        against.append(
+            Against(
+                baseline=baseline.plain_name,
+                won=won,
+                lost=tuple(task for task in own if task not in won),
+                won_held_out=_won({task: (own[task].held_out_losses, rivals[task].held_out_losses) for task in own}),
+                won_error=_won(errors),
+                with_error=tuple(errors),
+                won_best=None if first.contenders[contender].along is None else _won(best),
+            )
+        )
     speedups = []
     for key in (key for key in PACEMAKERS if key in first.speedups):
         values = np.stack([judged.speedups[key][contender] for judged in judgements.values()])  # [tasks, seeds]
@@ -74,14 +88,12 @@ def verdict(judgements: Mapping[str, Judgement], contender: int = 0) -> Verdict:
 
 def as_text(found: Verdict, num_tasks: int) -> str:
     """The verdict as lines of text."""
-    width = max((len(rival.baseline) for rival in found.against), default=0)
-    lines = [f"{found.optimizer} on {counted(num_tasks, 'task')}"]
-    for rival in found.against:
-        lines.append(
-            f"  at or below {(rival.baseline + ':').ljust(width + 1)}  training loss on {len(rival.won):2}, "
-            f"held-out loss on {len(rival.won_held_out):2}"
-            + (f"; not on {', '.join(rival.lost)}" if rival.lost else "")
-        )
+    lines = [f"{found.optimizer} on {counted(num_tasks, 'task')}", *_counts(found)]
+    lines += [
+        f"  training loss above that of {rival.baseline} on {', '.join(rival.lost)}"
+        for rival in found.against
+        if rival.lost
+    ]
     lines += [
         f"  speedup against {fast.baseline}, tuned: {fast.mean:.2f} ({fast.low:.2f} to {fast.high:.2f}), within "
         f"{scores.LADDER[0]:g} to {scores.LADDER[-1]:g}"
@@ -91,6 +103,24 @@ def as_text(found: Verdict, num_tasks: int) -> str:
     return "\n".join(lines)
 
 
+def _counts(found):
+    """A table: for each baseline the number of tasks on which the optimizer is at or below it."""
+    if not found.against:
+        return []
+    columns = {
+        "training loss": lambda rival: str(len(rival.won)),
+        "held-out loss": lambda rival: str(len(rival.won_held_out)),
+    }
+    if any(rival.with_error for rival in found.against):
+        columns["error"] = lambda rival: f"{len(rival.won_error)} of {len(rival.with_error)}"
+    if found.against[0].won_best is not None:
+        columns["best held-out loss"] = lambda rival: str(len(rival.won_best))
+    rows = [["  at or below", *columns]]
+    rows += [[f"  {rival.baseline}", *(cell(rival) for cell in columns.values())] for rival in found.against]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
 def as_json(found: Verdict) -> dict[str, Any]:
     """The verdict as plain JSON values."""
     return {
@@ -98,6 +128,11 @@ def as_json(found: Verdict) -> dict[str, Any]:
         "against": [rival._asdict() for rival in found.against],
         "speedups": [fast._asdict() for fast in found.speedups],
     }
+
+
+def _won(pairs):
+    """Tasks where the mean of the first values is at or below that of the others."""
+    return tuple(task for task, (own, rivals) in pairs.items() if _mean(own) <= _mean(rivals))
 
 
 def _mean(values):

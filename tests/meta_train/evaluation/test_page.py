@@ -7,6 +7,7 @@ import numpy as np
 from meta_train.evaluation import page
 from meta_train.evaluation.evaluate import Result
 from meta_train.evaluation.protocol import Judgement
+from meta_train.evaluation.timing import Timing
 
 
 def _result(name, final, steps, rate=None):
@@ -27,7 +28,8 @@ def test_json_plots_and_a_page_that_stands_alone(tmp_path):
     judgements = {steps: {"easy": _judged(steps, 0.1), "hard": _judged(steps, [0.1, np.nan])} for steps in (10, 2000)}
     judgements[10]["hard"] = _judged(10, 0.1)
     out = tmp_path / "deeper" / "found.json"
-    made = page.write(out, "A <title>", judgements)
+    timings = {"mine <1>": Timing(0.5, 2.0), "Adam (tuned)": Timing(0.25, 1.0)}
+    made = page.write(out, "A <title>", judgements, {"easy": timings, "hard": timings})
     names = ["found.json", "found.html", *(f"found-{x}-{y}.png" for x in (10, 2000) for y in ("curves", "profile"))]
     assert [path.name for path in made] == names
     assert all(path.stat().st_size > 1000 for path in made)
@@ -37,6 +39,8 @@ def test_json_plots_and_a_page_that_stands_alone(tmp_path):
     assert list(record["horizons"]) == ["10", "2000"]
     assert [record["horizons"][key]["verdict"]["against"][0]["lost"] for key in ("10", "2000")] == [[], ["hard"]]
     assert record["horizons"]["2000"]["tasks"]["easy"][0]["num_steps"] == 2000
+    assert [race["unit"] for race in record["horizons"]["10"]["time_to_target"]] == ["steps", "seconds"]
+    assert record["timings"]["hard"]["Adam (tuned)"] == {"step_seconds": 0.25, "compile_seconds": 1.0}
 
     text = made[1].read_text()
     assert text.count("data:image/png;base64,") == 4
@@ -49,3 +53,4 @@ def test_json_plots_and_a_page_that_stands_alone(tmp_path):
     assert "diverged in 1 of 2" not in first
     assert "diverged in 1 of 2" in second
     assert "under load" in first
+    assert "seconds to training loss" in second

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from meta_train.evaluation import report
+from meta_train.evaluation.evaluate import Along
 from meta_train.evaluation.evaluate import Result
 
 GOOD = Result("good", np.linspace(2.0, 0.5, 80).reshape(2, 40), {"loss": np.array([1.0, 3.0])})
@@ -29,6 +30,19 @@ def test_table_of_one_seed_has_no_error_and_small_numbers_keep_their_digits():
     line = report.table([result]).splitlines()[1]
     assert "1.50e-04" in line
     assert "±" not in line
+
+
+def test_what_was_measured_along_the_way_and_tuned_is_in_table_and_json():
+    along = Along(np.array([20, 40]), {"loss": np.array([[0.5, np.nan], [1.0, 3.0]])})
+    result = GOOD._replace(along=along, learning_rate=0.1, hyperparameters={"learning_rate": 0.1, "beta2": 0.9})
+    header, line = report.table([result]).splitlines()
+    assert header.endswith("held-out loss  best held-out loss")
+    assert line.endswith("1.750 ± 1.250")
+    (record,) = json.loads(json.dumps(report.as_json({"task": [result]}), allow_nan=False))["task"]
+    assert record["hyperparameters"] == {"learning_rate": 0.1, "beta2": 0.9}
+    assert record["best_held_out_loss"] == [0.5, 3.0]
+    assert record["along"] == {"steps": [20, 40], "held_out": {"loss": [None, 2.0]}}
+    assert "along" not in report.as_json({"task": [GOOD]})["task"][0]
 
 
 def test_table_and_json_survive_divergence():

@@ -10,6 +10,7 @@ from meta_train.evaluation import targets
 from meta_train.evaluation.evaluate import Along
 from meta_train.evaluation.evaluate import Result
 from meta_train.evaluation.protocol import Judgement
+from meta_train.evaluation.timing import Timing
 
 STEPS = 20
 
@@ -84,14 +85,16 @@ def test_the_best_baseline_reaches_its_target_with_an_even_number_of_seeds():
 
 def test_seconds_are_steps_times_the_time_of_a_step():
     """Both rows of a tuned baseline have its time. Half as fast, mine loses what it won in steps."""
-    seconds = {"task": {"mine": 0.2, "Adam (tuned)": 0.1, "Adam 1e-3": 0.4}}
-    found = targets.races({"task": _judgement()}, seconds)
+    timings = {
+        name: Timing(seconds, 9.0) for name, seconds in (("mine", 0.2), ("Adam (tuned)", 0.1), ("Adam 1e-3", 0.4))
+    }
+    found = targets.races({"task": _judgement()}, {"task": timings})
     assert [(race.loss, race.unit) for race in found] == [
         (loss, unit) for loss in ("training loss", "held-out loss") for unit in ("steps", "seconds")
     ]
     np.testing.assert_allclose([one.times["task"] for one in found[3].standings], [3.5, 2.0, np.inf, 6.0])
     with pytest.raises(KeyError, match=r"Adam \(tuned\)"):
-        targets.races({"task": _judgement()}, {"task": {"mine": 0.2}})
+        targets.races({"task": _judgement()}, {"task": {"mine": Timing(0.2, 9.0)}})
 
 
 def test_text_and_json():

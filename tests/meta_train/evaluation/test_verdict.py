@@ -5,14 +5,15 @@ import json
 import numpy as np
 
 from meta_train.evaluation import verdict
+from meta_train.evaluation.evaluate import Along
 from meta_train.evaluation.evaluate import Result
 from meta_train.evaluation.protocol import Judgement
 
 
-def _result(name, final, held_out, rate=None):
+def _result(name, final, held_out, rate=None, **rest):
     losses = np.full((2, 10), 1.0)
     losses[:, -1] = final
-    return Result(name, losses, {"loss": np.full(2, held_out)}, rate, 0.5, 1234)
+    return Result(name, losses, {"loss": np.full(2, held_out), **rest}, rate, 0.5, 1234)
 
 
 JUDGEMENTS = {
@@ -58,8 +59,45 @@ def test_ending_above_the_first_loss_is_divergence():
 def test_text_and_json():
     text = verdict.as_text(FOUND, 3)
     assert "mine <1> on 3 tasks" in text
-    assert "training loss on  2, held-out loss on  1; not on hard" in text
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[1] == ["at", "or", "below", "training", "loss", "held-out", "loss"]
+    assert lines[2] == ["Adam", "(tuned)", "2", "1"]
+    assert lines[3] == ["Adam", "1e-3", "2", "3"]
+    assert "training loss above that of Adam (tuned) on hard\n" in text
     assert "ended above its first loss: hard, worse" in text
     record = json.loads(json.dumps(verdict.as_json(FOUND)))
     assert record["against"][0]["lost"] == ["hard"]
     assert record["speedups"][0]["baseline"] == "adam"
+
+
+def test_errors_are_counted_where_there_are_some():
+    """From accuracies or, in their place, errors. A tie is won."""
+    accuracy = lambda *values: {"accuracy": np.array(values)}
+    judged = {
+        "worse": Judgement(
+            [_result("mine", 0.1, 1.0, **accuracy(0.5, 0.7))], [_result("Adam", 0.1, 1.0, **accuracy(0.7, 0.7))], {}
+        ),
+        "equal": Judgement(
+            [_result("mine", 0.1, 1.0, **accuracy(0.5, 0.7))], [_result("Adam", 0.1, 1.0, **accuracy(0.7, 0.5))], {}
+        ),
+        "named": Judgement(
+            [_result("mine", 0.1, 1.0, error=np.zeros(2))], [_result("Adam", 0.1, 1.0, error=np.ones(2))], {}
+        ),
+        "none": Judgement([_result("mine", 0.1, 1.0)], [_result("Adam", 0.1, 1.0)], {}),
+    }
+    found = verdict.verdict(judged)
+    assert found.against[0].won_error == ("equal", "named")
+    assert found.against[0].with_error == ("worse", "equal", "named")
+    assert found.against[0].won_best is None
+    assert verdict.as_text(found, 4).splitlines()[2].split() == ["Adam", "4", "4", "2", "of", "3"]
+
+
+def test_the_best_along_the_way_has_a_column():
+    """A held-out loss that rises again is won by its lowest value; NaN is never the lowest."""
+    along = lambda *values: Along(np.array([5, 10]), {"loss": np.array([values, [9.0, 9.0]])})
+    mine = _result("mine", 0.1, 9.0)._replace(along=along(1.0, 1.0))
+    rivals = [_result("Adam", 0.1, 8.0)._replace(along=along(*values)) for values in ((2.0, 2.0), (np.nan, 0.5))]
+    found = verdict.verdict({"rising": Judgement([mine], rivals, {})})
+    assert [rival.won_best for rival in found.against] == [("rising",), ("rising",)]
+    assert [rival.won_held_out for rival in found.against] == [(), ()]
+    assert verdict.as_text(found, 1).splitlines()[2].split() == ["Adam", "1", "0", "1"]
