@@ -1,5 +1,6 @@
 """The Adam-with-residual optimizer against its definition, written again in NumPy."""
 
+import functools
 import pathlib
 import runpy
 import types
@@ -52,6 +53,26 @@ def _float32(tree):
     return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, np.float32)), tree)
 
 
+@functools.cache
+def _programs(hidden_size):
+    """`init` and `update`, for all thetas and horizons."""
+    transform = lambda theta, num_steps: learned_optim.adam_residual(hidden_size).transform(theta, num_steps=num_steps)
+    init = lambda theta, num_steps, params: transform(theta, num_steps).init(params)
+    update = lambda theta, num_steps, *arguments: transform(theta, num_steps).update(*arguments)
+    return jax.jit(init), jax.jit(update)
+
+
+def _updates(theta, params, grads, num_steps=None, hidden_size=8):
+    """The updates at successive gradients. Only `update` and `init` are compiled."""
+    (init, update), horizon = _programs(hidden_size), np.int32(num_steps or 0)  # 0: not known
+    state, made = init(theta, horizon, params), []
+    for grad in grads:
+        updates, state = update(theta, horizon, grad, state, params)
+        params = jax.tree.map(lambda a, b: np.asarray(a) + np.asarray(b), params, updates)
+        made.append(updates)
+    return made
+
+
 def _run(tx, params, grads):
     update_fn, state, made = jax.jit(tx.update), tx.init(params), []
     for grad in grads:
@@ -75,8 +96,7 @@ def test_three_steps_equal_the_definition(hidden_size, num_steps):
     """With num_steps = 1 the last step is beyond the horizon. Networks wider than 16 take another path."""
     theta, params = _theta(hidden_size), _tree(1)
     grads = [_tree(seed, 10.0 ** (1 - seed)) for seed in (2, 3, 4)]
-    tx = learned_optim.adam_residual(hidden_size).transform(_float32(theta), num_steps=num_steps)
-    made = _run(tx, _float32(params), [_float32(grad) for grad in grads])
+    made = _updates(_float32(theta), _float32(params), [_float32(grad) for grad in grads], num_steps, hidden_size)
     for name in SHAPES:
         expected = _defined_updates(theta, [grad[name] for grad in grads], params[name], num_steps)
         _close([updates[name] for updates in made], expected, rtol=2e-5)
@@ -91,8 +111,7 @@ def test_features_beyond_their_bounds_equal_the_definition():
         {"b": scale * random.standard_normal(4), "w": np.eye(20) + 1e-3 * random.standard_normal((20, 20))}
         for scale in [0.01] * 150 + [1.0]
     ]
-    tx = learned_optim.adam_residual().transform(_float32(theta), num_steps=300)
-    made = _run(tx, _float32(params), [_float32(grad) for grad in grads])
+    made = _updates(_float32(theta), _float32(params), [_float32(grad) for grad in grads], 300)
     for name, param in params.items():
         expected = _defined_updates(theta, [grad[name] for grad in grads], param, 300)
         _close([updates[name] for updates in made], expected, rtol=1e-3)
@@ -104,21 +123,20 @@ def test_direction_and_log_step_are_clipped():
     theta["direction"]["skip"] = theta["direction"]["skip"].at[4].set(12.0)
     theta["step"]["skip"] = theta["step"]["skip"].at[8].set(100.0)
     params = {"w": jnp.array([[1.0, -1.0]])}
-    (updates,) = _run(learned_optim.adam_residual().transform(theta, num_steps=10), params, [params])
+    (updates,) = _updates(theta, params, [params], 10)
     np.testing.assert_allclose(updates["w"], [[-8 * np.exp(5), 8 * np.exp(5)]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("hidden_size", [8, 0])
 def test_untrained_it_is_adam_with_relative_steps_and_linear_decay(hidden_size):
     """Adam with decays .9 and .99; steps of .02 RMS(p) for matrices and .002 for vectors, times 1 - t / num_steps."""
-    optimizer = learned_optim.adam_residual(hidden_size)
-    tx = optimizer.transform(optimizer.init(jax.random.key(0)), num_steps=4)
+    theta = learned_optim.adam_residual(hidden_size).init(jax.random.key(0))
     params = _float32({"w": np.random.RandomState(1).standard_normal((3, 2)), "b": np.zeros(4)})
     grads = [
         _float32({"w": np.random.RandomState(seed).standard_normal((3, 2)), "b": np.full(4, 10.0**-seed)})
         for seed in range(6)
     ]
-    made = _run(tx, params, grads)
+    made = _updates(theta, params, grads, 4, hidden_size)
     for name, p in params.items():
         m, v = 0.0, 0.0
         for t, updates in enumerate(made):
@@ -152,25 +170,25 @@ def test_untrained_it_solves_a_badly_scaled_regression():
 def test_num_steps_may_be_an_int_or_a_traced_scalar_and_traced_zero_hides_it():
     theta = _float32(_theta())
     run = lambda num_steps: _run(learned_optim.adam_residual().transform(theta, num_steps=num_steps), W, GRADS)
-    traced = jax.jit(run)
-    _close(traced(jnp.asarray(7, jnp.int32)), run(7), rtol=1e-6)
-    _close(traced(jnp.asarray(0, jnp.int32)), run(None), rtol=1e-6)
-    _close(run(np.int64(7)), run(7), rtol=1e-6)
-    _close(jax.vmap(run)(jnp.array([0, 7]))[1]["w"], np.stack([run(None)[1]["w"], run(7)[1]["w"]]), rtol=1e-5)
+    traced, seven, unknown = jax.jit(run), run(7), run(None)
+    _close(traced(jnp.asarray(7, jnp.int32)), seven, rtol=1e-6)
+    _close(traced(jnp.asarray(0, jnp.int32)), unknown, rtol=1e-6)
+    _close(run(np.int64(7)), seven, rtol=1e-6)
+    _close(jax.vmap(run)(jnp.array([0, 7]))[1]["w"], np.stack([unknown[1]["w"], seven[1]["w"]]), rtol=1e-5)
 
 
 def test_the_learned_constants_matter_only_without_a_horizon():
     theta = _float32(_theta())
     other = {**theta, "unknown_horizon": {"progress": theta["unknown_horizon"]["progress"] + 1.0}}
-    run = lambda theta, num_steps: _run(learned_optim.adam_residual().transform(theta, num_steps=num_steps), W, GRADS)
+    run = lambda theta, num_steps: _updates(theta, W, GRADS, num_steps)
     np.testing.assert_array_equal(run(other, 5)[1]["w"], run(theta, 5)[1]["w"])
     assert np.all(run(other, None)[1]["w"] != run(theta, None)[1]["w"])
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1e-4, 1e6, 1e14])
 def test_the_scale_of_gradients_does_not_matter(scale):
-    tx = learned_optim.adam_residual().transform(_float32(_theta()), num_steps=10)
-    _close(_run(tx, W, jax.tree.map(lambda leaf: leaf * scale, GRADS)), _run(tx, W, GRADS), rtol=1e-4)
+    run = lambda grads: _updates(_float32(_theta()), W, grads, 10)
+    _close(run(jax.tree.map(lambda leaf: leaf * scale, GRADS)), run(GRADS), rtol=1e-4)
 
 
 def test_derivatives_with_respect_to_theta_are_finite_where_gradients_or_parameters_vanish():
@@ -210,7 +228,7 @@ def test_defaults_and_the_variant_without_a_network():
     theta = _float32(_theta(8))
     theta["direction"]["w_out"] = jnp.zeros(8)
     plain = {**theta, "direction": {"skip": theta["direction"]["skip"]}}
-    _close(_run(variant.transform(plain), W, GRADS), _run(optimizer.transform(theta), W, GRADS))
+    _close(_updates(plain, W, GRADS, hidden_size=0), _updates(theta, W, GRADS))
 
 
 @pytest.mark.parametrize("num_steps", [0, -3, np.int32(0)])
