@@ -13,6 +13,8 @@ from meta_train.cli import outputs
 from meta_train.cli import planned
 from meta_train.evaluation import baselines
 from meta_train.evaluation import report
+from meta_train.evaluation import targets
+from meta_train.evaluation import timing
 from meta_train.evaluation import verdict
 from meta_train.evaluation.judge_suite import judge_suite
 from meta_train.host.cache_folder import cache_folder
@@ -36,6 +38,9 @@ def compare(
             help=f"May be repeated.  [default: {' and '.join(_RIVALS)}; for a file {', '.join(named_task.RIVALS)}]"
         ),
     ] = None,
+    tuning: options.Tuning = options.TuningKind.RATE,
+    halves: options.Halves = False,
+    seconds: options.Seconds = False,
     minutes: options.Minutes = None,
     out: Annotated[
         pathlib.Path, typer.Option(parser=options.path, metavar="PATH", help="PNG file for the training curves.")
@@ -52,6 +57,7 @@ def compare(
     options.use_data_dir(data_dir)
     rivals = tuple(baseline or (named_task.RIVALS if user_file.is_file(task) else _RIVALS))
     baselines.check(rivals)
+    rivals = options.tuned(rivals, tuning)
     horizons = [steps] if steps else []
     loaded = {name: named_optimizer.load(name, ()) for name in optimizers}
     outputs.check_file(out, outputs.PICTURES)
@@ -59,7 +65,14 @@ def compare(
     try:
         with named_task.told([task]):
             plan = planned.plan(
-                minutes, [chosen], loaded, rivals, horizons=horizons, default_steps=500, num_seeds=seeds
+                minutes,
+                [chosen],
+                loaded,
+                rivals,
+                horizons=horizons,
+                default_steps=500,
+                num_seeds=seeds,
+                halves=halves,
             )
             loaded = {name: named_optimizer.load(name, plan.horizons) for name in optimizers}
             judgements = judge_suite(
@@ -69,15 +82,20 @@ def compare(
                 num_seeds=plan.num_seeds,
                 baselines=rivals,
                 pacemakers=plan.pacemakers,
+                halves=halves,
                 learning_rates=plan.learning_rates,
                 cache=cache_folder() / "evaluations",
             )
+            timings = timing.time_tasks([chosen], loaded, rivals, progress=outputs.tell) if seconds else None
     except KeyboardInterrupt:
         print(options.STOPPED, file=sys.stderr)
         raise typer.Exit(130) from None
     for count, judged in judgements.items():
         for number in range(len(loaded)):
             print(f"\n{counted(count, 'step')}: {verdict.as_text(verdict.verdict(judged, number), len(judged))}")
+        print(f"\n{targets.as_text(targets.races(judged, timings))}")
         (found,) = judged.values()
         report.plot({chosen.name: [*found.contenders, *found.baselines]}, out)
+    if timings is not None:
+        print(f"\n{timing.as_text(timings[chosen.name])}")
     print(f"Wrote {out}")

@@ -15,6 +15,8 @@ from meta_train.cli import outputs
 from meta_train.cli import planned
 from meta_train.evaluation import baselines
 from meta_train.evaluation import page
+from meta_train.evaluation import targets
+from meta_train.evaluation import timing
 from meta_train.evaluation import verdict
 from meta_train.evaluation.baselines import BASELINES
 from meta_train.evaluation.judge_suite import judge_suite
@@ -45,6 +47,9 @@ def evaluate(
         list[str] | None,
         typer.Option(help=f"May be repeated: {', '.join(BASELINES)}.  [default: the first {len(baselines.USUAL)}]"),
     ] = None,
+    tuning: options.Tuning = options.TuningKind.RATE,
+    halves: options.Halves = False,
+    seconds: options.Seconds = False,
     minutes: options.Minutes = None,
     out: Annotated[
         pathlib.Path | None,
@@ -65,6 +70,7 @@ def evaluate(
     files, others = named_task.split(task or ())
     rivals = tuple(baseline or (named_task.RIVALS if files and not others else baselines.USUAL))
     baselines.check(rivals)
+    rivals = options.tuned(rivals, tuning)
     names = _names(suite, embedded, others) if others or not files else []
     contenders = named_optimizer.contender(optimizer, steps or (), told=not without_num_steps)
     if out is not None:
@@ -75,7 +81,14 @@ def evaluate(
     try:
         with named_task.told(files):
             plan = planned.plan(
-                minutes, chosen, contenders, rivals, horizons=steps or (), default_steps=1000, num_seeds=seeds
+                minutes,
+                chosen,
+                contenders,
+                rivals,
+                horizons=steps or (),
+                default_steps=1000,
+                num_seeds=seeds,
+                halves=halves,
             )
             contenders = named_optimizer.contender(optimizer, plan.horizons, told=not without_num_steps)
             judgements = judge_suite(
@@ -85,14 +98,17 @@ def evaluate(
                 num_seeds=plan.num_seeds,
                 baselines=rivals,
                 pacemakers=plan.pacemakers,
+                halves=halves,
                 learning_rates=plan.learning_rates,
                 cache=cache_folder() / "evaluations",
             )
+            timings = timing.time_tasks(chosen, contenders, rivals, progress=outputs.tell) if seconds else None
     except KeyboardInterrupt:
         print(options.STOPPED, file=sys.stderr)
         raise typer.Exit(130) from None
     for count, judged in judgements.items():
         print(f"\n{counted(count, 'step')}: {verdict.as_text(verdict.verdict(judged), len(judged))}")
+        print(targets.as_text(targets.races(judged, timings)))
     if found.left_out:
         print(f"\nLeft out for lack of data: {', '.join(found.left_out)}")
     if out is not None:
@@ -100,7 +116,7 @@ def evaluate(
         parts += [_which(suite, embedded, len(found.tasks), len(tasks.suite(suite)))] if names else []
         counts = " and ".join(counted(count, "step") for count in plan.horizons)
         title = f"{next(iter(contenders))}: {', '.join(parts)}, {counts}, {counted(plan.num_seeds, 'seed')}"
-        print(f"Wrote {', '.join(map(str, page.write(out, title, judgements)))}")
+        print(f"Wrote {', '.join(map(str, page.write(out, title, judgements, timings)))}")
 
 
 def _names(suite, embedded, chosen):

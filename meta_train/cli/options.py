@@ -1,5 +1,7 @@
 """Arguments and options that several commands have."""
 
+from collections.abc import Sequence
+import enum
 import os
 import pathlib
 from typing import Annotated
@@ -8,6 +10,7 @@ import typer
 
 from meta_train import data
 from meta_train.cli import planned
+from meta_train.evaluation import baselines
 
 
 def path(text: str | pathlib.Path) -> pathlib.Path:
@@ -38,6 +41,35 @@ Minutes = Annotated[
         "given.",
     ),
 ]
+
+
+class TuningKind(enum.Enum):
+    """What of the baselines is tuned."""
+
+    RATE = "rate"
+    FULL = "full"
+
+
+Tuning = Annotated[
+    TuningKind,
+    typer.Option(
+        help="'rate' tunes baselines over a grid of learning rates. 'full' adds Adam, AdamW and Muon, as far as they "
+        "are among the baselines, tuned by 20 trials over rate, decay, warm-up and β₂."
+    ),
+]
+Halves = Annotated[
+    bool,
+    typer.Option(
+        "--halves",
+        help="Choose tuned baselines by held-out loss too, on half of the held-out data, and report on the other half.",
+    ),
+]
+Seconds = Annotated[
+    bool,
+    typer.Option(
+        "--seconds", help="Also measure what a step takes, one task after the other, and judge by seconds to a target."
+    ),
+]
 DataDir = Annotated[
     pathlib.Path | None,
     typer.Option(
@@ -46,6 +78,11 @@ DataDir = Annotated[
         help=f"Folder with data sets in standard files.  [default: ${data.DATA_DIR_VARIABLE}]",
     ),
 ]
+
+
+def tuned(rivals: Sequence[str], kind: TuningKind) -> tuple[str, ...]:
+    """The names of the baselines, with those that --tuning adds."""
+    return baselines.with_trials(rivals) if kind is TuningKind.FULL else tuple(rivals)
 
 
 def use_data_dir(folder: pathlib.Path | None) -> None:

@@ -2,9 +2,15 @@
 
 import os
 import pathlib
+import sys
 import tempfile
 
 PICTURES = (".png", ".pdf", ".svg")
+
+
+def tell(line: str) -> None:
+    """Prints a line about the work to standard error."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def check_file(path: pathlib.Path, endings: tuple[str, ...]) -> None:

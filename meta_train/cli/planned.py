@@ -23,6 +23,7 @@ def plan(
     horizons: Sequence[int],
     default_steps: int,
     num_seeds: int | None,
+    halves: bool = False,
 ) -> Plan:
     """Makes the plan of a comparison. If --minutes was given, it calibrates, and tells what it chose.
 
@@ -33,6 +34,7 @@ def plan(
       horizons: of --steps; may be empty.
       default_steps: the number of steps if neither was given.
       num_seeds: of --seeds.
+      halves: of --halves.
 
     Raises:
       ValueError: if nothing fits into the minutes.
@@ -42,6 +44,8 @@ def plan(
         return Plan(steps, num_seeds or NUM_SEEDS, tuning.LEARNING_RATES, protocol.PACEMAKERS)
     print("Measuring how long a step takes", file=sys.stderr, flush=True)
     steps = sorted(set(horizons)) or None
-    found, needed = budget.choose(minutes, chosen, contenders, rivals, horizons=steps, num_seeds=num_seeds)
+    found, needed = budget.choose(
+        minutes, chosen, contenders, rivals, horizons=steps, num_seeds=num_seeds, halves=halves
+    )
     print(f"Chosen for --minutes {minutes:g}: {budget.as_text(found)}. About {needed:.1f} minutes.", file=sys.stderr)
     return found

@@ -169,6 +169,18 @@ TRIALS = {"adam": "adam-trials", "adamw-cosine": "adamw-trials", "muon": "muon-t
 """For baselines whose rate is tuned by itself, the ones whose other hyperparameters are tuned with it."""
 
 
+def with_trials(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, and after each that has a counterpart in `TRIALS` this counterpart, unless it is there anyway.
+
+    Example:
+      >>> with_trials(["adam", "prodigy"])
+      ('adam', 'adam-trials', 'prodigy')
+    """
+    names = tuple(names)
+    added = [(name, TRIALS[name]) if name in TRIALS else (name,) for name in names]
+    return tuple(dict.fromkeys(name for pair in added for name in pair))
+
+
 def check(names: Iterable[str]) -> None:
     """Raises a ValueError that lists the baselines, unless all names are keys of `BASELINES`.
 

@@ -113,20 +113,19 @@ def first_below(
 
 
 def as_text(found: tuple[Race, ...]) -> str:
-    """Scores as a table: a line for each optimizer, a column for each race. Empty without races."""
+    """A table of scores, of one task a table of times: a line for each optimizer, a column for each race.
+
+    It is empty without races.
+    """
     if not found:
         return ""
-    lines = [
-        [
-            f"AlgoPerf's score, {counted(len(found[0].targets), 'task')}",
-            *(f"{race.unit} to {race.loss}" for race in found),
-        ]
-    ]
+    single = len(found[0].targets) == 1
+    title = "Time to target" if single else f"AlgoPerf's score, {counted(len(found[0].targets), 'task')}"
+    goals = [f" {next(iter(race.targets.values())):.3g}" if single else "" for race in found]
+    lines = [[title, *(f"{race.unit} to {race.loss}{goal}" for race, goal in zip(found, goals, strict=True))]]
+    cell = _median_time if single else _score_with_interval
     for number, standing in enumerate(found[0].standings):
-        each = [race.standings[number] for race in found]
-        lines.append(
-            [f"  {standing.optimizer}", *(f"{one.score:.2f} ({one.low:.2f} to {one.high:.2f})" for one in each)]
-        )
+        lines.append([f"  {standing.optimizer}", *(cell(race.standings[number]) for race in found)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
@@ -142,6 +141,15 @@ def as_json(found: tuple[Race, ...]) -> list[dict[str, Any]]:
         }
         for race in found
     ]
+
+
+def _score_with_interval(standing):
+    return f"{standing.score:.2f} ({standing.low:.2f} to {standing.high:.2f})"
+
+
+def _median_time(standing):
+    (time,) = standing.times.values()
+    return f"{time:,.4g}" if np.isfinite(time) else "never"
 
 
 def _training(result: Result):

@@ -85,6 +85,31 @@ def time_steps(
     return {name: Timing(float(np.median(taken[name])), compiled[name]) for name in runs}
 
 
+def time_tasks(
+    chosen: Sequence[Task],
+    contenders: Mapping[str, Contender],
+    baselines: Sequence[str],
+    *,
+    progress: TellFn = lambda line: None,
+) -> dict[str, dict[str, Timing]]:
+    """What `time_steps` gives for each task by name, one task after the other."""
+    return {task.name: time_steps(task, contenders, baselines, progress=progress) for task in chosen}
+
+
+def as_text(timings: Mapping[str, Timing]) -> str:
+    """A table: a line for each optimizer.
+
+    Example:
+      >>> print(as_text({"sgd": Timing(step_seconds=0.0125, compile_seconds=3.21)}))
+      optimizer  ms a step  seconds to compile
+      sgd        12.5       3.2
+    """
+    rows = [["optimizer", "ms a step", "seconds to compile"]]
+    rows += [[name, f"{1e3 * each.step_seconds:.3g}", f"{each.compile_seconds:.1f}"] for name, each in timings.items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
 def _runner(program, point):
     """`(steps) -> seconds` that so many steps take."""
     start = jax.block_until_ready(program.begin(lanes.keys(1, lanes.REPORT)))

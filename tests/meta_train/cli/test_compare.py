@@ -18,7 +18,7 @@ def test_the_folder_of_a_run_stands_for_its_theta(run, sgd, cache, tmp_path, cap
     output = capsys.readouterr().out
     assert f"{tmp_path / 'a run'}  " in output
     assert "\nquadratic, 1 step, 1 seed\n" in output
-    assert "1 step: " in output and "on 1 task\n  at or below Adam 1e-3:     training loss on  " in output
+    assert "1 step: " in output and "on 1 task\n  at or below   training loss  held-out loss\n  Adam 1e-3" in output
     assert out.stat().st_size > 10_000
 
 
@@ -36,8 +36,25 @@ def test_a_model_of_ones_own(run, sgd, cache, model, tmp_path, capsys):
         if line.startswith((str(sgd), "Adam 1e-3"))
     ]
     assert rows == [["1.440", f"{4 * 0.6**4:.3f}"], ["Adam", "1e-3", "3.992", "3.984"]]
-    assert f"2 steps: {sgd} on 1 task\n  at or below Adam 1e-3:  training loss on  1, held-out loss on  1" in output.out
+    header, counts = "  at or below  training loss  held-out loss", f"  Adam 1e-3    {1:<13}  1"
+    assert f"2 steps: {sgd} on 1 task\n{header}\n{counts}\n" in output.out
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.optax_promotion
+def test_halves_and_seconds(run, sgd, cache, model, tmp_path, capsys):
+    """Columns for the best held-out loss, and for steps and seconds to the loss with which Adam ends."""
+    arguments = ("--steps", 2, "--seeds", 1, "--baseline", "adam-1e-3", "--out", tmp_path / "curves.png")
+    assert run("compare", sgd, "--task", model(), *arguments, "--halves", "--seconds") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  at or below  training loss  held-out loss  best held-out loss" in lines
+    (header,) = [line for line in lines if line.startswith("Time to target")]
+    for part in ("steps to training loss 3.99", "seconds to training loss", "seconds to held-out loss 3.98"):
+        assert part in header
+    mine, adam = lines[lines.index(header) + 1 :][:2]
+    assert (mine.split()[0], mine.split()[1], adam.split()[:3]) == (str(sgd), "1.003", ["Adam", "1e-3", "2"])
+    (header,) = [line for line in lines if "ms a step  seconds to compile" in line]
+    assert [line.split()[0] for line in lines[lines.index(header) + 1 :][:2]] == [str(sgd), "Adam"]
 
 
 @pytest.mark.parametrize(

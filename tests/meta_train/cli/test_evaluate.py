@@ -11,6 +11,7 @@ from meta_train.cli import named_task
 from meta_train.data import tfds
 from meta_train.evaluation import baselines
 from meta_train.evaluation import protocol
+from meta_train.evaluation import timing
 
 QUICK = ("--steps", 100, "--seeds", 1, "--baseline", "adam-1e-3")
 
@@ -123,6 +124,21 @@ def test_which_tasks_and_rivals_there_are(others, names, rivals, run, sgd, model
     assert run("evaluate", sgd, "--task", model(), *[part for other in others for part in ("--task", other)]) == 0
     assert asked["names"] == names and asked["horizons"] == (1000,) and asked["num_seeds"] == 5
     assert asked["baselines"] == rivals
+
+
+def test_a_harder_judge_by_options(run, sgd, model, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(command, "judge_suite", lambda chosen, contenders, **rest: asked.update(rest) or {})
+    monkeypatch.setattr(timing, "time_tasks", lambda *work, **rest: asked.update(timed=work))
+    task = model()
+    names = [part for name in ("adamw-cosine", "lion") for part in ("--baseline", name)]
+    assert run("evaluate", sgd, "--task", task, *names) == 0
+    assert asked["baselines"] == ("adamw-cosine", "lion") and not asked["halves"] and "timed" not in asked
+    assert run("evaluate", sgd, "--task", task, *names, "--tuning", "full", "--halves", "--seconds") == 0
+    assert asked["baselines"] == ("adamw-cosine", "adamw-trials", "lion") and asked["halves"]
+    chosen, contenders, rivals = asked["timed"]
+    assert ([each.name for each in chosen], list(contenders)) == (["mine"], [str(sgd)])
+    assert rivals == asked["baselines"]
 
 
 def test_two_tasks_of_one_name_are_refused(run, sgd, model, capsys, no_work):

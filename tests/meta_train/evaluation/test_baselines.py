@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from meta_train.evaluation import baselines
 from meta_train.evaluation.baselines import BASELINES
 from meta_train.evaluation.baselines import LEARNING_RATES
 from meta_train.evaluation.baselines import TRIALS
@@ -156,4 +157,5 @@ def test_each_rate_tuned_alone_has_its_counterpart_and_names_are_told_apart():
     assert {name for name, baseline in BASELINES.items() if baseline.by_trials} == {*TRIALS.values()}
     assert len({baseline.name for baseline in BASELINES.values()}) == len(BASELINES)
     assert set(USUAL) < set(BASELINES)
+    assert baselines.with_trials(["muon", "muon-trials", "lion"]) == ("muon", "muon-trials", "lion")
     assert not any(BASELINES[name].by_trials for name in USUAL)

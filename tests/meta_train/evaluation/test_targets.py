@@ -103,6 +103,11 @@ def test_text_and_json():
     assert lines[0].split("  ")[0] == "AlgoPerf's score, 2 tasks"
     assert lines[0].endswith("steps to held-out loss")
     assert [cell.strip() for cell in lines[3].split("  ")[1:3]] == ["Adam (tuned, held out)", "0.00 (0.00 to 0.00)"]
+    one = targets.as_text(targets.races({"one": _judgement()})).splitlines()
+    cells = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in one]
+    assert cells[0] == ["Time to target", "steps to training loss 80.5", "steps to held-out loss 3"]
+    assert cells[1] == ["mine", "10.25", "17.5"]
+    assert cells[3] == ["Adam (tuned, held out)", "never", "never"]
     record = json.loads(json.dumps(targets.as_json(found), allow_nan=False))
     assert record[0]["standings"][2]["times"] == {"one": None, "other": None}
     assert record[1]["targets"] == {"one": 3.0, "other": 3.0}
