@@ -6,7 +6,6 @@ import runpy
 import types
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -34,7 +33,7 @@ def _tree(seed):
 
 
 def _float32(tree):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, np.float32)), tree)
 
 
 THETA = _theta((8, 8))

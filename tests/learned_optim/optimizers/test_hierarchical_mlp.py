@@ -42,7 +42,7 @@ for number, grads in enumerate(GRADS):
 
 
 def _float32(tree):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, np.float32)), tree)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -43,7 +43,7 @@ PARAMS = [_tree(seed) for seed in (11, 12, 13, 14, 15)]
 
 
 def _float32(tree):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, np.float32)), tree)
 
 
 @functools.partial(jax.jit, static_argnums=0)
