@@ -99,10 +99,13 @@ def test_minutes_choose_what_is_not_given(run, sgd, model, tmp_path, capsys, mon
     run("compare", sgd, "--task", model(), "--minutes", 3, "--seeds", 4, "--out", tmp_path / "curves.png")
     assert (asked["num_seeds"], len(asked["learning_rates"]), asked["horizons"]) == (4, 10, (1000,))
     assert asked["baselines"] == ("adamw-cosine", "muon", "adam", "schedule-free", "prodigy")
+    assert asked["pacemakers"] == ()
     error = capsys.readouterr().err
     assert "Chosen for --minutes 3: 1,000 steps, 4 seeds, baselines tuned over 10 learning rates, no speedups." in error
     assert run("compare", sgd, "--task", model(), "--minutes", 0.1, "--out", tmp_path / "curves.png") == 2
     assert "--minutes 0.1 is too little: the smallest comparison, 50 steps" in capsys.readouterr().err
+    assert run("compare", sgd, "--task", model(), "--out", tmp_path / "curves.png") == 0
+    assert (asked["num_seeds"], asked["horizons"], asked["pacemakers"]) == (5, (500,), ("adam", "adamw-cosine"))
 
 
 @pytest.mark.parametrize(
