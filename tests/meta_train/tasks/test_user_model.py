@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from meta_train.evaluation import protocol
 from meta_train.tasks import user_model
 
 X = np.arange(12, dtype=np.float32).reshape(6, 2) + 1.0
@@ -70,14 +71,17 @@ def test_the_scale_is_the_loss_of_the_untrained_model():
     assert task.normalize(jnp.float32(3.0)) == pytest.approx(np.log(1.02))
 
 
-def test_text_of_the_program_has_what_the_functions_close_over():
-    """So that what an evaluation keeps is not found for other values of these."""
-    texts = []
-    for last in (1.0, 2.0):
+@pytest.mark.optax_promotion
+def test_what_an_evaluation_keeps_is_found_for_the_same_functions_and_data_only(tmp_path):
+    """What the functions close over counts, however large it is."""
+
+    def number_kept(data=X, last=1.0):
         scale = np.append(np.ones(5000, np.float32), np.float32(last))
-        task = _made(loss=lambda w, batch, key, scale=scale: jnp.mean((batch @ w) ** 2) + jnp.mean(scale))
-        texts.append(jax.jit(task.loss).lower(jnp.ones(2), KEYS[0], task.data, ()).as_text())
-    assert texts[0] != texts[1]
+        task = _made(loss=lambda w, batch, key: jnp.mean((batch @ w) ** 2) + jnp.mean(scale), data=data)
+        protocol.judge(task, {}, horizons=[1], num_seeds=1, baselines=["adam-1e-3"], cache=tmp_path)
+        return len(list(tmp_path.iterdir()))
+
+    assert [number_kept(), number_kept(), number_kept(data=2 * X), number_kept(last=2.0)] == [1, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
