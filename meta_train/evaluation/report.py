@@ -72,7 +72,9 @@ def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike[str]) 
 
     columns = min(4, len(results))
     rows = -(-len(results) // columns)
-    figure = Figure(figsize=(5.5 * columns, 4.2 * rows), layout="constrained")
+    lines = max(-(-len(runs) // _legend_columns(runs)) for runs in results.values())  # of the longest legend
+    height = 4.2 + 0.18 * max(0, lines - 5)  # so that the legend leaves the panel its room
+    figure = Figure(figsize=(5.5 * columns, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for (task, runs), panel in zip(results.items(), panels, strict=False):  # so that no panel is lost
@@ -85,9 +87,8 @@ def plot(results: Mapping[str, Sequence[Result]], path: str | os.PathLike[str]) 
             )
         panel.set(title=task, xlabel="step", yscale="log")
         panel.grid(alpha=0.3)
-        columns_of_legend = 2 if all(len(run.optimizer) <= _LABEL_LENGTH // 2 for run in runs) else 1
         below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}  # off the curves
-        panel.legend(fontsize=8, ncols=columns_of_legend, **below)
+        panel.legend(fontsize=8, ncols=_legend_columns(runs), **below)
     for panel in panels:  # those that are left over
         panel.set_axis_off()
     figure.axes[0].set_ylabel("training loss")
@@ -198,6 +199,10 @@ def _number(values):
     digits = 3 if 0.1 <= abs(values.mean()) < 1000 else None
     text = (lambda x: f"{x:.{digits}f}") if digits else (lambda x: f"{x:.2e}")
     return text(values.mean()) + (f" ± {text(error)}" if len(values) > 1 else "")
+
+
+def _legend_columns(runs):
+    return 2 if all(len(run.optimizer) <= _LABEL_LENGTH // 2 for run in runs) else 1
 
 
 def _label(name):

@@ -113,3 +113,13 @@ def test_long_names_leave_room_for_the_curves(tmp_path):
     report.plot({"task": results}, tmp_path / "curves.png")
     assert report._label(name).endswith("folder/theta.safetensors") and len(report._label(name)) == 60
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_long_legends_leave_room_for_the_curves(tmp_path):
+    """The picture grows with them. Matplotlib warns of panels without room, and warnings are errors."""
+    heights = []
+    for number in (2, 22):
+        runs = [GOOD._replace(optimizer=f"optimizer {k} of that length (tuned, held out)") for k in range(number)]
+        report.plot({"task": runs}, tmp_path / "many.png")
+        heights.append(struct.unpack(">II", (tmp_path / "many.png").read_bytes()[16:24])[1])
+    assert heights[1] > 1.5 * heights[0]
