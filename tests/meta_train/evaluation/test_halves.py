@@ -3,13 +3,15 @@
 from typing import Any
 from typing import NamedTuple
 
+import haiku as hk
 import jax
 import numpy as np
 
-from meta_train import tasks
 from meta_train.data import Dataset
 from meta_train.data import Text
 from meta_train.evaluation import halves
+from meta_train.tasks.language_model import language_model
+from meta_train.tasks.variation import FIXED
 
 
 class Batches(NamedTuple):
@@ -42,13 +44,15 @@ def test_a_batch_is_split_along_its_first_axis_or_not_at_all():
 def test_a_text_is_split_in_the_middle_and_evaluated_within_its_half():
     """Held-out losses are those of the windows that lie in a half."""
     text = Text(np.arange(50, dtype=np.int32) % 7, np.arange(200, dtype=np.int32) % 7, tuple("abcdefg"))
-    task = tasks.recurrent_language_model("tiny", text, hidden_size=4, length=9)
+    network = lambda tokens, size: hk.Embed(size, size)(tokens)
+    build = lambda text: language_model("tiny", text, network, length=9, batch_size=2, variation=FIXED)
+    task = build(text)
     found = halves.split(task.data)
     np.testing.assert_array_equal(np.concatenate([half.test for half in found]), text.test)
     params = task.init(jax.random.key(0), ())
     evaluate = lambda data: float(task.evaluate(params, jax.random.key(0), data, ())["loss"])
     half = found.report
-    short = tasks.recurrent_language_model("tiny", text._replace(test=half.test), hidden_size=4, length=9)
+    short = build(text._replace(test=half.test))
     assert evaluate(half) == float(short.evaluate(params, jax.random.key(0), short.data, ())["loss"])
     assert evaluate(half) != evaluate(found.choose)
 
