@@ -35,11 +35,11 @@ MAX_GROWTH = 12.0  # of |log(D / initial D)|
 _LARGEST = 1e37  # of |r|
 _TINY = 1e-30  # a smaller sum of |z| is treated as zero: D stays
 # Values before meta-training.
-_FIRST = 0.04  # the initial D, in units of the tensor's size
-_RISE, _FALL = 1.5, 0.3  # k for positive and for negative c
-_GAIN = 1.0  # a
-_BIAS = 0.1  # b
-_ONSET = 10.0  # t₀
+_FIRST = 0.14  # the initial D, in units of the tensor's size
+_RISE, _FALL = 2.0, 0.3  # k for positive and for negative c
+_GAIN = 2.0  # a
+_BIAS = -0.1  # b
+_ONSET = 6.0  # t₀
 
 
 class Control(NamedTuple):

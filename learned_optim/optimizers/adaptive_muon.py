@@ -35,8 +35,10 @@ NUM_ITERATIONS = 3  # Newton–Schulz iterations
 _TINY = 1e-24  # added to second moments and mean squares
 # Values before meta-training.
 _UNKNOWN_EXPONENT = 0.5  # of the decay if the number of steps is not known
-_LOOKAHEAD = 0.1  # λ, the weight of the gradient in Nesterov momentum
-_DECAY = 3e-3  # ω, the share by which matrices shrink in an update, before it is multiplied by γ
+_LOOKAHEAD = 0.2  # λ, the weight of the gradient in Nesterov momentum
+_SIZE = -0.5  # k at `size`: a direction half as large makes updates 1/√2 as large
+_BLOCKS = -1.0  # k at `blocks`: n blocks together may have √n times the spectral norm of one, at the same mean square
+_DECAY = 7e-4  # ω, the share by which matrices shrink in an update, before it is multiplied by γ
 _DECAY_EXPONENT = -0.5  # ω is proportional to num_steps to this power
 
 
@@ -55,6 +57,7 @@ class TensorFeatures(NamedTuple):
     expansion: jax.Array  # log(size now / size before the first update)
     is_vector: jax.Array  # 1 for vectors and scalars, 0 for others
     squareness: jax.Array  # ½ log(shorter / longer side) of a tensor as a matrix, 0 for vectors and scalars
+    blocks: jax.Array  # ½ log(number of blocks of rows), 0 for vectors and scalars
 
 
 NUM_FEATURES = len(TensorFeatures._fields)
@@ -97,12 +100,12 @@ def adaptive_muon() -> LearnedOptimizer:
     `expansion` is clipped to ±5; so are ℓ and q c. Vectors and scalars do not decay: their ω is 0.
 
     Returns:
-      A `LearnedOptimizer` with 36 weights; `init` ignores its key. Before meta-training λ = .1, ℓ = 0,
-      ω = .003 (num_steps / 400)^-½, the initial D is .04 of the size, and the exponent is .5. Without `num_steps`,
-      learned constants replace 2τ - 1 and ½ log(num_steps / 400). State: two float32 copies of the parameters (m and
-      v), four numbers for each coordinate of the samples, four more for each tensor, and a step counter. The samples of
-      all tensors are as long as the longest. Updates do not depend on the scale of gradients whose entries are between
-      1e-9 and 1e14, and are finite at any scale.
+      A `LearnedOptimizer` with 38 weights; `init` ignores its key. Before meta-training λ = .2,
+      ω = .0007 (num_steps / 400)^-½, ℓ is -½ `size` - `blocks`, the initial D is .14 of the size, and the exponent is
+      .5. Without `num_steps`, learned constants replace 2τ - 1 and ½ log(num_steps / 400). State: two float32 copies of
+      the parameters (m and v), four numbers for each coordinate of the samples, four more for each tensor, and a step
+      counter. The samples of all tensors are as long as the longest. Updates do not depend on the scale of gradients
+      whose entries are between 1e-9 and 1e14, and are finite at any scale.
 
     Deviations from Prodigy: see `learned_optim.step_control`. Deviations from Muon: the direction is Adam's and keeps
     its root mean square. Matrices are split into blocks. There are three iterations instead of five.
@@ -114,8 +117,8 @@ def adaptive_muon() -> LearnedOptimizer:
       >>> params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
       >>> grads = jax.tree.map(jnp.ones_like, params)
       >>> updates, state = tx.update(grads, tx.init(params), params)
-      >>> print(f"{updates['w'][0, 0]:.5f} {updates['b'][0]:.5f}")  # .04 times the sizes 1 and .1, and the decay
-      -0.04360 -0.00406
+      >>> print(f"{updates['w'][0, 0]:.5f} {updates['b'][0]:.5f}")  # .14 e^-½ of the sizes 1 and .1, and the decay
+      -0.08515 -0.00844
     """
 
     def init(key):
@@ -134,7 +137,9 @@ def adaptive_muon() -> LearnedOptimizer:
 
 def _init_theta():
     zero = jnp.zeros((), jnp.float32)
-    of_decay = TensorFeatures(*[zero] * NUM_FEATURES)._replace(length=zero + 2.0 * _DECAY_EXPONENT)
+    none = TensorFeatures(*[zero] * NUM_FEATURES)
+    of_decay = none._replace(length=zero + 2.0 * _DECAY_EXPONENT)
+    of_step = none._replace(size=zero + _SIZE, blocks=zero + _BLOCKS)
     return {
         "control": step_control.init(),
         "decay": {
@@ -142,7 +147,7 @@ def _init_theta():
             "skip": jnp.stack(of_decay),  # q
         },
         "lookahead": jnp.asarray(math.log(_LOOKAHEAD / (1.0 - _LOOKAHEAD)), jnp.float32),  # input of a sigmoid
-        "step": jnp.zeros((NUM_FEATURES,), jnp.float32),  # k
+        "step": jnp.stack(of_step),  # k
         "unknown_horizon": {
             "exponent": jnp.asarray(_UNKNOWN_EXPONENT, jnp.float32),
             "progress": jnp.zeros((2,), jnp.float32),
@@ -183,6 +188,7 @@ def _update(theta, horizon, grads, params, slots, shared, step):
         expansion=jnp.clip(_log_sizes(params, param_rows) - shared.control.first_size, -5.0, 5.0),
         is_vector=is_vector,
         squareness=jnp.asarray([muon_directions.squareness(param) for param in params], jnp.float32),
+        blocks=jnp.asarray([_log_blocks(param) for param in params], jnp.float32),
     )
     c = jnp.stack([jnp.broadcast_to(feature, is_vector.shape) for feature in c], axis=1)
     steps = jnp.exp(controlled.log_step + jnp.clip(c @ theta["step"], -5.0, 5.0)) * decay
@@ -196,6 +202,14 @@ def _update(theta, horizon, grads, params, slots, shared, step):
     for i, direction in zip(matrices, orthogonal, strict=True):
         updates[i] = -steps[i] * direction - shrink[i] * params[i]
     return updates, new_slots, Shared(averages, agreement, controlled.control)
+
+
+def _log_blocks(param):
+    """½ log of the number of blocks in which the tensor is orthogonalized; 0 for vectors and scalars."""
+    if param.ndim < 2:
+        return 0.0
+    shorter = min(param.shape[-1], math.prod(param.shape[:-1]))
+    return 0.5 * math.log(max(1, -(-shorter // MAX_BLOCK)))
 
 
 def _momentum_factors(weight, step):

@@ -12,6 +12,7 @@ from meta_train import estimators
 from meta_train import problems
 from meta_train import tasks
 from meta_train.estimators import Estimator
+from meta_train.outer import search
 from meta_train.problems import objectives
 from meta_train.recipes import Recipe
 from meta_train.unroll import truncation
@@ -58,6 +59,34 @@ def nres_on_late_losses(
     problem = objectives.late(problem, power=1.0)
     nres = estimators.nres(problem, num_particles=num_pairs, unroll_length=50, horizon=horizon, std=0.03)
     return estimators.normalized(nres, power=norm_power)
+
+
+def final_losses(
+    optimizer: LearnedOptimizer,
+    task_name: str,
+    *,
+    num_particles: int,
+    horizon: Horizon,
+    horizon_dropout: float,
+    held_out: bool = False,
+) -> Estimator:
+    """Log of the final losses of whole episodes on one task, for a search.
+
+    Args:
+      optimizer: the architecture.
+      task_name: a task of the suites; each episode draws a variation of it.
+      num_particles: episodes in an outer step.
+      horizon: inner steps of an episode.
+      horizon_dropout: share of the episodes that hide their length from the optimizer.
+      held_out: whether the losses are those of held-out examples.
+    """
+    task = tasks.get(task_name, sampled=True)
+    scale = task.scale
+    task = task._replace(normalize=lambda loss: loss / scale)
+    problem = problems.optimizer_weights(optimizer, task, horizon_dropout=horizon_dropout)
+    if held_out:
+        problem = objectives.held_out(problem, task)._replace(name=f"{task_name} held-out")
+    return search.episodes(objectives.log_final(problem), num_particles=num_particles, horizon=horizon)
 
 
 def adam_with_pull(

@@ -16,14 +16,21 @@ _REFERENCE = pathlib.Path(__file__).parents[1] / "reference"
 parts = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "control_parts.py")))
 
 _advance = jax.jit(step_control.advance)
-# The first values, by what they mean.
+# The values of `_theta`, by what they mean.
 FIRST, RISE, FALL, GAIN, BIAS, ONSET = 0.04, 1.5, 0.3, 1.0, 0.1, 10.0
 DECAY = math.sqrt(0.999)
 
 
 def _theta(**changed):
-    """The first theta, with entries changed."""
-    return step_control.init() | {name: jnp.asarray(value, jnp.float32) for name, value in changed.items()}
+    """A theta whose D grows where nothing is known, with entries changed."""
+    values = {
+        "first": np.log([FIRST, FIRST]),
+        "rates": np.log([RISE, FALL]),
+        "gain": math.log(GAIN),
+        "bias": BIAS,
+        "onset": math.log(ONSET),
+    }
+    return {name: jnp.asarray(value, jnp.float32) for name, value in (values | changed).items()}
 
 
 def _begin(rows, size=1.0):
@@ -93,9 +100,10 @@ def test_the_first_step_size_is_a_share_of_the_size():
 
 
 @pytest.mark.parametrize("is_vector", [0, 1])
-def test_before_meta_training_the_share_is_four_hundredths(is_vector):
-    (made,) = _run(_theta(bias=0.0), [np.ones((1, 4))], [np.ones((1, 4))], [is_vector], size=5.0)
-    np.testing.assert_allclose(np.exp(made.log_step), [0.2], rtol=1e-5)
+def test_before_meta_training_the_share_is_fourteen_hundredths_and_falls_where_nothing_is_known(is_vector):
+    (made,) = _run(step_control.init(), [np.ones((1, 4))], [np.ones((1, 4))], [is_vector], size=5.0)
+    fallen = 0.3 * math.tanh(-0.1) / 6.0
+    np.testing.assert_allclose(np.exp(made.log_step), [0.7 * math.exp(fallen)], rtol=1e-5)
 
 
 @pytest.mark.parametrize("moved", [3.0, -3.0])
@@ -278,7 +286,7 @@ def test_derivatives_equal_differences():
 def test_first_values():
     theta = step_control.init()
     assert {leaf.dtype.name for leaf in jax.tree.leaves(theta)} == {"float32"}
-    np.testing.assert_allclose(np.exp(theta["first"]), [FIRST, FIRST], rtol=1e-6)
-    np.testing.assert_allclose(np.exp(theta["rates"]), [RISE, FALL], rtol=1e-6)
+    np.testing.assert_allclose(np.exp(theta["first"]), [0.14, 0.14], rtol=1e-6)
+    np.testing.assert_allclose(np.exp(theta["rates"]), [2.0, 0.3], rtol=1e-6)
     numbers = [np.exp(theta["gain"]), theta["bias"], np.exp(theta["onset"])]
-    np.testing.assert_allclose(numbers, [GAIN, BIAS, ONSET], rtol=1e-6)
+    np.testing.assert_allclose(numbers, [2.0, -0.1, 6.0], rtol=1e-6)

@@ -54,9 +54,9 @@ def _theta(scale=0.2):
             "bias": 0.3 + normal(),
             "onset": np.log(10.0) + normal(),
         },
-        "decay": {"base": np.log(0.05) + normal(), "skip": normal(12)},
+        "decay": {"base": np.log(0.05) + normal(), "skip": normal(13)},
         "lookahead": -1.5 + normal(),
-        "step": normal(12),
+        "step": normal(13),
         "unknown_horizon": {"exponent": 0.7, "progress": np.array([0.2, -0.3])},
     }
 
@@ -65,6 +65,12 @@ def _size(param):
     """The size of a tensor, from its sample."""
     floor = 0.1 / np.sqrt(np.prod(param.shape[:-1]))
     return 0.1 if param.ndim < 2 else max(adam_parts.rms(control_parts.sample(param)), floor)
+
+
+def _log_blocks(shape):
+    """½ log of how many blocks of up to 32 rows the shorter side of a matrix makes."""
+    sides = (shape[-1], np.prod(shape[:-1])) if len(shape) > 1 else (1,)
+    return 0.5 * np.log(np.ceil(min(sides) / 32))
 
 
 def _averages(grads):
@@ -112,7 +118,7 @@ def _defined_run(theta, grads, params, num_steps):
                 "growth": states[name].growth / 2,
                 "expansion": np.clip(np.log(_size(p) / _size(params[name])), -5, 5),
             }
-            c = np.array([*c.values(), *muon_parts.shape_features(p.shape)])
+            c = np.array([*c.values(), *muon_parts.shape_features(p.shape), _log_blocks(p.shape)])
             u = _nesterov(seen, lookahead)
             step_size = states[name].distance * np.exp(np.clip(c @ theta["step"], -5, 5))
             updates[name] = -gamma * step_size * (muon_parts.orthogonal(u, 32) if p.ndim > 1 else u)
@@ -192,38 +198,43 @@ def test_thirty_steps_equal_the_definition_while_step_sizes_rise_and_fall():
 def test_log_step_and_decay_are_clipped():
     """A log step of ±100 to ±5, and so is what is added to log ω."""
     optimizer, params = learned_optim.adaptive_muon(), {"w": jnp.array([[1.0, -1.0]])}
-    distance = 0.04 * math.exp(1.5 * math.tanh(0.1) / 10)
+    distance = 0.14 * math.exp(0.3 * math.tanh(-0.1) / 6)
     for sign in (1.0, -1.0):
         theta = optimizer.init(jax.random.key(0))
         theta = _with(_with(theta, "step", known=100.0 * sign), "decay", known=100.0 * sign)
         ((updates,), _) = _run(theta, params, [params], 10)
-        expected = (distance + 0.003) * math.exp(5 * sign)
+        expected = (distance + 7e-4) * math.exp(5 * sign)
         np.testing.assert_allclose(updates["w"], [[-expected, expected]], rtol=1e-5)
 
 
 def test_the_direction_is_clipped():
     """With λ = 1, a coordinate whose gradient first appears at the 300th step has u = g / √(.01 g²), 10 or so."""
     optimizer = learned_optim.adaptive_muon()
-    theta = optimizer.init(jax.random.key(0)) | {"lookahead": jnp.asarray(20.0)}
+    theta = _with(optimizer.init(jax.random.key(0)), "step") | {"lookahead": jnp.asarray(20.0)}
     theta["control"]["bias"] = jnp.asarray(0.0)
     grads = [{"b": np.array([1.0, step == 299], np.float32)} for step in range(300)]
     made, growths = _run(theta, {"b": np.zeros(2, np.float32)}, grads, 10_000)
-    step_size = 0.004 * np.exp(growths[-1]) * (1 - 299 / 10_000)
+    step_size = 0.014 * np.exp(growths[-1]) * (1 - 299 / 10_000)
     np.testing.assert_allclose(made[-1]["b"], -step_size * [1.0, 4.0], rtol=1e-2)
 
 
-def test_before_meta_training_the_first_step_is_four_hundredths_of_the_size_along_the_signs():
-    """Ones have the directions of ones; D has grown by one step of the controller.
+def test_before_meta_training_the_first_step_is_a_share_of_the_size_along_the_signs():
+    """Ones have the directions of ones, of size 1; D has shrunk by one step of the controller.
 
-    Decay subtracts .003 (10 / 400)^-½ of matrices.
+    Decay subtracts .0007 (10 / 400)^-½ of matrices. A matrix of two blocks moves less by a factor of √2.
     """
     optimizer = learned_optim.adaptive_muon()
-    params = {"b": np.full(3, 5.0, np.float32), "w": np.full((3, 2), 5.0, np.float32)}
+    shapes = {"b": (3,), "large": (64, 64), "w": (3, 2)}
+    params = {name: np.full(shape, 5.0, np.float32) for name, shape in shapes.items()}
     ((updates,), _) = _run(optimizer.init(jax.random.key(0)), params, [jax.tree.map(np.ones_like, params)], 10)
-    grown = math.exp(1.5 * math.tanh(0.1) / 10)
-    np.testing.assert_allclose(updates["b"], np.full(3, -0.004 * grown), rtol=1e-4)
-    omega = 0.003 * math.sqrt(400 / 10)
-    np.testing.assert_allclose(updates["w"], np.full((3, 2), -0.2 * grown - 5.0 * omega), rtol=1e-4)
+    share = 0.14 * math.exp(0.3 * math.tanh(-0.1) / 6 - 0.5 * (math.log(1.001) + 1.0))
+    omega = 7e-4 * math.sqrt(400 / 10)
+    for name, expected in (
+        ("b", 0.1 * share),
+        ("large", 5.0 * (share / math.sqrt(2.0) + omega)),
+        ("w", 5.0 * (share + omega)),
+    ):
+        np.testing.assert_allclose(updates[name], np.full(shapes[name], -expected), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("fill", "sizes"), [(2.0, [2.0, 2.0]), (-0.01, [0.05, 0.1 / 6]), (0.0, [0.05, 0.1 / 6])])
@@ -261,8 +272,8 @@ def test_the_learned_decay_follows_features_of_the_tensor():
     theta = _with(optimizer.init(jax.random.key(0)), "decay", squareness=1.0)
     params = {"long": np.ones((4, 1), np.float32), "square": np.ones((2, 2), np.float32)}
     ((updates,), _) = _run(theta, params, [jax.tree.map(np.zeros_like, params)])
-    np.testing.assert_allclose(updates["square"], np.full((2, 2), -0.003), rtol=1e-5)
-    np.testing.assert_allclose(updates["long"], np.full((4, 1), -0.0015), rtol=1e-5)
+    np.testing.assert_allclose(updates["square"], np.full((2, 2), -0.0007), rtol=1e-5)
+    np.testing.assert_allclose(updates["long"], np.full((4, 1), -0.00035), rtol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1e6, 1e13])
@@ -377,7 +388,7 @@ def test_spec_weights_and_state():
     optimizer = learned_optim.adaptive_muon()
     assert optimizer.spec == {"kind": "adaptive_muon", "feature_version": 1}
     theta = optimizer.init(jax.random.key(0))
-    assert sum(leaf.size for leaf in jax.tree.leaves(theta)) == 36
+    assert sum(leaf.size for leaf in jax.tree.leaves(theta)) == 38
     sizes = lambda params: sum(leaf.size for leaf in jax.tree.leaves(optimizer.transform(theta).init(params)))
     assert sizes({"w": jnp.ones((3, 2)), "b": jnp.ones(5)}) == 2 * 11 + 2 * 4 * 6 + 2 * 4 + 1
     assert sizes({"w": jnp.ones((300, 300))}) == 2 * 90_000 + 4 * 34 * 34 + 4 + 1
