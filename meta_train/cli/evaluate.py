@@ -24,10 +24,12 @@ from meta_train.host.cache_folder import cache_folder
 from meta_train.host.counted import counted
 from meta_train.tasks import at_hand
 
+_LARGE = "large"  # the suite that is judged with fewer runs
+
 
 def evaluate(
     optimizer: options.Optimizer,
-    suite: Annotated[str, typer.Option(help="meta-train, validation or test.")] = "test",
+    suite: Annotated[str, typer.Option(help="meta-train, validation, test or large.")] = "test",
     task: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,7 +47,10 @@ def evaluate(
     embedded: Annotated[bool, typer.Option("--embedded", help="Only tasks whose data pip has installed.")] = False,
     baseline: Annotated[
         list[str] | None,
-        typer.Option(help=f"May be repeated: {', '.join(BASELINES)}.  [default: the first {len(baselines.USUAL)}]"),
+        typer.Option(
+            help=f"May be repeated: {', '.join(BASELINES)}.  [default: the first {len(baselines.USUAL)}; "
+            f"on the suite large {', '.join(baselines.FOR_LARGE)}]"
+        ),
     ] = None,
     tuning: options.Tuning = options.TuningKind.RATE,
     halves: options.Halves = False,
@@ -62,13 +67,15 @@ def evaluate(
     Some baselines are tuned for each task, the others are tuning-free. Tasks whose data are missing are skipped and
     listed. Several horizons, as in --steps 200 --steps 2000, cost little more than the longest. Tasks are judged side
     by side, one on each core or accelerator. Results of baselines are kept, so an evaluation that was stopped resumes
-    when the same command is run again.
+    when the same command is run again. The suite large takes hours: it has three seeds, ten learning rates with one
+    seed each, and no speedups.
 
     Example: python -m meta_train evaluate default --embedded --steps 500 --out evaluation.json
     """
     options.use_data_dir(data_dir)
     files, others = named_task.split(task or ())
-    rivals = tuple(baseline or (named_task.RIVALS if files and not others else baselines.USUAL))
+    usual = baselines.FOR_LARGE if suite == _LARGE else baselines.USUAL
+    rivals = tuple(baseline or (named_task.RIVALS if files and not others else usual))
     baselines.check(rivals)
     rivals = options.tuned(rivals, tuning)
     names = _names(suite, embedded, others) if others or not files else []
@@ -89,6 +96,7 @@ def evaluate(
                 default_steps=1000,
                 num_seeds=seeds,
                 halves=halves,
+                large=suite == _LARGE and bool(names),
             )
             contenders = named_optimizer.contender(optimizer, plan.horizons, told=not without_num_steps)
             judgements = judge_suite(
@@ -100,6 +108,7 @@ def evaluate(
                 pacemakers=plan.pacemakers,
                 halves=halves,
                 learning_rates=plan.learning_rates,
+                tuning_seeds=plan.tuning_seeds,
                 cache=cache_folder() / "evaluations",
             )
             timings = timing.time_tasks(chosen, contenders, rivals, progress=outputs.tell) if seconds else None
@@ -128,7 +137,12 @@ def _names(suite, embedded, chosen):
                 f"--task must be of the suite {suite!r}{' and embedded' if embedded else ''}, got {name!r}. "
                 f"{_elsewhere(name, suite) or nearest.hint(name, names)}Choose from {', '.join(names)}."
             )
-    return [name for name in names if not chosen or name in chosen]
+    if chosen:
+        return [name for name in names if name in chosen]
+    huge = [name for name in names if name in tasks.HUGE]
+    if huge:
+        outputs.tell(f"{', '.join(huge)} is left out, for a run takes hours: name it with --task.")
+    return [name for name in names if name not in huge]
 
 
 def _elsewhere(name, suite):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import sys
 
+from meta_train.evaluation import baselines
 from meta_train.evaluation import budget
 from meta_train.evaluation import protocol
 from meta_train.evaluation import tuning
@@ -12,6 +13,7 @@ from meta_train.evaluation.protocol import Contender
 from meta_train.tasks.base import Task
 
 NUM_SEEDS = 5  # unless --seeds or --minutes says otherwise
+NUM_SEEDS_LARGE = 3  # on the suite "large"
 
 
 def plan(
@@ -24,6 +26,7 @@ def plan(
     default_steps: int,
     num_seeds: int | None,
     halves: bool = False,
+    large: bool = False,
 ) -> Plan:
     """Makes the plan of a comparison. If --minutes was given, it calibrates, and tells what it chose.
 
@@ -35,12 +38,16 @@ def plan(
       default_steps: the number of steps if neither was given.
       num_seeds: of --seeds.
       halves: of --halves.
+      large: whether the tasks are of the suite "large". Then rates are tuned over a smaller grid with one seed, there
+        are fewer seeds, and no speedups, which need runs of four times the steps. --minutes has its own plans.
 
     Raises:
       ValueError: if nothing fits into the minutes.
     """
     if minutes is None:
         steps = tuple(sorted(set(horizons))) or (default_steps,)
+        if large:
+            return Plan(steps, num_seeds or NUM_SEEDS_LARGE, baselines.LARGE_LEARNING_RATES, (), tuning_seeds=1)
         return Plan(steps, num_seeds or NUM_SEEDS, tuning.LEARNING_RATES, protocol.PACEMAKERS)
     print("Measuring how long a step takes", file=sys.stderr, flush=True)
     steps = sorted(set(horizons)) or None

@@ -29,6 +29,8 @@ from meta_train.evaluation.trials import Hyperparameters
 
 # Three a decade. It goes beyond 1, because small convex tasks want such rates.
 LEARNING_RATES = tuple(float(f"{10 ** (k / 3):.2g}") for k in range(-15, 4))
+# For the suite "large": where AdamW and Muon have their best rates on such models.
+LARGE_LEARNING_RATES = LEARNING_RATES[3:13]
 
 
 class Baseline(NamedTuple):
@@ -164,6 +166,9 @@ BASELINES = {
 
 USUAL = tuple(BASELINES)[:7]
 """Those that an evaluation has beside the judged optimizers unless others are named: one grid for each task."""
+
+FOR_LARGE = ("adam", "adamw-cosine", "muon", "adam-1e-3", "prodigy", "schedule-free", "prodigy-cosine")
+"""Those that an evaluation on the suite "large" has unless others are named: three of them are tuned."""
 
 TRIALS = {"adam": "adam-trials", "adamw-cosine": "adamw-trials", "muon": "muon-trials"}
 """For baselines whose rate is tuned by itself, the ones whose other hyperparameters are tuned with it."""

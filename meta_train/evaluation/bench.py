@@ -5,6 +5,7 @@ import os
 from typing import Any
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from meta_train.evaluation import evaluate
@@ -15,13 +16,16 @@ from meta_train.evaluation import tuning
 from meta_train.evaluation.baselines import Baseline
 from meta_train.evaluation.evaluate import Curves
 from meta_train.evaluation.evaluate import Result
+from meta_train.evaluation.lanes import Lanes
 from meta_train.evaluation.lanes import Starter
+from meta_train.evaluation.side_by_side import num_lanes
 from meta_train.evaluation.trials import trials
 from meta_train.host.counted import counted
 from meta_train.host.progress import TellFn
 from meta_train.tasks.base import Task
 
 NUM_MARKS = 20  # evenly over a run, where held-out metrics are taken along the way
+_METRIC = "held_out/"  # before the name of a metric, among the arrays that are kept of a run
 
 
 class Bench(NamedTuple):
@@ -37,6 +41,7 @@ class Bench(NamedTuple):
     cache: str | os.PathLike[str] | None
     data_digest: str | None  # None without a cache
     progress: TellFn
+    tuning_seeds: int = tuning.NUM_SEEDS  # runs of each candidate that remains, see `tuning`
 
 
 class Measured(NamedTuple):
@@ -55,7 +60,7 @@ def measured(bench: Bench, baseline: Baseline, *, ladder: bool = False) -> list[
     program = lanes.build(
         bench.task,
         baseline.make,
-        width=max(bench.num_seeds, tuning.MIN_LANES) if baseline.tuned else bench.num_seeds,
+        width=num_lanes(bench.task, bench.num_seeds, tuned=baseline.tuned),
         size=_rungs(longest)[-1] if ladder else longest,
         num_marks=max(len(_marks(bench, steps)) for steps in bench.horizons)
         if baseline.scheduled
@@ -122,16 +127,17 @@ def _candidates(bench, baseline):
 
 def _tuned(bench, baseline, program, candidates):
     """For each kind of choice, the hyperparameters for each horizon."""
-    seeds = (tuning.NUM_SEEDS, tuning.NUM_SCOUTS, tuning.NUM_FINALISTS)
+    seeds = (bench.tuning_seeds, tuning.NUM_SCOUTS, tuning.NUM_FINALISTS)
     asked = ("choose", bench.horizons, tuple(candidates), seeds, bench.halves)
 
     def tune():
         found = tuning.choose(
-            program,
+            program if program.width > 1 else _with_kept_runs(bench, program),
             candidates,
             horizons=bench.horizons,
             scheduled=baseline.scheduled,
             ordered=not baseline.by_trials,
+            num_seeds=bench.tuning_seeds,
             data=bench.choose if bench.halves else None,
             progress=lambda line: bench.progress(f"{bench.task.name}: {baseline.name}, {line}"),
         )
@@ -140,6 +146,23 @@ def _tuned(bench, baseline, program, candidates):
 
     kinds = kept.remember(bench.cache, lambda: _name(bench, program, asked), tune).values()
     return [{steps: candidates[i] for steps, i in zip(bench.horizons, places, strict=True)} for places in kinds]
+
+
+def _with_kept_runs(bench, program: Lanes):
+    """The program of a large model, whose tuning takes so long that each of its runs is kept."""
+
+    def train(hyperparameters, start, marks, num_steps, held_out=True, data=None):
+        def run():
+            losses, metrics = program.train(hyperparameters, start, marks, num_steps, held_out, data)
+            return {"losses": losses, **{f"{_METRIC}{name}": values for name, values in metrics.items()}}
+
+        run_digest = kept.digest((hyperparameters, jax.random.key_data(start.train_key)))
+        asked = ("lane", run_digest, tuple(marks), num_steps, held_out, data is None)
+        arrays = kept.remember(bench.cache, lambda: _name(bench, program, asked), run)
+        metrics = {name.removeprefix(_METRIC): x for name, x in arrays.items() if name.startswith(_METRIC)}
+        return arrays["losses"], metrics
+
+    return program._replace(train=train)
 
 
 def _run(bench, baseline, program, point, marks):

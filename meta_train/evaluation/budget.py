@@ -22,6 +22,7 @@ from meta_train.evaluation.baselines import BASELINES
 from meta_train.evaluation.bench import NUM_MARKS
 from meta_train.evaluation.lanes import MakeOptimizerFn
 from meta_train.evaluation.protocol import Contender
+from meta_train.evaluation.side_by_side import num_lanes
 from meta_train.host.counted import counted
 from meta_train.tasks.base import Task
 
@@ -34,8 +35,9 @@ class Pace(NamedTuple):
     """How long an optimizer takes on a task."""
 
     compile_seconds: float
-    step_seconds: float  # of one run among `tuning.MIN_LANES` side by side
+    step_seconds: float  # of one run among those side by side
     evaluate_seconds: float  # of the held-out metrics of one run
+    width: int = tuning.MIN_LANES  # runs side by side
 
 
 class Plan(NamedTuple):
@@ -46,12 +48,14 @@ class Plan(NamedTuple):
       num_seeds: runs of each optimizer that are reported.
       learning_rates: the grid that baselines are tuned over.
       pacemakers: baselines for which speedups are measured, in runs of up to four times the steps.
+      tuning_seeds: runs of each rate that remains in the second round of tuning.
     """
 
     horizons: tuple[int, ...]
     num_seeds: int
     learning_rates: tuple[float, ...]
     pacemakers: tuple[str, ...]
+    tuning_seeds: int = tuning.NUM_SEEDS
 
 
 def plans(horizons: Sequence[int] | None = None, num_seeds: int | None = None) -> list[Plan]:
@@ -86,7 +90,7 @@ def calibrate(task: Task, make: MakeOptimizerFn) -> Pace:
       make: `(hyperparameters, num_steps) -> optax transformation`, as of `lanes.build`.
     """
     task = task._replace(data=jax.device_put(task.data))
-    width = tuning.MIN_LANES
+    width = num_lanes(task, tuning.MIN_LANES, tuned=True)
     program = lanes.build(task, make, width=width, size=_MAX_CALIBRATION_STEPS)
     began = time.perf_counter()
     start = jax.block_until_ready(program.begin(lanes.keys(width, lanes.TUNE)))
@@ -104,7 +108,7 @@ def calibrate(task: Task, make: MakeOptimizerFn) -> Pace:
         steps *= 2
         taken = seconds(steps)
     evaluated = max(0.0, seconds(steps, held_out=True) - taken)
-    return Pace(compiled, taken / steps / width, evaluated / width)
+    return Pace(compiled, taken / steps / width, evaluated / width, width)
 
 
 def estimate(
@@ -131,8 +135,9 @@ def estimate(
             candidates = trials.NUM_TRIALS if baseline.by_trials else len(plan.learning_rates)
             winners = choices if baseline.scheduled else choices * number  # at most, of one sweep
             remaining = min(candidates, winners * tuning.NUM_FINALISTS)
-            tuned = candidates * tuning.NUM_SCOUTS + remaining * (tuning.NUM_SEEDS - tuning.NUM_SCOUTS)
-        reported = max(plan.num_seeds, tuning.MIN_LANES) if baseline.tuned else plan.num_seeds  # which fill the lanes
+            scouts = min(tuning.NUM_SCOUTS, plan.tuning_seeds)
+            tuned = candidates * scouts + remaining * (plan.tuning_seeds - scouts)
+        reported = max(plan.num_seeds, rival.width) if baseline.tuned else plan.num_seeds  # which fill the lanes
         rungs = (sum(scores.LADDER) if baseline.scheduled else scores.LADDER[-1]) if name in plan.pacemakers else 1.0
         length = total if baseline.tuned else sweep  # each horizon may have a rate of its own
         seconds += _seconds(

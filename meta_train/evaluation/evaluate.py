@@ -15,6 +15,7 @@ from meta_train.evaluation import lanes
 from meta_train.evaluation import tuning
 from meta_train.evaluation.lanes import JudgedParamsFn
 from meta_train.evaluation.lanes import Lanes
+from meta_train.evaluation.side_by_side import num_lanes
 from meta_train.host.progress import TellFn
 from meta_train.tasks.base import Task
 
@@ -33,7 +34,7 @@ class Result(NamedTuple):
     losses: np.ndarray  # float32[seeds, num_steps], training loss of each step's minibatch before the update
     held_out: dict[str, np.ndarray]  # each float32[seeds], what the task's `evaluate` gives after the last step
     learning_rate: float | None = None  # if one was tuned
-    step_milliseconds: float = math.nan  # wall-clock time of a step of all seeds side by side, without compilation
+    step_milliseconds: float = math.nan  # wall-clock time of a step of all seeds together, without compilation
     state_bytes: int = 0  # of the optimizer's state, of one seed
     hyperparameters: dict[str, float] | None = None  # if they were tuned by trials, the learning rate among them
     along: Along | None = None  # if metrics were taken on the way
@@ -150,7 +151,8 @@ def run(
     """
     if num_steps < 1 or num_seeds < 1:
         raise ValueError(f"num_steps and num_seeds must be at least 1, got {num_steps} and {num_seeds}.")
-    program = lanes.build(task, lambda rate, num_steps: tx, width=num_seeds, size=num_steps, judged=judged)
+    width = num_lanes(task, num_seeds, tuned=False)
+    program = lanes.build(task, lambda rate, num_steps: tx, width=width, size=num_steps, judged=judged)
     curves = measure(program, marks=(num_steps,), num_steps=num_steps, num_seeds=num_seeds)
     return curves.until(num_steps, name)
 
@@ -161,20 +163,27 @@ def measure(
     """Runs the first seeds of those for results, all with the same optimizer, and takes the time.
 
     Args:
-      program: from `lanes.build`, with at least as many lanes as there are seeds.
+      program: from `lanes.build`. If it has fewer lanes than there are seeds, it runs several times.
       marks: increasing numbers of steps at which held-out metrics are taken; the last one is the length of the runs.
       num_steps: the number of steps that the optimizer is told.
       num_seeds: independent runs.
       hyperparameters: what the optimizer is made with: a learning rate, or a pytree with the program's structure.
     """
-    start = jax.block_until_ready(program.begin(lanes.keys(program.width, lanes.REPORT)))
+    width = program.width
+    rounds = -(-num_seeds // width)
+    keys = lanes.keys(rounds * width, lanes.REPORT)
+    starts = [jax.block_until_ready(program.begin(keys[i * width : (i + 1) * width])) for i in range(rounds)]
     program.compile()
     began = time.perf_counter()
-    lane_values = jax.tree.map(lambda x: np.full(program.width, x), hyperparameters)
-    losses, held_out = program.train(lane_values, start, marks, num_steps)
+    lane_values = jax.tree.map(lambda x: np.full(width, x), hyperparameters)
+    found = [program.train(lane_values, start, marks, num_steps) for start in starts]
     milliseconds = 1e3 * (time.perf_counter() - began) / marks[-1]
-    held_out = {metric: values[:, :num_seeds] for metric, values in held_out.items()}
-    return Curves(np.asarray(marks), losses[:num_seeds], held_out, milliseconds, program.state_bytes())
+    losses = np.concatenate([losses for losses, _ in found])[:num_seeds]
+    held_out = {
+        metric: np.concatenate([metrics[metric] for _, metrics in found], axis=1)[:, :num_seeds]
+        for metric in found[0][1]
+    }
+    return Curves(np.asarray(marks), losses, held_out, milliseconds, program.state_bytes())
 
 
 def compare(
@@ -202,7 +211,7 @@ def compare(
         progress(f"{task.name}: {name}")
         results.append(run(task, tx, num_steps=num_steps, num_seeds=num_seeds, name=name))
     progress(f"{task.name}: tuning Adam over {len(tuning.LEARNING_RATES)} learning rates")
-    width = max(num_seeds, tuning.MIN_LANES)
+    width = num_lanes(task, num_seeds, tuned=True)
     program = lanes.build(task, lambda rate, num_steps: optax.adam(rate), width=width, size=num_steps)
     rate = tuning.tune(program, horizons=(num_steps,), learning_rates=tuning.LEARNING_RATES)[num_steps]
     curves = measure(program, marks=(num_steps,), num_steps=num_steps, num_seeds=num_seeds, hyperparameters=rate)

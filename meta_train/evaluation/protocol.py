@@ -89,6 +89,7 @@ def judge(
     pacemakers: Sequence[str] = PACEMAKERS,
     halves: bool = False,
     learning_rates: Sequence[float] | None = None,
+    tuning_seeds: int = tuning.NUM_SEEDS,
     cache: str | os.PathLike[str] | None = None,
     progress: TellFn = lambda line: None,
 ) -> dict[int, Judgement]:
@@ -105,6 +106,8 @@ def judge(
       halves: whether to choose tuned baselines also by held-out loss, on one half of the held-out data, and to report
         on the other half, and along the way.
       learning_rates: the grid that baselines are tuned over, in increasing order; None: `LEARNING_RATES`.
+      tuning_seeds: runs of each candidate that remains in the second round of tuning, see `tuning`; with 1 there is no
+        such round.
       cache: folder that keeps the results of baselines; None keeps nothing. Results are found again only for the same
         program, data, halves, seeds and horizons.
       progress: called with a line of text before each piece of work.
@@ -113,7 +116,8 @@ def judge(
       A `Judgement` for each horizon, in increasing order.
 
     Raises:
-      ValueError: if there is no horizon, one of them or num_seeds is below 1, or there is no such baseline.
+      ValueError: if there is no horizon, one of them, num_seeds or tuning_seeds is below 1, or there is no such
+        baseline.
 
     Example:
       >>> import optax
@@ -125,6 +129,8 @@ def judge(
     """
     if not horizons or min(*horizons, num_seeds) < 1:
         raise ValueError(f"horizons and num_seeds must be at least 1, got {tuple(horizons)} and {num_seeds}.")
+    if tuning_seeds < 1:
+        raise ValueError(f"tuning_seeds must be at least 1, got {tuning_seeds}.")
     check_baselines(baselines)
     choose = None
     if halves:
@@ -143,6 +149,7 @@ def judge(
         cache,
         data_digest,
         progress,
+        tuning_seeds,
     )
     own = [measured(bench._replace(cache=None), as_baseline(name, each))[0] for name, each in contenders.items()]
     rivals = {key: measured(bench, BASELINES[key], ladder=key in pacemakers) for key in baselines}

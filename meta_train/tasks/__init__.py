@@ -28,6 +28,7 @@ from meta_train.tasks.quadratic import quadratic as quadratic
 from meta_train.tasks.recurrent_language_model import recurrent_language_model as recurrent_language_model
 from meta_train.tasks.resnet import resnet as resnet
 from meta_train.tasks.softmax_regression import softmax_regression as softmax_regression
+from meta_train.tasks.suites import HUGE as HUGE
 from meta_train.tasks.suites import SUITES as SUITES
 from meta_train.tasks.suites import TASKS as TASKS
 from meta_train.tasks.suites import get as get
@@ -42,6 +43,7 @@ from meta_train.tasks.variation import Variation as Variation
 from meta_train.tasks.vision_transformer import vision_transformer as vision_transformer
 
 __all__ = [
+    "HUGE",
     "SUITES",
     "TASKS",
     "EvaluateFn",

@@ -172,6 +172,19 @@ def normalized_loss(task: Task, loss: Float[Array, ""], config: Any) -> Float[Ar
     return task.normalize(loss / task.loss_scale(config))
 
 
+def num_parameters(task: Task) -> int:
+    """How many numbers the parameters of a task's model are. Nothing is computed.
+
+    Example:
+      >>> from meta_train import tasks
+      >>> num_parameters(tasks.get("digits-softmax"))
+      650
+    """
+    key = jax.eval_shape(jax.random.key, 0)
+    params = jax.eval_shape(lambda key: task.init(key, task.sample(key)), key)
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 def log_normalizer(scale: float) -> NormalizeFn:
     """Returns `loss -> log(loss / scale + 0.02)`, with the ratio clipped to 0…10 and NaN replaced by 10.
 

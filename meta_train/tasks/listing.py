@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from meta_train import data
 from meta_train.tasks import suites
+from meta_train.tasks.base import num_parameters
 
 
 class Description(NamedTuple):
@@ -50,9 +50,8 @@ def describe(name: str, *, data_dir: str | None = None) -> Description:
     config = jax.eval_shape(task.sample, key)
     params = jax.eval_shape(task.init, key, config)
     lowered = jax.jit(jax.value_and_grad(task.loss)).lower(params, key, task.data, config)
-    size = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
     return described._replace(
-        parameters=size,
+        parameters=num_parameters(task),
         flops=(lowered.cost_analysis() or {}).get("flops"),
         scale=task.scale,
     )

@@ -21,6 +21,7 @@ def transformer_language_model(
     width: int = 32,
     num_layers: int = 1,
     num_heads: int = 2,
+    widening: int = 2,
     length: int = 32,
     batch_size: int = 8,
     variation: Variation = FIXED,
@@ -31,7 +32,7 @@ def transformer_language_model(
       name: the task's name.
       text: see `language_model`.
       width: of the embeddings.
-      num_layers, num_heads: see `attention.transformer`.
+      num_layers, num_heads, widening: see `attention.transformer`.
       length, batch_size, variation: see `language_model`.
 
     Example:
@@ -43,7 +44,7 @@ def transformer_language_model(
     def network(tokens, num_tokens):
         embedded = hk.Embed(num_tokens, width, w_init=hk.initializers.RandomNormal(0.02))(tokens)
         x = embedded + positions(length, width)
-        x = transformer(x, num_layers=num_layers, num_heads=num_heads, causal=True)
+        x = transformer(x, num_layers=num_layers, num_heads=num_heads, widening=widening, causal=True)
         return hk.Linear(num_tokens, with_bias=False)(x)
 
     return language_model(name, text, network, length=length, batch_size=batch_size, variation=variation)

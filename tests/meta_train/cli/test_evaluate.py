@@ -12,6 +12,8 @@ from meta_train.data import tfds
 from meta_train.evaluation import baselines
 from meta_train.evaluation import protocol
 from meta_train.evaluation import timing
+from meta_train.evaluation import tuning
+from meta_train.tasks import at_hand
 
 QUICK = ("--steps", 100, "--seeds", 1, "--baseline", "adam-1e-3")
 
@@ -139,6 +141,30 @@ def test_a_harder_judge_by_options(run, sgd, model, monkeypatch):
     chosen, contenders, rivals = asked["timed"]
     assert ([each.name for each in chosen], list(contenders)) == (["mine"], [str(sgd)])
     assert rivals == asked["baselines"]
+
+
+def test_the_suite_large_has_its_own_rivals_and_fewer_runs(run, sgd, capsys, monkeypatch):
+    asked = {}
+    loads = lambda names: at_hand.AtHand([tasks.quadratic(name) for name in names], {}, ())
+    monkeypatch.setattr(
+        command, "judge_suite", lambda chosen, contenders, **rest: asked.update(rest, chosen=chosen) or {}
+    )
+    monkeypatch.setattr(at_hand, "load", loads)
+    assert run("evaluate", sgd, "--suite", "large", "--steps", 1000, "--steps", 4000) == 0
+    assert [task.name for task in asked["chosen"]] == [name for name in tasks.suite("large") if name not in tasks.HUGE]
+    assert (
+        "shakespeare-transformer-11m is left out, for a run takes hours: name it with --task.\n"
+        in capsys.readouterr().err
+    )
+    assert asked["baselines"] == baselines.FOR_LARGE and 3 < len(asked["baselines"]) <= 7
+    assert (asked["num_seeds"], asked["tuning_seeds"], asked["pacemakers"]) == (3, 1, ())
+    assert asked["learning_rates"] == baselines.LARGE_LEARNING_RATES
+    assert run("evaluate", sgd, "--suite", "large", "--task", "shakespeare-transformer-11m", "--baseline", "adam") == 0
+    assert [task.name for task in asked["chosen"]] == ["shakespeare-transformer-11m"]
+    assert asked["baselines"] == ("adam",) and "left out" not in capsys.readouterr().err
+    assert run("evaluate", sgd, "--task", "rosenbrock") == 0
+    assert (asked["num_seeds"], asked["tuning_seeds"]) == (5, tuning.NUM_SEEDS)
+    assert asked["pacemakers"] == protocol.PACEMAKERS and asked["baselines"] == baselines.USUAL
 
 
 def test_two_tasks_of_one_name_are_refused(run, sgd, model, capsys, no_work):

@@ -8,6 +8,7 @@ from meta_train import tasks
 from meta_train.evaluation import budget
 from meta_train.evaluation import lanes
 from meta_train.evaluation import protocol
+from meta_train.evaluation import side_by_side
 from meta_train.evaluation.budget import Pace
 from meta_train.evaluation.budget import Plan
 
@@ -44,8 +45,21 @@ def clock(monkeypatch):
 
 
 def test_the_calibration_measures_compilation_steps_and_evaluations_apart(clock):
-    np.testing.assert_allclose(budget.calibrate(TASK, lambda rate, num_steps: None), (2.0, 0.02 / 5, 0.3 / 5))
+    np.testing.assert_allclose(budget.calibrate(TASK, lambda rate, num_steps: None), (2.0, 0.02 / 5, 0.3 / 5, 5))
     assert clock.run_steps <= 5 * 200
+
+
+def test_the_calibration_of_a_large_model_has_one_lane(clock, monkeypatch):
+    monkeypatch.setattr(side_by_side, "MOST_PARAMETERS", 1)
+    np.testing.assert_allclose(budget.calibrate(TASK, lambda rate, num_steps: None), (2.0, 0.02, 0.3, 1))
+
+
+def test_runs_of_a_large_model_fill_no_lanes():
+    """One tuning seed of each rate; then as many runs as are reported, not five."""
+    plan = Plan((10,), 2, (0.1, 0.2, 0.3), (), tuning_seeds=1)
+    assert budget.estimate(plan, Pace(0.0, 1.0, 0.0, 1), [], ["adam"]) == (3 + 2) * 10
+    assert budget.estimate(plan._replace(tuning_seeds=8), Pace(0.0, 1.0, 0.0, 1), [], ["adam"]) == (3 * 8 + 2) * 10
+    assert budget.estimate(plan, STEP, [], ["adam"]) == (3 + 5) * 10
 
 
 @pytest.mark.parametrize(

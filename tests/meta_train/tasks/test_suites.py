@@ -114,10 +114,11 @@ def _made_up(source):
     if source.name in ("names", "tiny_shakespeare", "sklearn_docs"):
         tokens = draw.integers(0, 30, 400).astype(np.int32)
         return data.Text(tokens, tokens, tuple(map(chr, range(30))))
+    size = source.size or 28  # that of whole pictures of digits
     shape, classes = {
-        "mnist": ((source.size, source.size, 1), 10),
-        "fashion_mnist": ((source.size, source.size, 1), 10),
-        "cifar10": ((source.size, source.size, 3), 10),
+        "mnist": ((size, size, 1), 10),
+        "fashion_mnist": ((size, size, 1), 10),
+        "cifar10": ((size, size, 3), 10),
     }.get(source.name, ((7,), None))
     x = draw.random((40, *shape), np.float32)
     y = x[:, 0].astype(np.float32) if classes is None else np.arange(40, dtype=np.int32) % classes
@@ -184,8 +185,34 @@ def test_every_task_has_a_sampled_form(name):
 def test_there_are_enough_tasks_and_families_without_any_file():
     assert len(TRAINED) >= 25
     assert len({tasks.TASKS[name].family for name in TRAINED}) >= 12
-    for suite in tasks.SUITES:
+    for suite in ("meta-train", "validation", "test"):
         assert len({tasks.TASKS[name].family for name in tasks.suite(suite)}) >= 9
+
+
+def test_large_tasks_have_the_sizes_that_their_names_say():
+    sizes = {
+        name: sum(leaf.size for leaf in jax.tree.leaves(_params_at_full_size(name))) for name in tasks.suite("large")
+    }
+    assert sizes == {
+        "mnist-mlp-2m": 1_863_690,  # 784·1024 + 1024² + 1024·10 and biases
+        "cifar-resnet-370k": 373_130,
+        "shakespeare-gru-500k": 527_505,
+        "shakespeare-transformer-800k": 812_544,
+        "shakespeare-transformer-11m": 10_702_848,
+    }
+    assert set(tasks.HUGE) == {name for name, size in sizes.items() if size > 5_000_000}
+
+
+def _params_at_full_size(name):
+    """Shapes of the parameters with as many characters as the real text has."""
+    entry = tasks.TASKS[name]
+    if entry.source.name == "tiny_shakespeare":
+        tokens = np.zeros(400, np.int32)
+        made_up = data.Text(tokens, tokens, tuple(map(chr, range(65))))
+    else:
+        made_up = _made_up(entry.source)
+    task = entry.family(name, made_up, **entry.options)
+    return jax.eval_shape(lambda key: task.init(key, task.sample(key)), jax.eval_shape(jax.random.key, 0))
 
 
 def test_suites_part_the_tasks():

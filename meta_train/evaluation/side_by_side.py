@@ -1,0 +1,29 @@
+"""How many runs of a task a program makes side by side.
+
+Each lane has its own parameters, gradients and optimizer state. A small model needs several lanes to keep a core busy.
+A large model keeps it busy alone, and more lanes would only take memory.
+"""
+
+from meta_train.evaluation import tuning
+from meta_train.tasks.base import Task
+from meta_train.tasks.base import num_parameters
+
+MOST_PARAMETERS = 200_000  # of a model that is trained side by side
+
+
+def num_lanes(task: Task, num_seeds: int, *, tuned: bool) -> int:
+    """The number of lanes of a program: one if the model has more than `MOST_PARAMETERS`, otherwise one for each seed.
+
+    Args:
+      task: what to train.
+      num_seeds: runs that are reported.
+      tuned: whether the program is used for tuning too. For a small model it then has at least `tuning.MIN_LANES`.
+
+    Example:
+      >>> from meta_train import tasks
+      >>> num_lanes(tasks.get("quadratic"), 3, tuned=True)
+      5
+    """
+    if num_parameters(task) > MOST_PARAMETERS:
+        return 1
+    return max(num_seeds, tuning.MIN_LANES) if tuned else num_seeds
