@@ -64,18 +64,29 @@ def _run(argv: list[str] | None) -> int:
 
 def _convert(file, out, chosen):
     """Converts a file. Returns what it was taken for."""
-    if pathlib.Path(out).suffix != ".safetensors":
-        raise ValueError(f"the file to write must end in .safetensors, got {out}: add the ending.")
+    _check_writable(pathlib.Path(out))
     optimizer, theta = convert.load(file, chosen)
-    if pathlib.Path(out).exists() and pathlib.Path(out).samefile(file):
-        raise ValueError(f"the file to write must be another than the file to read, got {out} for both.")
-    checkpoint.save(out, optimizer, theta)
     taken, *others = (chosen,) if chosen else convert.formats_of(file)
+    checkpoint.save(out, optimizer, theta)
     count = sum(leaf.size for leaf in jax.tree.leaves(theta))
     lines = [f"{out}: {taken}, a {optimizer.spec['kind']} with {count:,} weights"]
     if others:
         lines.append(f"Files of {' and '.join(others)} have the same arrays. If it is one of these, pass --format.")
     return "\n".join(lines)
+
+
+def _check_writable(out):
+    """Raises ValueError if a file should not be written: other projects' weights, say, must not be lost."""
+    if out.suffix != ".safetensors":
+        raise ValueError(f"the file to write must end in .safetensors, got {out}: add the ending.")
+    if out.is_dir():
+        raise ValueError(
+            f"the file to write must not be a folder, got {out}: add a name, as in {out / 'velo.safetensors'}."
+        )
+    if out.exists() and out.stat().st_size and not checkpoint.is_saved(out):
+        raise ValueError(
+            f"the file to write must be new or one of this library, got {out}, which is something else: name another."
+        )
 
 
 def _table():

@@ -26,6 +26,8 @@ from learned_optim.base import Theta
 
 FORMAT = 1
 _METADATA_KEY = "learned_optim"
+# What safetensors raises, beside its own error, for dtypes that NumPy lacks and for shapes beyond its limits.
+_UNREADABLE = (safetensors.SafetensorError, AttributeError, TypeError, ValueError)
 
 
 def save(path: str | os.PathLike[str], optimizer: LearnedOptimizer, theta: Theta) -> None:
@@ -39,6 +41,7 @@ def save(path: str | os.PathLike[str], optimizer: LearnedOptimizer, theta: Theta
     Raises:
       ValueError: if theta does not fit the optimizer or is not float32, if the path is a folder, or if `load` could not
         build the optimizer. Register an architecture of your own with `learned_optim.register_architecture` first.
+      OSError: if the file cannot be written there.
       TypeError: if optimizer is not a `LearnedOptimizer`.
 
     Example:
@@ -63,14 +66,13 @@ def save(path: str | os.PathLike[str], optimizer: LearnedOptimizer, theta: Theta
         if tensor.dtype != np.float32:
             raise ValueError(f"theta must be float32 to be saved, but {name!r} is {tensor.dtype}: convert it first.")
     header = {"format": FORMAT, "spec": optimizer.spec, "sha256": _digest(optimizer.spec, tensors)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    content = safetensors.numpy.save(tensors, metadata={_METADATA_KEY: json.dumps(header)})
     try:
-        temporary.write_bytes(safetensors.numpy.save(tensors, metadata={_METADATA_KEY: json.dumps(header)}))
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        _write(path, content)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{path} cannot be written ({error.strerror}): name a file in a folder where you may write"
+        ) from error
 
 
 def load(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Theta]:
@@ -90,14 +92,20 @@ def load(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Theta]:
     tensors, header = _read(pathlib.Path(path))
     try:
         optimizer = optimizers.build(header["spec"])
-    except ValueError as error:
+        skeleton = checks.abstract_theta(optimizer.init)
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
-    skeleton = checks.abstract_theta(optimizer.init)
     names = [_name(keys) for keys, _ in jax.tree.leaves_with_path(skeleton)]
     if sorted(names) != sorted(tensors):
         raise ValueError(
             f"{path}: an optimizer of kind {optimizer.spec['kind']!r} has the tensors {sorted(names)}, "
             f"the file contains {sorted(tensors)}. It was not written by learned_optim.save: write it again with that."
+        )
+    others = [f"{name!r} is {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype != np.float32]
+    if others:
+        raise ValueError(
+            f"{path}: the tensors must be float32, but {others[0]}. It was not written by learned_optim.save: write it "
+            "again with that."
         )
     theta = jax.tree.unflatten(jax.tree.structure(skeleton), [tensors[name] for name in names])
     try:
@@ -105,6 +113,31 @@ def load(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Theta]:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return optimizer, theta
+
+
+def is_saved(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a file is one that `save` wrote, by its header. Its content may be damaged.
+
+    Raises:
+      OSError: if there is no such file, or it cannot be read.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return _METADATA_KEY in (file.metadata() or {})
+    except safetensors.SafetensorError:
+        return False
+
+
+def _write(path, content):
+    """Replaces a file at once, so that nobody reads a half."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _check_loadable(optimizer):
@@ -131,7 +164,7 @@ def _read(path):
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except safetensors.SafetensorError as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path} is not a complete safetensors file ({error}): it is damaged, truncated, or of another format. "
             "Copy it again from where it was saved. Weights of other projects are read by `learned-optim convert`."
@@ -139,7 +172,7 @@ def _read(path):
     try:
         header = json.loads(metadata[_METADATA_KEY])
         file_format, spec, expected = header["format"], header["spec"], header["sha256"]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is a safetensors file, but does not contain a learned optimizer: its header has no valid "
             f"{_METADATA_KEY!r} entry. Write such files with learned_optim.save, or with `learned-optim convert` from "

@@ -48,6 +48,8 @@ def real_number(name: str, value: Any) -> float:
         number = float("nan") if isinstance(value, (str, bytes)) else float(value)
     except TypeError:
         raise TypeError(f"{name} must be a number, got {value!r}.") from None
+    except OverflowError:  # a whole number beyond the range of floats
+        number = float("inf")
     if not abs(number) < float("inf"):
         raise ValueError(f"{name} must be a finite number, got {value!r}.")
     return number

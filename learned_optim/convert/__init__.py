@@ -15,6 +15,7 @@ is unpickled, and no code in a file is run. docs/other-weights.md says where the
 """
 
 from collections.abc import Callable
+import fnmatch
 import os
 import pathlib
 import re
@@ -35,6 +36,7 @@ from learned_optim.convert import mlps
 from learned_optim.convert import pylo
 from learned_optim.convert import velo
 from learned_optim.convert.arrays import Arrays
+from learned_optim.convert.arrays import listed
 
 
 class Format(NamedTuple):
@@ -117,9 +119,14 @@ def load(path: str | os.PathLike[str], format: str | None = None) -> tuple[Learn
     try:
         arrays, formats, decided = _read(file)
         if format is not None and format not in formats:
-            raise ValueError(f"it has the arrays of {_or(formats)}, not of {format!r}: pass one of these, or None.")
+            raise ValueError(
+                f"it has the arrays of {_or(formats)}, not of {format!r}: pass one of these, or no format."
+            )
         if format is None and not decided:
-            raise ValueError(f"its arrays may be those of {_or(formats)}: say which by format={formats[0]!r}.")
+            raise ValueError(
+                f"its arrays may be those of {_or(formats)}, and no name of file or folder says which: pass one of "
+                "these as the format (--format in the command)."
+            )
         found = FORMATS[format or formats[0]]
         optimizer, theta = found.convert(arrays, {**found.settings, **_gin_settings(file, found)})
     except ValueError as error:
@@ -146,12 +153,16 @@ def _file(path):
     if path.is_file():
         return path
     if not path.is_dir():
+        if os.path.lexists(path):
+            raise FileNotFoundError(
+                f"{path} is neither a file nor a folder, but a broken link or a device: name a file."
+            )
         beside = sorted(map(str, path.parent.iterdir())) if path.parent.is_dir() else []
         raise FileNotFoundError(f"there is no file or folder {path}. {nearest.hint(str(path), beside)}".rstrip())
-    for folder in (path, path / pylo.VELO_FOLDERS[0], path / pylo.VELO_FOLDERS[1]):
-        if (folder / pylo.FILE).is_file():
-            return folder / pylo.FILE
-    files = sorted({file for pattern in _FLAX_NAMES for file in path.glob(pattern) if file.is_file()})
+    folders = (path, *(pylo.child(path, name) for name in pylo.VELO_FOLDERS))
+    from_pylo = [file for folder in folders if (file := pylo.child(folder, pylo.FILE)).is_file()][:1]
+    of_flax = lambda file: any(fnmatch.fnmatch(file.name.lower(), pattern) for pattern in _FLAX_NAMES)
+    files = from_pylo + sorted(file for file in path.iterdir() if file.is_file() and of_flax(file))
     if len(files) == 1:
         return files[0]
     if files:
@@ -165,7 +176,7 @@ def _file(path):
 
 def _read(file):
     """Arrays by the reference's names, the formats that they may have, and whether the first is the right one."""
-    if file.suffix == ".safetensors":
+    if _is_safetensors(file):
         arrays = pylo.read(file)
         formats, decided = _formats(arrays, from_pylo=True)
     else:
@@ -176,6 +187,10 @@ def _read(file):
             formats = _first("velo-with-bugs", formats)
     named = _named(file, formats)
     return (arrays, formats, decided) if named is None else (arrays, _first(named, formats), True)
+
+
+def _is_safetensors(file):
+    return file.suffix.lower() == ".safetensors" or pylo.is_safetensors(file)
 
 
 def _theta(tree):
@@ -203,12 +218,12 @@ def _formats(arrays, from_pylo):
         return (("mulo", "elo"), False) if from_pylo else (("adafac-mlp", "mulo"), True)
     if has(mlps.MLP_PREFIX):
         return ("mlp",), True
-    names = ", ".join(sorted(name[:60] for name in arrays)[:4]) or "nothing"
-    raise ValueError(f"expected the weights of {_or(FORMATS)}, got arrays named {names}, …. {_SEE}")
+    raise ValueError(f"expected the weights of {_or(FORMATS)}, got arrays named {listed(arrays)}. {_SEE}")
 
 
 def _named(file, formats):
     """The format after which the file or one of the folders around it is called, the longest if there are several."""
+    file = pathlib.Path(os.path.abspath(file))  # whose folders have names even if the path is relative to one of them
     for part in (file.stem, file.name, *(folder.name for folder in list(file.parents)[:3])):
         called = [name for name in formats if re.search(rf"(^|[^a-z0-9]){name}$", part.lower().replace("_", "-"))]
         if called:
@@ -221,7 +236,7 @@ def _first(name, formats):
 
 
 def _gin_settings(file, found):
-    config = gin_settings.beside(file) if file.suffix != ".safetensors" else None
+    config = None if _is_safetensors(file) else gin_settings.beside(file)
     return {} if config is None or found.gin_class is None else gin_settings.read(config, found.gin_class)
 
 

@@ -32,8 +32,8 @@ def sizes(arrays: Arrays, shapes: Mapping[str, Shape]) -> dict[str, int]:
     missing, unknown = sorted(set(shapes) - set(arrays)), sorted(set(arrays) - set(shapes))
     if missing or unknown:
         raise ValueError(
-            f"expected {len(shapes)} arrays, of which are missing: {_listed(missing)}; it has others: "
-            f"{_listed(unknown)}. It is incomplete, or of another optimizer: see docs/other-weights.md for those "
+            f"expected {len(shapes)} arrays, of which are missing: {listed(missing)}; it has others: "
+            f"{listed(unknown)}. It is incomplete, or of another optimizer: see docs/other-weights.md for those "
             "that can be read."
         )
     found: dict[str, int] = {}
@@ -62,11 +62,17 @@ def depth(names: Collection[str], pattern: str) -> int:
     return sum(re.fullmatch(pattern, name) is not None for name in names)
 
 
+def listed(names: Collection[str]) -> str:
+    """Returns the first names in alphabetical order, each in quotes and cut at 60 characters.
+
+    Example:
+      >>> listed(["w", "b"]), listed([])
+      ("'b', 'w'", 'none')
+    """
+    first = sorted(names)[:4]
+    return ", ".join([*(repr(name[:60]) for name in first), *(["…"] if len(names) > 4 else [])]) or "none"
+
+
 def _size(want, size, found):
     """The size that is expected. The first size that a name meets is what it stands for."""
     return want if isinstance(want, int) else found.setdefault(want, size)
-
-
-def _listed(names):
-    """The first names of a list."""
-    return ", ".join([*(repr(name[:60]) for name in names[:4]), *(["…"] if len(names) > 4 else [])]) or "none"

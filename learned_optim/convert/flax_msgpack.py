@@ -16,23 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from learned_optim.convert import signatures
+
 MAX_BYTES = 1 << 30  # flax cuts arrays beyond this into pieces; the largest released optimizer has 9.3 MB
 _MAX_ENTRIES = 4096  # of one map
 _MAX_DIMENSIONS = 32
 _DTYPES = ("float16", "float32", "float64", "int32", "int64", "uint32", "uint64", "uint8", "bool")
 _ARRAY, _SCALAR = 1, 3  # types of extensions
-_SIGNATURES = {  # what else people have under such names
-    b"\x80\x02": "a pickle",
-    b"\x80\x03": "a pickle",
-    b"\x80\x04": "a pickle",
-    b"\x80\x05": "a pickle",
-    b"PK\x03\x04": "a zip archive, such as a PyTorch or .npz file",
-    b"\x89HDF": "an HDF5 file",
-    b"\x93NUMPY": "a .npy file",
-    b"\x1f\x8b": "a gzip archive: unpack it first",
-    b"version https://git-lfs": "a pointer of git-lfs, not the file itself: fetch it with `git lfs pull`",
-    b"<": "a web page: download the raw file",
-}
 _EXPECTED = "expected the msgpack of a dict of arrays, as flax.serialization.to_bytes writes it"
 _AGAIN = "download it again, as a binary file."
 
@@ -125,12 +115,7 @@ def _msgpack():
 
 
 def _check_signature(data):
-    if not data:
-        raise ValueError(f"{_EXPECTED}, got an empty file: {_AGAIN}")
-    for signature, what in _SIGNATURES.items():
-        if data.startswith(signature):
-            hint = " Pickles can run any code, so they are never read." if what == "a pickle" else ""
-            raise ValueError(f"{_EXPECTED}, got {what}.{hint}")
+    signatures.check(data, _EXPECTED)
     if not (0x80 <= data[0] <= 0x8F or data[0] in (0xDE, 0xDF)):
         raise ValueError(f"{_EXPECTED}, got a file that begins with {data[:8]!r}: name a file of weights.")
 

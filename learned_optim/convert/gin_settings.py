@@ -5,6 +5,7 @@ a number or a truth value are read, and nothing in the file is executed.
 """
 
 import ast
+import math
 import pathlib
 import re
 from typing import Any
@@ -24,6 +25,8 @@ _ARGUMENTS = {
     "AdafacMLPLOpt": {"step_mult": "step_multiplier", "exp_mult": "magnitude_multiplier"},
     "RNNMLPLOpt": {"step_multiplier": "step_multiplier", "magnitude_rate": "magnitude_multiplier"},
 }
+_FLAGS = ("equal_loss_averages", "fixed_state")
+_LONGEST = 40  # characters of a number
 # Those that the arrays do show, or that reach no update.
 _SIZES = {
     *("param_inits", "lstm_hidden_size", "ff_hidden_size", "ff_hidden_layers", "hidden_size", "hidden_layers"),
@@ -52,33 +55,37 @@ def read(path: pathlib.Path, cls: str) -> dict[str, Any]:
       Arguments of our constructor.
 
     Raises:
-      ValueError: if a setting that matters is not a number or a truth value, or the file is not text.
+      ValueError: if a setting that matters is not a finite number, or True or False where these are expected, or if the
+        file is not text.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8-sig")  # without the mark that some editors put first
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} must be a text file with settings, got other bytes ({error}): remove it.") from error
     found, unread = {}, []
-    for line in lines:
+    for line in text.replace("\\\n", " ").splitlines():  # gin breaks long lines with a backslash
         match = _LINE.fullmatch(line.partition("#")[0].strip())
         if match is None or match[1] != cls or match[2] in _SIZES:
             continue
         if match[2] in _ARGUMENTS[cls]:
-            found[_ARGUMENTS[cls][match[2]]] = _value(path, line, match[3])
+            argument = _ARGUMENTS[cls][match[2]]
+            found[argument] = _value(path, line, match[3], argument in _FLAGS)
         else:
-            unread.append(match[0])
+            unread.append(f"{match[0]!r:.100}")
     if unread:
         warnings.warn(f"{path} has settings that are not used here: {'; '.join(unread)}", stacklevel=2)
     return found
 
 
-def _value(path, line, text):
+def _value(path, line, text, is_flag):
     try:
-        value = ast.literal_eval(text)
+        value = ast.literal_eval(text) if len(text) <= _LONGEST else None
     except (SyntaxError, ValueError):
         value = None
-    if not isinstance(value, (bool, int, float)):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not (isinstance(value, bool) if is_flag else number):
+        expected = "True or False" if is_flag else "a finite number"
         raise ValueError(
-            f"{path}: expected a number, True or False in {line.strip()!r}, got {text!r}: write the value there."
+            f"{path}: expected {expected} in {line.strip()!r:.100}, got {text!r:.{_LONGEST}}: write the value there."
         )
     return value

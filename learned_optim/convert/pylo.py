@@ -12,7 +12,9 @@ import re
 import numpy as np
 import safetensors
 
+from learned_optim.convert import signatures
 from learned_optim.convert.arrays import Arrays
+from learned_optim.convert.arrays import listed
 from learned_optim.convert.coordinate_network import GROUP_SIZES
 from learned_optim.convert.coordinate_network import PREFIX
 
@@ -54,25 +56,44 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
         return _celo2(arrays)
     raise ValueError(
         f"expected one of PyLO's networks (VeLO_RNN, VeLO_MLP, mulo, elo, celo2, elo-celo2), got arrays named "
-        f"{', '.join(sorted(arrays)[:4]) or 'nothing'}, …: see docs/other-weights.md for those that can be read."
+        f"{listed(arrays)}: see docs/other-weights.md for those that can be read."
     )
 
 
+def is_safetensors(path: pathlib.Path) -> bool:
+    """Returns whether a file begins like a safetensors file: with the size of a JSON object, and the object."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size
+
+
+def child(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """Returns the path of an entry of a folder, in upper or lower case. If there is none, its path in this case."""
+    exact = folder / name
+    if exact.exists() or not folder.is_dir():
+        return exact
+    return next((entry for entry in sorted(folder.iterdir()) if entry.name.lower() == name.lower()), exact)
+
+
 def _load(path):
+    expected = "expected a safetensors file"
+    if not is_safetensors(path):
+        with path.open("rb") as file:
+            signatures.check(file.read(32), expected)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            if "learned_optim" in (file.metadata() or {}):
-                raise ValueError("it is a file of this library already: read it with learned_optim.load.")
-            names = list(file.keys())
-            dtypes = {name: file.get_slice(name).get_dtype() for name in names}
-            wrong = [f"{name} is {dtype}" for name, dtype in dtypes.items() if dtype != "F32"]
-            if wrong:
-                raise ValueError(f"expected arrays in float32 (F32), but {wrong[0]}: save the weights as float32.")
-            arrays = {name: file.get_tensor(name) for name in names}
-    except safetensors.SafetensorError as error:
+            is_ours = "learned_optim" in (file.metadata() or {})
+            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            wrong = [f"{name[:60]!r} is {dtype}" for name, dtype in dtypes.items() if dtype != "F32"]
+            arrays = {} if is_ours or wrong else {name: file.get_tensor(name) for name in dtypes}
+    except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(
-            f"expected a safetensors file, got a truncated, damaged or foreign one ({error}): download {path} again."
+            f"{expected}, got a truncated, damaged or foreign one ({error}): download {path} again."
         ) from error
+    if is_ours:
+        raise ValueError("it is a file of this library already: read it with learned_optim.load.")
+    if wrong:
+        raise ValueError(f"expected arrays in float32 (F32), but {wrong[0]}: save the weights as float32.")
     _check_config(path.with_name("config.json"))
     return arrays
 
@@ -82,19 +103,24 @@ def _check_config(path):
         return
     try:
         config = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} must be JSON, got other text ({error}): download it again.") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} must be a JSON object, got {config!r:.60}: download it again.")
     for name, expected in _REQUIRED.items():
-        if isinstance(config, dict) and config.get(name, expected) != expected:
-            raise ValueError(f"{path} must have {name} {expected!r}, got {config[name]!r}, which is not built here.")
+        if config.get(name, expected) != expected:
+            raise ValueError(
+                f"{path} must have {name} {expected!r}, got {config[name]!r:.60}, which is not built here."
+            )
 
 
 def _beside(path, number):
     """The file of the other part of VeLO: of a folder of the known name, beside that of the path."""
     name = VELO_FOLDERS[number]
     for folder in (path.parent.parent, path.parent):
-        if (folder / name / FILE).is_file():
-            return folder / name / FILE
+        file = child(child(folder, name), FILE)
+        if file.is_file():
+            return file
     raise FileNotFoundError(
         f"VeLO of PyLO needs two folders, {' and '.join(VELO_FOLDERS)}, each with its {FILE}: {name} is missing beside "
         f"{path.parent}. Download Pauljanson002/{name} to {path.parent.parent / name}."
@@ -120,11 +146,14 @@ def _velo_rnn(arrays: Arrays):
 
 
 def _velo_mlp(arrays: Arrays):
-    """Names without an underscore are working copies of one network."""
+    """Names without an underscore at the end, such as `input_weights`, are working copies of one network."""
     found, layers = {}, _number("hidden_weights_", arrays) + 1
     for name, array in arrays.items():
-        match = re.fullmatch(r"(input|hidden|output)_(weights|bias)_(?:\.(\d+))?", name)
-        if match is None:
+        if re.fullmatch(r"(input|hidden|output)_(weights|bias)(\.[0-9]{1,2})?", name):
+            continue
+        match = re.fullmatch(r"(input|hidden|output)_(weights|bias)_(?:\.([0-9]{1,2}))?", name)
+        if match is None or (match[1] == "hidden") != (match[3] is not None):
+            found[name] = array
             continue
         number = {"input": 0, "hidden": int(match[3] or 0) + 1, "output": layers}[match[1]]
         if match[2] == "bias":
@@ -141,7 +170,7 @@ def _velo_mlp(arrays: Arrays):
 def _mlp(arrays: Arrays):
     found, layers = {}, _number("network.linear_", arrays) + 1
     for name, array in arrays.items():
-        match = re.fullmatch(r"network\.(?:(input)|linear_(\d+)|output)\.(weight|bias)", name)
+        match = re.fullmatch(r"network\.(?:(input)|linear_([0-9]{1,2})|output)\.(weight|bias)", name)
         if match is None:
             found[name] = array
             continue
@@ -154,7 +183,7 @@ def _celo2(arrays: Arrays):
     """These matrices are not transposed."""
     found = {}
     for name, array in arrays.items():
-        first, later = re.fullmatch(r"w0\.(\d+)", name), re.fullmatch(r"dense_([wb])\.(\d+)", name)
+        first, later = re.fullmatch(r"w0\.([0-9]{1,2})", name), re.fullmatch(r"dense_([wb])\.([0-9]{1,2})", name)
         if first:
             found[f"{PREFIX}w0__{first[1]}"] = array
         elif later:
@@ -166,4 +195,4 @@ def _celo2(arrays: Arrays):
 
 def _number(prefix, arrays):
     """How many layers have names that begin so."""
-    return len({match[1] for name in arrays if (match := re.match(re.escape(prefix) + r"\.?(\d+)", name))})
+    return len({match[1] for name in arrays if (match := re.match(re.escape(prefix) + r"\.?([0-9]{1,2})\b", name))})

@@ -204,7 +204,7 @@ def test_a_file_of_another_format_is_an_error(path, data):
         learned_optim.load(path)
 
 
-_NOT_OUR_HEADERS = ("", "{", "[]", "7", "{}", '{"format": 1}')
+_NOT_OUR_HEADERS = ("", "{", "[]", "7", "{}", '{"format": 1}', "[" * 100_000, "9" * 5000)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +240,8 @@ def _save_with_spec(path, **changes):
         ({"depth": 3}, "the spec does not fit the architecture 'mlp'.*depth"),
         ({"hidden_sizes": [0]}, "hidden_sizes must be a non-empty sequence"),
         ({"hidden_sizes": [2, 2]}, r"has the tensors .*'linear_2/w'\], the file contains .*'linear_1/w'\]"),
+        ({"hidden_sizes": [10**400]}, ""),
+        ({"step_multiplier": 10**400}, "step_multiplier must be a finite number"),
         ({"hidden_sizes": [3]}, r"\['linear'\]\['b'\] should have shape \(3,\), got \(2,\)"),
     ],
 )
@@ -266,6 +268,45 @@ def test_a_newer_format_is_an_error(path, monkeypatch):
         _save_with_spec(path)
     with pytest.raises(ValueError, match=f"has format {newer}, this version reads {this}: upgrade learned_optim"):
         learned_optim.load(path)
+
+
+def _one_tensor(dtype, shape, num_bytes):
+    """The bytes of a safetensors file with one tensor."""
+    header = json.dumps({"x": {"dtype": dtype, "shape": shape, "data_offsets": [0, num_bytes]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(num_bytes)
+
+
+@pytest.mark.parametrize(("dtype", "shape", "num_bytes"), [("F8_E4M3", [1], 1), ("F32", [0, 1 << 62], 0)])
+def test_tensors_that_numpy_cannot_hold_are_an_error(path, dtype, shape, num_bytes):
+    path.write_bytes(_one_tensor(dtype, shape, num_bytes))
+    with pytest.raises(ValueError, match=r"a\.safetensors is not a complete safetensors file"):
+        learned_optim.load(path)
+
+
+def test_load_refuses_tensors_of_another_dtype(path, saved):
+    saved.path.write_bytes(saved.data)
+    tensors, header = checkpoint._read(saved.path)
+    tensors = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
+    header["sha256"] = checkpoint._digest(header["spec"], tensors)
+    safetensors.numpy.save_file(tensors, path, metadata={"learned_optim": json.dumps(header)})
+    with pytest.raises(ValueError, match=r"a\.safetensors: the tensors must be float32, but .* is float64"):
+        learned_optim.load(path)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path, saved):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "a.safetensors", tmp_path / f"{'a' * 240}.safetensors"):
+        with pytest.raises(OSError, match=rf"{place} cannot be written \(.*name a file in a folder where you may"):
+            learned_optim.save(place, saved.optimizer, saved.theta)
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith("aaa")] == []
+
+
+def test_a_file_that_save_wrote_is_known_by_its_header(tmp_path, saved):
+    saved.path.write_bytes(saved.data)
+    assert checkpoint.is_saved(saved.path)
+    (tmp_path / "a").write_bytes(saved.data[:9])
+    safetensors.numpy.save_file({"weight": np.ones(3, np.float32)}, tmp_path / "b")
+    assert not checkpoint.is_saved(tmp_path / "a") and not checkpoint.is_saved(tmp_path / "b")
 
 
 class _MakesAFolder:

@@ -28,16 +28,44 @@ def test_settings_of_a_class_become_arguments(tmp_path):
 def test_a_setting_that_is_not_used_gives_a_warning(tmp_path):
     path = tmp_path / "config.gin"
     path.write_text("HyperV2.mix_layers = False\n")
-    with pytest.warns(UserWarning, match="settings that are not used here: HyperV2.mix_layers = False"):
+    with pytest.warns(UserWarning, match="settings that are not used here: 'HyperV2.mix_layers = False'"):
         assert gin_settings.read(path, "HyperV2") == {}
 
 
-@pytest.mark.parametrize("value", ["%rate", "@schedule()", "'text'", "__import__('os')", "(1,", "None"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "%rate",
+        "@schedule()",
+        "'text'",
+        "__import__('os')",
+        "(1,",
+        "None",
+        "True",
+        "1e999",
+        "9" * 400,
+        "-" * 100_000 + "1",
+    ],
+)
 def test_a_value_that_matters_must_be_a_number(value, tmp_path):
     path = tmp_path / "config.gin"
     path.write_text(f"HyperV2.exp_mult = {value}\n")
-    with pytest.raises(ValueError, match=r"expected a number, True or False in .HyperV2\.exp_mult = "):
+    with pytest.raises(ValueError, match=r"expected a finite number in .HyperV2\.exp_mult = "):
         gin_settings.read(path, "HyperV2")
+
+
+@pytest.mark.parametrize("value", ["1", "0.0", "None", "'True'"])
+def test_a_flag_must_be_true_or_false(value, tmp_path):
+    path = tmp_path / "config.gin"
+    path.write_text(f"HyperV2.use_bugged_next_lstm_state = {value}\n")
+    with pytest.raises(ValueError, match=r"expected True or False in .HyperV2\.use_bugged_next_lstm_state = "):
+        gin_settings.read(path, "HyperV2")
+
+
+def test_lines_may_be_broken_and_the_file_marked(tmp_path):
+    path = tmp_path / "config.gin"
+    path.write_bytes(b"\xef\xbb\xbfHyperV2.exp_mult = \\\r\n    0.5\r\nHyperV2.step_mult=2\r\n")
+    assert gin_settings.read(path, "HyperV2") == {"magnitude_multiplier": 0.5, "step_multiplier": 2}
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path):

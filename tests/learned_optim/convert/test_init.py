@@ -172,6 +172,32 @@ def test_names_decide_between_optimizers_with_the_same_arrays(kind, name, expect
     assert convert.load(path)[0].spec == convert.load(path, expected)[0].spec
 
 
+def test_the_folder_that_one_works_in_has_a_name_too(made, tmp_path, monkeypatch):
+    (tmp_path / "celo2-base").mkdir()
+    (tmp_path / "celo2-base" / "theta.state").write_bytes(made.packed(made.theta("celo2")))
+    monkeypatch.chdir(tmp_path / "celo2-base")
+    assert [convert.formats_of(path)[0] for path in ("theta.state", ".")] == ["celo2-base", "celo2-base"]
+
+
+def test_weights_are_not_lost_by_a_folder_that_is_read_and_written(made, tmp_path, capsys):
+    folder = made.write_folder(tmp_path / "elo", made.pylo_mlp(made.theta("adafac-mlp")))
+    before = (folder / "model.safetensors").read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(["convert", str(folder), str(folder / "model.safetensors")])
+    assert ended.value.code == 2
+    assert "model.safetensors, which is something else: name another" in capsys.readouterr().err
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_settings_that_make_no_sense_end_the_command_with_status_2(made, tmp_path, capsys):
+    (tmp_path / "params").write_bytes(made.packed(made.theta("velo")))
+    (tmp_path / "config.gin").write_text("HyperV2.use_bugged_next_lstm_state = 1")
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(["convert", str(tmp_path), str(tmp_path / "o.safetensors")])
+    assert ended.value.code == 2
+    assert "expected True or False in" in capsys.readouterr().err
+
+
 def test_formats_of_the_same_arrays_differ_in_what_they_do_with_them(made, tmp_path):
     def specs(kind):
         path = tmp_path / "file.state"
@@ -216,9 +242,13 @@ DAMAGED = {
     "page": (lambda made: b"<!doctype html>", "got a web page: download the raw file"),
     "text": (lambda made: b"hello", "begins with b'hello'"),
     "pointer": (lambda made: b"version https://git-lfs.github.com/spec/v1", "a pointer of git-lfs"),
-    "foreign": (lambda made: made.packed({"model": {"w": np.ones(3, np.float32)}}), "got arrays named model/w, …"),
+    "foreign": (lambda made: made.packed({"model": {"w": np.ones(3, np.float32)}}), "got arrays named 'model/w'. See"),
     "no arrays": (lambda made: made.packed({"step": 3}), "expected arrays alone, got 3 as 'step'"),
-    "nothing": (lambda made: made.packed({}), "got arrays named nothing"),
+    "a name of two lines": (
+        lambda made: made.packed({"a\nb": np.ones(3, np.float32)}),
+        r"got arrays named 'a\\nb'\. See",
+    ),
+    "nothing": (lambda made: made.packed({}), "got arrays named none"),
     "truncated": (lambda made: made.packed(made.theta("celo"))[:-9], "got a truncated, damaged or foreign file"),
     "trailing": (lambda made: made.packed(made.theta("celo")) + b"123", "followed by 3 further bytes"),
     "missing": (_saved(_without), "are missing: 'rnn_params/rnn/linear/b', 'rnn_params/rnn/linear/w'"),
@@ -279,6 +309,10 @@ def test_changed_bytes_give_other_weights_or_a_value_error(kind, made, tmp_path)
 def test_errors_of_names_and_folders(made, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no file or folder .*thetas\.state"):
         convert.load(tmp_path / "thetas.state")
+    (tmp_path / "link.state").symlink_to(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match=r"link\.state is neither a file nor a folder, but a broken link"):
+        convert.load(tmp_path / "link.state")
+    (tmp_path / "link.state").unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(
         ValueError, match=r"has no weights: expected model\.safetensors or .*got pytorch_model\.bin\. Py"
@@ -286,6 +320,13 @@ def test_errors_of_names_and_folders(made, tmp_path):
         convert.load(tmp_path)
     (tmp_path / "theta.state").write_bytes(made.packed(made.theta("celo")))
     assert convert.load(tmp_path)[0].spec["kind"] == "celo"
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"name one of .*model\.safetensors, .*theta\.state"):
+        convert.load(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "theta.state").rename(tmp_path / "Theta.STATE")
+    assert convert.load(tmp_path)[0].spec["kind"] == "celo"
+    (tmp_path / "Theta.STATE").rename(tmp_path / "theta.state")
     (tmp_path / "other.state").write_bytes(b"")
     with pytest.raises(ValueError, match=r"several files of weights: name one of .*other\.state, .*theta\.state"):
         convert.load(tmp_path)
@@ -298,14 +339,21 @@ def test_errors_of_names_and_folders(made, tmp_path):
 def test_errors_of_the_command(made, tmp_path, capsys):
     source = made.write_folder(tmp_path / "elo", made.pylo_mlp(made.theta("adafac-mlp"))) / "model.safetensors"
     before = source.read_bytes()
+    (tmp_path / "folder.safetensors").mkdir()
     for out, message in (
         ("out.bin", "must end in .safetensors, got"),
-        ("elo/model.safetensors", "another than the file"),
+        ("elo/model.safetensors", "must be new or one of this library"),
+        ("", "must end in .safetensors, got"),
+        ("folder.safetensors", "must not be a folder, got"),
+        ("elo/model.safetensors/o.safetensors", "cannot be written (Not a directory): name a file in a folder"),
     ):
         with pytest.raises(SystemExit):
             command_line.main(["convert", str(source), str(tmp_path / out)])
         assert message in capsys.readouterr().err
     assert source.read_bytes() == before
+    (tmp_path / "o.safetensors").touch()
+    assert command_line.main(["convert", str(source), str(tmp_path / "o.safetensors"), "--format", "elo"]) == 0
+    assert capsys.readouterr().out
     assert command_line.main(["convert", str(source), str(tmp_path / "o.safetensors"), "--format", "mulo"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{tmp_path / 'o.safetensors'}: mulo, a factored_mlp with 197 weights"

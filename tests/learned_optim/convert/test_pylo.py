@@ -47,6 +47,31 @@ def test_velo_needs_both_folders(name, missing, velo):
         convert.load(velo / name)
 
 
+def test_velo_has_no_arrays_of_other_names(velo):
+    path = velo / "VeLO_MLP" / "model.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    for name in ("more", "more_weights_", "hidden_weights_", "input_weights_.0"):
+        safetensors.numpy.save_file({**arrays, name: np.ones(3, np.float32)}, path)
+        with pytest.raises(ValueError, match=f"missing: none; it has others: '{name}'"):
+            convert.load(velo)
+
+
+def test_upper_and_lower_case_make_no_difference_to_files_and_folders(velo, made, tmp_path):
+    for name in pylo.VELO_FOLDERS:
+        (velo / name).rename(velo / name.lower())
+    assert convert.load(velo)[0].spec["kind"] == convert.load(velo / "velo_mlp")[0].spec["kind"] == "velo"
+    folder = made.write_folder(tmp_path / "MULO", made.pylo_mlp(made.theta("adafac-mlp")))
+    (folder / "model.safetensors").rename(folder / "Model.SAFETENSORS")
+    assert convert.formats_of(folder) == convert.formats_of(folder / "Model.SAFETENSORS") == ("mulo", "elo")
+    assert convert.load(folder)[0].spec["step_multiplier"] == 0.01
+
+
+def test_a_safetensors_file_is_known_by_its_content(made, tmp_path):
+    folder = made.write_folder(tmp_path / "elo", made.pylo_mlp(made.theta("adafac-mlp")))
+    (folder / "model.safetensors").rename(folder / "theta.state")
+    assert convert.load(folder)[0].spec["kind"] == "factored_mlp"
+
+
 def test_celo2(made, tmp_path):
     folder = made.write_folder(tmp_path / "celo2", made.pylo_celo2(made.theta("celo2")), activation="relu")
     optimizer, theta = convert.load(folder)
@@ -69,7 +94,9 @@ def test_mulo_and_elo_differ_in_what_the_file_does_not_say(made, tmp_path):
     for name in ("downloaded", "celo", "elo-or-mulo-1"):
         unnamed = made.write_folder(tmp_path / name, arrays)
         assert convert.formats_of(unnamed) == ("mulo", "elo")
-        with pytest.raises(ValueError, match="may be those of mulo or elo: say which by format='mulo'"):
+        with pytest.raises(
+            ValueError, match=r"may be those of mulo or elo, and no name .* pass one of these as the format"
+        ):
             convert.load(unnamed)
     assert convert.load(unnamed, "elo")[0].spec == elo.spec
 
@@ -118,7 +145,25 @@ def _half(arrays):
 
 
 DAMAGED = {
-    "empty": (_bytes(b""), "expected a safetensors file, got a truncated, damaged or foreign one"),
+    "empty": (_bytes(b""), "expected a safetensors file, got an empty file: download it again"),
+    "a pointer": (
+        _bytes(b"version https://git-lfs.github.com/spec/v1"),
+        "file, got a pointer of git-lfs, not the file",
+    ),
+    "a page": (_bytes(b"<!doctype html>"), "expected a safetensors file, got a web page: download the raw file"),
+    "other bytes": (_bytes(b"other bytes"), "expected a safetensors file, got a truncated, damaged or foreign one"),
+    "a shape beyond NumPy's": (
+        _bytes(
+            b"\x4c"
+            + b"\x00" * 7
+            + b'{"x":{"dtype":"F32","shape":[0,4611686018427387904],"data_offsets":[0,0]}}'.ljust(0x4C)
+        ),
+        "expected a safetensors file, got a truncated, damaged or foreign one",
+    ),
+    "a layer with a number that nobody has": (
+        _saved(lambda arrays: arrays.update({f"network.linear_{'9' * 5000}.bias": np.ones(1, np.float32)})),
+        "it has others: 'network.linear_99999",
+    ),
     "pickle": (_bytes(b"\x80\x04K\x01."), "expected a safetensors file"),
     "a declared header of exabytes": (_bytes(b"\xff" * 7 + b"\x0f{"), "expected a safetensors file"),
     "truncated": (_cut, "truncated, damaged or foreign one"),
@@ -128,13 +173,15 @@ DAMAGED = {
         _saved(lambda arrays: arrays.update({"network.input.weight": np.ones((4, 38), np.float32)})),
         r"'nn/~/w0' should have shape \(39, hidden 1\), got \(38, 4\)",
     ),
-    "a dtype": (_saved(_half), r"expected arrays in float32 \(F32\), but network.output.bias is F16"),
+    "a dtype": (_saved(_half), r"expected arrays in float32 \(F32\), but 'network.output.bias' is F16"),
     "foreign": (
         lambda made, folder: made.write_folder(folder, {"x": np.ones(1)[:0].astype("f4")}),
-        "got arrays named x",
+        "got arrays named 'x': see",
     ),
     "settings": (_config('{"activation": "tanh"}'), "must have activation 'relu', got 'tanh', which is not built here"),
     "damaged settings": (_config("{"), "config.json must be JSON"),
+    "deep settings": (_config("[" * 100_000), "config.json must be JSON"),
+    "a list of settings": (_config("[]"), r"config.json must be a JSON object, got \[\]"),
     "of this library": (_own, "it is a file of this library already: read it with learned_optim.load"),
 }
 
