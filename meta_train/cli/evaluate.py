@@ -15,6 +15,7 @@ from meta_train.cli import outputs
 from meta_train.cli import planned
 from meta_train.evaluation import baselines
 from meta_train.evaluation import page
+from meta_train.evaluation import prior as evaluation_prior
 from meta_train.evaluation import targets
 from meta_train.evaluation import timing
 from meta_train.evaluation import verdict
@@ -43,6 +44,14 @@ def evaluate(
     seeds: options.Seeds = None,
     without_num_steps: Annotated[
         bool, typer.Option("--without-num-steps", help="Do not tell the optimizer how many steps there will be.")
+    ] = False,
+    prior: Annotated[
+        bool,
+        typer.Option(
+            "--prior",
+            help="Also judge the architecture as it is before meta-training: how much of the gain is design, and how "
+            "much is learned.",
+        ),
     ] = False,
     embedded: Annotated[bool, typer.Option("--embedded", help="Only tasks whose data pip has installed.")] = False,
     baseline: Annotated[
@@ -80,6 +89,7 @@ def evaluate(
     rivals = options.tuned(rivals, tuning)
     names = _names(suite, embedded, others) if others or not files else []
     contenders = named_optimizer.contender(optimizer, steps or (), told=not without_num_steps)
+    before = named_optimizer.prior(optimizer, told=not without_num_steps) if prior else {}
     if out is not None:
         outputs.check_file(out, (".json",))
     own = named_task.load_files(files, steps or (), names)
@@ -90,7 +100,7 @@ def evaluate(
             plan = planned.plan(
                 minutes,
                 chosen,
-                contenders,
+                contenders | before,
                 rivals,
                 horizons=steps or (),
                 default_steps=1000,
@@ -101,7 +111,7 @@ def evaluate(
             contenders = named_optimizer.contender(optimizer, plan.horizons, told=not without_num_steps)
             judgements = judge_suite(
                 chosen,
-                contenders,
+                contenders | before,
                 horizons=plan.horizons,
                 num_seeds=plan.num_seeds,
                 baselines=rivals,
@@ -116,8 +126,11 @@ def evaluate(
         print(options.STOPPED, file=sys.stderr)
         raise typer.Exit(130) from None
     for count, judged in judgements.items():
-        print(f"\n{counted(count, 'step')}: {verdict.as_text(verdict.verdict(judged), len(judged))}")
-        print(targets.as_text(targets.races(judged, timings)))
+        rated = evaluation_prior.without(judged) if prior else judged
+        print(f"\n{counted(count, 'step')}: {verdict.as_text(verdict.verdict(rated), len(judged))}")
+        print(targets.as_text(targets.races(rated, timings)))
+        if prior:
+            print(evaluation_prior.as_text(evaluation_prior.gain(judged)))
     if found.left_out:
         print(f"\nLeft out for lack of data: {', '.join(found.left_out)}")
     if out is not None:
@@ -125,7 +138,7 @@ def evaluate(
         parts += [_which(suite, embedded, len(found.tasks), len(tasks.suite(suite)))] if names else []
         counts = " and ".join(counted(count, "step") for count in plan.horizons)
         title = f"{next(iter(contenders))}: {', '.join(parts)}, {counts}, {counted(plan.num_seeds, 'seed')}"
-        print(f"Wrote {', '.join(map(str, page.write(out, title, judgements, timings)))}")
+        print(f"Wrote {', '.join(map(str, page.write(out, title, judgements, timings, with_prior=prior)))}")
 
 
 def _names(suite, embedded, chosen):

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 import os
 import pathlib
 
+import jax
+import numpy as np
+
 import learned_optim
 from learned_optim import nearest
 from meta_train.evaluation.protocol import Contender
@@ -31,9 +34,7 @@ def load(name: str, horizons: Sequence[int], *, step_scale: float | None = None)
     if name in _released():
         for num_steps in horizons:
             learned_optim.learned_optimizer(name, num_steps=num_steps)
-        optimizer, theta = learned_optim.load_pretrained(name)
-    else:
-        optimizer, theta = learned_optim.load(_file(name))
+    optimizer, theta = _read(name)
     return lambda num_steps: optimizer.transform(theta, num_steps=num_steps, step_scale=step_scale)
 
 
@@ -42,6 +43,34 @@ def contender(name: str, horizons: Sequence[int], *, told: bool = True) -> dict[
     if told:
         return {name: load(name, horizons)}
     return {f"{name} without num_steps": load(name, ())(None)}
+
+
+def prior(name: str, *, told: bool = True) -> dict[str, Contender]:
+    """The same architecture with the theta that meta-training begins with, by what to call it.
+
+    An architecture that begins with random weights has "random weights" in its name.
+
+    Args:
+      name: as of `load`.
+      told: whether it is told the number of steps.
+
+    Example:
+      >>> list(prior("default"))
+      ['default, before training']
+    """
+    optimizer, _ = _read(name)
+    theta, other = (optimizer.init(jax.random.key(seed)) for seed in (0, 1))
+    pairs = zip(jax.tree.leaves(theta), jax.tree.leaves(other), strict=True)
+    drawn = any(not np.array_equal(one, another) for one, another in pairs)
+    label = f"{name}{'' if told else ' without num_steps'}, before training{' (random weights)' if drawn else ''}"
+    if told:
+        return {label: lambda num_steps: optimizer.transform(theta, num_steps=num_steps)}
+    return {label: optimizer.transform(theta)}
+
+
+def _read(name):
+    """The architecture and theta of a released name, a file or a folder."""
+    return learned_optim.load_pretrained(name) if name in _released() else learned_optim.load(_file(name))
 
 
 def _released():

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from meta_train.evaluation import prior
 from meta_train.evaluation import report
 from meta_train.evaluation import targets
 from meta_train.evaluation import verdict
+from meta_train.evaluation.prior import Gain
 from meta_train.evaluation.protocol import Judgement
 from meta_train.evaluation.targets import Race
 from meta_train.evaluation.timing import Timing
@@ -40,6 +42,8 @@ def write(
     title: str,
     judgements: Mapping[int, Mapping[str, Judgement]],
     timings: Mapping[str, Mapping[str, Timing]] | None = None,
+    *,
+    with_prior: bool = False,
 ) -> list[pathlib.Path]:
     """Writes JSON, plots and the page; returns their paths.
 
@@ -48,6 +52,8 @@ def write(
       title: what was evaluated, and how.
       judgements: for each horizon, for each task, what `protocol.judge` gave.
       timings: for each task, what `timing.time_steps` gave, if it was measured.
+      with_prior: whether the second contender is the first one's prior, see `prior`. It then has rows and curves, and
+        takes no part in verdicts, scores and profiles.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     sections, record, made = [], {}, [out, out.with_suffix(".html")]
@@ -55,12 +61,15 @@ def write(
         results = {task: [*judged.contenders, *judged.baselines] for task, judged in of_tasks.items()}
         curves, profile = (out.with_name(f"{out.stem}-{steps}-{what}.png") for what in ("curves", "profile"))
         report.plot(results, curves)
-        report.plot_profile(results, profile)
-        found, races = verdict.verdict(of_tasks), targets.races(of_tasks, timings)
-        sections.append(section(steps, found, of_tasks, curves, profile, races))
+        judged = prior.without(of_tasks) if with_prior else of_tasks
+        report.plot_profile({task: [*each.contenders, *each.baselines] for task, each in judged.items()}, profile)
+        found, races = verdict.verdict(judged), targets.races(judged, timings)
+        gain = prior.gain(of_tasks) if with_prior else None
+        sections.append(section(steps, found, of_tasks, curves, profile, races, gain))
         record[str(steps)] = {
             "verdict": verdict.as_json(found),
             "time_to_target": targets.as_json(races),
+            **({} if gain is None else {"prior": prior.as_json(gain)}),
             "tasks": report.as_json(results),
         }
         made += [curves, profile]
@@ -92,6 +101,7 @@ def section(
     curves: pathlib.Path,
     profile: pathlib.Path,
     races: tuple[Race, ...] = (),
+    gain: Gain | None = None,
 ) -> str:
     """The part of the page about one horizon.
 
@@ -101,12 +111,14 @@ def section(
       judgements: for each task, what was measured.
       curves, profile: PNG files, which the page contains.
       races: how soon the optimizers reach their targets.
+      gain: the optimizer beside its prior, if that was judged.
     """
     scores = targets.as_text(races)
     parts = [
         f"<h2>{counted(num_steps, 'step')}</h2>",
         f"<pre>{html.escape(verdict.as_text(found, len(judgements)))}</pre>",
         *([f"<pre>{html.escape(scores)}</pre>"] if scores else []),
+        *([] if gain is None else [f"<pre>{html.escape(prior.as_text(gain))}</pre>"]),
         _picture(profile, "performance profile"),
         *(_task(name, judged) for name, judged in judgements.items()),
         _picture(curves, "training curves"),

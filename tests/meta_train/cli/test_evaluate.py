@@ -167,6 +167,20 @@ def test_the_suite_large_has_its_own_rivals_and_fewer_runs(run, sgd, capsys, mon
     assert asked["pacemakers"] == protocol.PACEMAKERS and asked["baselines"] == baselines.USUAL
 
 
+@pytest.mark.optax_promotion
+def test_the_prior_is_judged_if_asked_for(run, sgd, cache, model, tmp_path, capsys):
+    """SGD as it was saved is its own prior: both have the same losses, and it is no rival in the verdict."""
+    out = tmp_path / "figures.json"
+    arguments = ("--steps", 2, "--seeds", 1, "--baseline", "adam-1e-3", "--out", out)
+    assert run("evaluate", sgd, "--task", model(), *arguments, "--prior") == 0
+    text = capsys.readouterr().out
+    assert "to that of Adam 1e-3, not tuned, over 1 task\n" in text
+    found = json.loads(out.read_text(encoding="utf-8"))["horizons"]["2"]
+    assert found["prior"]["log_ratio"] == found["prior"]["prior_log_ratio"] < 0
+    assert found["prior"]["prior"] == f"{sgd}, before training"
+    assert len(found["time_to_target"][0]["standings"]) == 2
+
+
 def test_two_tasks_of_one_name_are_refused(run, sgd, model, capsys, no_work):
     path = model(name="rosenbrock.py")
     assert run("evaluate", sgd, "--task", path, "--task", "rosenbrock") == 2

@@ -44,6 +44,24 @@ def test_a_released_one_warns_of_horizons_that_it_was_not_trained_for(monkeypatc
         named_optimizer.load("default", [500, 100000])
 
 
+def test_the_prior_is_the_architecture_with_the_theta_that_training_begins_with(path):
+    optimizer, theta = learned_optim.load(path)
+    begun = optimizer.init(jax.random.key(0))
+    ((name, told),) = named_optimizer.prior(path).items()
+    ((other, untold),) = named_optimizer.prior(path, told=False).items()
+    assert (name, other) == (f"{path}, before training", f"{path} without num_steps, before training")
+    found = _second_update(told(10))
+    assert jnp.allclose(found, _second_update(optimizer.transform(begun, num_steps=10)))
+    assert not jnp.allclose(found, _second_update(optimizer.transform(theta, num_steps=10)))
+    assert jnp.allclose(_second_update(untold), _second_update(optimizer.transform(begun)))
+
+
+def test_a_prior_of_random_weights_says_so(tmp_path):
+    optimizer, path = learned_optim.mlp(hidden_sizes=(2,)), tmp_path / "mlp.safetensors"
+    learned_optim.save(path, optimizer, optimizer.init(jax.random.key(3)))
+    assert list(named_optimizer.prior(str(path))) == [f"{path}, before training (random weights)"]
+
+
 @pytest.mark.parametrize("ending", ["mine.safetensors", "a run", "mine"])
 def test_a_file_or_the_folder_of_a_run(path, tmp_path, ending):
     (tmp_path / "a run").mkdir()

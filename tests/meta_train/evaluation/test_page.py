@@ -54,3 +54,24 @@ def test_json_plots_and_a_page_that_stands_alone(tmp_path):
     assert "diverged in 1 of 2" in second
     assert "under load" in first
     assert "seconds to training loss" in second
+
+
+def test_a_prior_has_rows_and_a_summary_and_no_place_among_the_rivals(tmp_path):
+    judged = _judged(10, 0.1)
+    before = _judged(10, 0.05).contenders[0]._replace(optimizer="mine <1>, before training")
+    judged = judged._replace(contenders=[*judged.contenders, before], speedups={"adam": np.array([[2.0], [3.0]])})
+    out = tmp_path / "found.json"
+    page.write(out, "title", {10: {"easy": judged}}, with_prior=True)
+    record = json.loads(out.read_text())["horizons"]["10"]
+    assert record["prior"]["prior_log_ratio"] < record["prior"]["log_ratio"] < 0
+    names = [row["optimizer"] for row in record["tasks"]["easy"]]
+    assert names == ["mine <1>", "mine <1>, before training", "Adam 0.01 (tuned)"]
+    (race,) = record["time_to_target"]
+    assert len(race["standings"]) == 2
+    text = out.with_suffix(".html").read_text()
+    assert "Mean log ratio of the final training loss to that of Adam (tuned), over 1 task" in text
+    assert text.count("mine &lt;1&gt;, before training") == 2  # the row, and the summary
+
+    page.write(out, "title", {10: {"easy": _judged(10, 0.1)}})
+    assert "prior" not in json.loads(out.read_text())["horizons"]["10"]
+    assert "Mean log ratio" not in out.with_suffix(".html").read_text()
