@@ -147,8 +147,8 @@ def _resolve(name: Any) -> str:
         hint = f"Did you mean num_steps={name}? " if isinstance(name, int) else nearest.hint(str(name), names)
         raise ValueError(
             f"there is no released optimizer {name!r}. {hint}Released: {', '.join(names)}. "
-            "The path of a file must end in .safetensors, or be a pathlib.Path. Weights of VeLO, Celo and others must "
-            "be converted first: see docs/other-weights.md."
+            "For a file of your own, use learned_optim.load(path), or in learned_optimizer a path that ends in "
+            ".safetensors. Weights of VeLO, Celo and others must be converted first: see docs/other-weights.md."
         )
     return name
 
