@@ -175,6 +175,7 @@ def test_the_prior_is_judged_if_asked_for(run, sgd, cache, model, tmp_path, caps
     assert run("evaluate", sgd, "--task", model(), *arguments, "--prior") == 0
     text = capsys.readouterr().out
     assert "to that of Adam 1e-3, not tuned, over 1 task\n" in text
+    assert text.partition("\n2 steps: ")[2].count(", before training") == 1  # in the summary alone
     found = json.loads(out.read_text(encoding="utf-8"))["horizons"]["2"]
     assert found["prior"]["log_ratio"] == found["prior"]["prior_log_ratio"] < 0
     assert found["prior"]["prior"] == f"{sgd}, before training"
