@@ -53,10 +53,7 @@ def nres_on_late_losses(
     """
     task = tasks.get(task_name, sampled=True)
     task = task._replace(normalize=tasks.power_normalizer(task.scale, power=0.3))
-    problem = problems.optimizer_weights(optimizer, task, horizon_dropout=horizon_dropout)
-    if held_out:
-        problem = objectives.held_out(problem, task)._replace(name=f"{task_name} held-out")
-    problem = objectives.late(problem, power=1.0)
+    problem = objectives.late(_training(optimizer, task, horizon_dropout, held_out), power=1.0)
     nres = estimators.nres(problem, num_particles=num_pairs, unroll_length=50, horizon=horizon, std=0.03)
     return estimators.normalized(nres, power=norm_power)
 
@@ -83,10 +80,14 @@ def final_losses(
     task = tasks.get(task_name, sampled=True)
     scale = task.scale
     task = task._replace(normalize=lambda loss: loss / scale)
+    problem = objectives.log_final(_training(optimizer, task, horizon_dropout, held_out))
+    return search.episodes(problem, num_particles=num_particles, horizon=horizon)
+
+
+def _training(optimizer, task, horizon_dropout, held_out):
+    """The problem of training a task, whose losses are those of held-out examples if so wanted."""
     problem = problems.optimizer_weights(optimizer, task, horizon_dropout=horizon_dropout)
-    if held_out:
-        problem = objectives.held_out(problem, task)._replace(name=f"{task_name} held-out")
-    return search.episodes(objectives.log_final(problem), num_particles=num_particles, horizon=horizon)
+    return objectives.held_out(problem, task)._replace(name=f"{task.name} held-out") if held_out else problem
 
 
 def adam_with_pull(
