@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 import itertools
+import math
 from typing import TYPE_CHECKING
 
 import jax
@@ -143,9 +144,18 @@ def in_blocks(x: jax.Array, max_block: int) -> tuple[jax.Array, Callable[[jax.Ar
       The blocks, float32[blocks, rows, longer side], and the function that gives such an array the shape of x.
     """
     wide, restore = as_wide(x)
-    num_rows = wide.shape[0]
-    num_blocks = -(-num_rows // max_block)
-    height = -(-num_rows // num_blocks)
-    padded = jnp.pad(wide, ((0, num_blocks * height - num_rows), (0, 0)))
-    blocks = padded.reshape(num_blocks, height, -1)
-    return blocks, lambda blocks: restore(blocks.reshape(num_blocks * height, -1)[:num_rows])
+    num_rows, count = wide.shape[0], num_blocks(x.shape, max_block)
+    height = -(-num_rows // count)
+    padded = jnp.pad(wide, ((0, count * height - num_rows), (0, 0)))
+    blocks = padded.reshape(count, height, -1)
+    return blocks, lambda blocks: restore(blocks.reshape(count * height, -1)[:num_rows])
+
+
+def num_blocks(shape: Sequence[int], max_block: int) -> int:
+    """How many blocks `in_blocks` makes of a tensor of at least two dimensions.
+
+    Example:
+      >>> num_blocks((3, 3, 8, 70), max_block=32), num_blocks((4, 2), max_block=32)
+      (3, 1)
+    """
+    return -(-min(shape[-1], math.prod(shape[:-1])) // max_block)

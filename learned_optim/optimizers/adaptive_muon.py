@@ -25,6 +25,7 @@ from learned_optim.base import Rule
 from learned_optim.base import define
 from learned_optim.base import momentum
 from learned_optim.base import zeros
+from learned_optim.orthogonal import num_blocks
 from learned_optim.orthogonal import orthogonalize_all
 
 FEATURE_VERSION = 1
@@ -205,11 +206,8 @@ def _update(theta, horizon, grads, params, slots, shared, step):
 
 
 def _log_blocks(param):
-    """½ log of the number of blocks in which the tensor is orthogonalized; 0 for vectors and scalars."""
-    if param.ndim < 2:
-        return 0.0
-    shorter = min(param.shape[-1], math.prod(param.shape[:-1]))
-    return 0.5 * math.log(max(1, -(-shorter // MAX_BLOCK)))
+    """½ log of the number of blocks in which the tensor is orthogonalized; 0 for vectors, scalars and empty tensors."""
+    return 0.5 * math.log(max(1, num_blocks(param.shape, MAX_BLOCK))) if param.ndim > 1 else 0.0
 
 
 def _momentum_factors(weight, step):

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from learned_optim import checks
 from learned_optim import factored_features
 from learned_optim import factored_moments
+from learned_optim import factored_step
 from learned_optim import features
 from learned_optim import networks
 from learned_optim import orthogonal
@@ -32,7 +33,6 @@ RMS_DECAY = 0.95
 DECAYS = factored_moments.Decays(rms=(RMS_DECAY,))
 EPSILON = 1e-8  # added to second moments
 A, B, C = orthogonal.COEFFICIENTS
-MAX_GRADIENT = 1000.0
 _FLOOR = 1e-9  # added to mean squares before they normalize an input or the output
 _OF_MATRICES = ("rows", "columns", "row_rsqrts", "column_rsqrts", "factored_momenta")  # inputs that vectors lack
 _SMALL = 1e-30  # keeps the derivative of a norm finite at 0
@@ -129,7 +129,7 @@ def celo2(
 
 def _direction(network, theta, grad, param, slots, widest):
     """Returns the network's output for each coordinate, and the new slots."""
-    grad = jnp.clip(grad, -MAX_GRADIENT, MAX_GRADIENT)
+    grad = jnp.clip(grad, -factored_step.MAX_GRADIENT, factored_step.MAX_GRADIENT)
     observed, mean_squares, slots = factored_features.observe(
         grad, param, slots, DECAYS, extended=True, epsilon=EPSILON
     )
