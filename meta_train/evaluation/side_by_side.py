@@ -1,18 +1,26 @@
 """How many runs of a task a program makes side by side.
 
 Each lane has its own parameters, gradients and optimizer state. A small model needs several lanes to keep a core busy.
-A large model keeps it busy alone, and more lanes would only take memory.
+A large model keeps it busy alone, and more lanes would only take memory. An accelerator takes as many as fit.
 """
+
+import jax
 
 from meta_train.evaluation import tuning
 from meta_train.tasks.base import Task
 from meta_train.tasks.base import num_parameters
 
-MOST_PARAMETERS = 200_000  # of a model that is trained side by side
+MOST_PARAMETERS = 200_000  # of a model that is trained side by side on a CPU
+MOST_ON_ACCELERATOR = 100_000_000  # parameters of all lanes together
+MOST_LANES = 20  # on an accelerator
 
 
 def num_lanes(task: Task, num_seeds: int, *, tuned: bool) -> int:
-    """The number of lanes of a program: one if the model has more than `MOST_PARAMETERS`, otherwise one for each seed.
+    """The number of lanes of a program.
+
+    On a CPU it is one if the model has more than `MOST_PARAMETERS`, otherwise one for each seed. On an accelerator,
+    where one more lane costs little, it is up to `MOST_LANES` if the program is used for tuning, as long as all lanes
+    together have at most `MOST_ON_ACCELERATOR` parameters.
 
     Args:
       task: what to train.
@@ -24,6 +32,9 @@ def num_lanes(task: Task, num_seeds: int, *, tuned: bool) -> int:
       >>> num_lanes(tasks.get("quadratic"), 3, tuned=True)
       5
     """
+    if jax.default_backend() != "cpu":
+        wanted = max(num_seeds, MOST_LANES) if tuned else num_seeds
+        return max(1, min(wanted, MOST_ON_ACCELERATOR // max(1, num_parameters(task))))
     if num_parameters(task) > MOST_PARAMETERS:
         return 1
     return max(num_seeds, tuning.MIN_LANES) if tuned else num_seeds

@@ -12,6 +12,7 @@ from meta_train.evaluation import side_by_side
 from meta_train.evaluation import tuning
 from meta_train.tasks.base import Task
 from meta_train.tasks.base import log_normalizer
+from meta_train.tasks.base import num_parameters
 
 TASK = Task(
     name="bowl",
@@ -43,6 +44,17 @@ def test_the_number_of_parameters_decides(most, tuned, expected, monkeypatch):
     monkeypatch.setattr(side_by_side, "MOST_PARAMETERS", most)
     assert side_by_side.num_lanes(TASK, 3, tuned=tuned) == expected
     assert side_by_side.num_lanes(TASK, 8, tuned=True) == (1 if expected == 1 else 8)
+
+
+def test_an_accelerator_takes_as_many_as_fit(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert side_by_side.num_lanes(TASK, 3, tuned=True) == side_by_side.MOST_LANES
+    assert side_by_side.num_lanes(TASK, 3, tuned=False) == 3
+    parameters = num_parameters(TASK)
+    monkeypatch.setattr(side_by_side, "MOST_ON_ACCELERATOR", 7 * parameters)
+    assert side_by_side.num_lanes(TASK, 3, tuned=True) == 7
+    monkeypatch.setattr(side_by_side, "MOST_ON_ACCELERATOR", parameters - 1)
+    assert side_by_side.num_lanes(TASK, 3, tuned=False) == 1
 
 
 @pytest.mark.optax_promotion
