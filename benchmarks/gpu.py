@@ -167,7 +167,7 @@ def about_device(sizes: Sizes) -> dict:
     driver = None
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        driver = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+        driver = subprocess.run(query, capture_output=True, encoding="utf-8", check=False).stdout.strip()
     return {
         "kind": device.device_kind,
         "platform": device.platform,

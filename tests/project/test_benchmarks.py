@@ -9,7 +9,9 @@ import subprocess
 import sys
 import types
 
+import jax
 import numpy as np
+import optax
 import pytest
 
 import learned_optim
@@ -269,3 +271,73 @@ def test_step_scales_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatc
         assert row["regret"] == pytest.approx(np.log(training[record["scales"].index(1.0)] / training.min()))
     assert out.with_suffix(".png").stat().st_size > 10_000
     assert "iris-mlp" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_gpu_benchmark_writes_its_record_and_a_plot_and_survives_failures(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--quick", "--out", str(out)])
+    names = runpy.run_path(str(BENCHMARKS / "gpu.py"))
+    made = names["contenders"]()
+    assert list(made) == ["optax.adam", "learned_optimizer()", "adaptive_muon", "optax.contrib.muon"]
+
+    def fail(*_, **__):
+        raise RuntimeError("planted")
+
+    broken = optax.GradientTransformationExtraArgs(optax.adam(1e-3).init, fail)
+    chosen = {**{name: made[name] for name in ("optax.adam", "optax.contrib.muon")}, "broken": broken}
+    monkeypatch.setitem(names["main"].__globals__, "contenders", lambda: chosen)
+    names["main"]()
+    record = json.loads(out.read_text())
+    device = record["device"]
+    assert device["platform"] == "cpu" and device["precision_of_float32_products"] == "float32"
+    assert min(device["bandwidth"], device["float32_product"], device["bfloat16_product"]) > 0
+    for part in ("updates", "train-step"):
+        rows = {row["name"]: row for row in record[part]}
+        assert rows.keys() == chosen.keys()
+        assert rows["broken"]["error"] == "RuntimeError: planted"
+        adam, muon = rows["optax.adam"], rows["optax.contrib.muon"]
+        assert adam["times_adam"] == 1.0
+        assert muon["times_adam"] == pytest.approx(muon["milliseconds"] / adam["milliseconds"])
+        assert round(adam["state"]) == 2 and round(muon["state"]) == 1  # in units of the parameters
+        assert 0 < adam["best_milliseconds"] <= adam["milliseconds"]
+        assert muon["matmul_flops"] > adam["matmul_flops"]
+        assert adam["compiling"] == 0 and adam["in_turn"]
+        assert adam["matmul_share"] > 0
+    (meta,) = record["meta-training"]
+    assert meta["pairs"] == 2
+    assert 0 < meta["worst"] <= meta["inner_steps_per_second"] <= meta["best"]
+    assert meta["flops_per_second"] == pytest.approx(meta["inner_steps_per_second"] * meta["flops_per_inner_step"])
+    assert record["left_out"] == []
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert "planted" in capsys.readouterr().out
+
+    # Without any time, the record names what is missing.
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--quick", "--minutes", "0", "--only", "updates", "--out", str(out)])
+    job = names["Job"]("updates", {"size": 9}, {}, fail)
+    monkeypatch.setitem(names["main"].__globals__, "make_jobs", lambda *_: [job])
+    names["main"]()
+    assert json.loads(out.read_text())["left_out"] == [{"part": "updates", "size": 9}]
+
+
+@pytest.mark.optax_promotion
+def test_gpu_benchmark_counts_and_names_what_does_not_fit():
+    script = types.SimpleNamespace(**runpy.run_path(str(BENCHMARKS / "gpu.py")))
+    count = lambda make: sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(make)))
+    assert count(lambda: script.gpt2_params(script.Model())) == 124_439_808
+    for size in (10**6, 10**7, 10**8, 10**9):
+        parameters = count(lambda size=size: script._fill(script.transformer_layers(size), 1.0))
+        assert parameters == pytest.approx(size, rel=0.1)
+
+    # A product takes two operations a weight and place, the scores and mixtures of attention four a width and pair of
+    # places. The backward pass takes twice as many. The loop over layers counts in full.
+    model = script.Model(layers=3, width=16, heads=2, vocabulary=64, context=8, batch=2)
+    forward = 2 * 8 * (2 * (3 * 12 * 16**2 + 64 * 16) + 3 * 4 * 8 * 16)
+    assert script.model_flops(model) == 3 * forward
+    tokens = jax.random.randint(jax.random.key(0), (2, 9), 0, 64)
+    params = script.gpt2_params(model)
+    assert script.gpt2_loss(params, tokens, model) == pytest.approx(np.log(64), rel=0.05)  # of untrained weights
+
+    program = script.Program(None, None, {}, resident=90, extra=20)
+    figures = script.race({"a": program}, jax.ShapeDtypeStruct((), np.float32), 1, 1.0, limit=100)
+    assert figures == {"a": {"error": "out of memory"}}
