@@ -4,13 +4,17 @@ The folder is searched first, then each of its subfolders in alphabetical order.
 name comes before files with its name.
 
     NAME/train-images-idx3-ubyte[.gz] …    the four official files of MNIST and its kin
+    NAME/train/CLASS/*.png, *.jpg …        pictures, and held-out ones in NAME/test/CLASS/, see `picture_tree`
     NAME/*.npz, *.csv[.gz] or *.txt        the only file of that kind; or, of several, the one called NAME.*
-    NAME.npz, NAME.csv[.gz], NAME.txt
+    NAME/*.tar[.gz|.xz] or *.zip           the only archive: the folders of pictures, packed
+    NAME.npz, NAME.csv[.gz], NAME.txt, NAME.tar[.gz|.xz], NAME.zip
     NAME.data.csv[.gz]                     with NAME.test_mask.csv[.gz] if there is one
     NAME/data.csv[.gz]                     with NAME/test_mask.csv[.gz] if there is one
 
 Of several kinds the first in this order is taken; files of other kinds are ignored. A mask has as many rows as the
 table, and a one in its first column holds the row out; other columns, as for further folds, are not read.
+
+`cifar10/subset.npz` is not CIFAR-10 but the data set `cifar2k`, a part of it.
 """
 
 import os
@@ -18,15 +22,17 @@ from pathlib import Path
 
 from meta_train.data import csv_tables
 from meta_train.data import formats
+from meta_train.data import picture_tree
 from meta_train.data.parts import Parts
 from meta_train.data.parts import split
 
 DATA_DIR_VARIABLE = "LEARNED_OPTIM_DATA"  # names the folder
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-_SUFFIXES = (".npz", ".csv", ".csv.gz", ".data.csv", ".data.csv.gz", ".txt")
+_SUFFIXES = (".npz", ".csv", ".csv.gz", ".data.csv", ".data.csv.gz", ".txt", *picture_tree.SUFFIXES)
 _MASK_SUFFIXES = (".test_mask.csv", ".test_mask.csv.gz")
 _MASKS = ("test_mask.csv", "test_mask.csv.gz")  # of data.csv
+_SUBSETS = {"cifar2k": ("cifar10", "subset.npz")}  # data sets that may be a file in the folder of another one
 
 
 def find(folder: Path, name: str) -> tuple[Path, ...]:
@@ -37,8 +43,8 @@ def find(folder: Path, name: str) -> tuple[Path, ...]:
       name: the data set's name.
 
     Returns:
-      The four idx files, pictures before labels and training before held-out, or one file of another format; empty if
-      there is none.
+      The four idx files, pictures before labels and training before held-out, or one file of another format, or the
+      folder that has the pictures' folders; empty if there is none.
 
     Raises:
       ValueError: if the folder of that name has some of the four idx files but not all, or several files of one kind of
@@ -49,6 +55,9 @@ def find(folder: Path, name: str) -> tuple[Path, ...]:
     for place in (folder, *sorted(path for path in folder.iterdir() if os.path.isdir(path))):
         found = _find_inside(place / name, name) if os.path.isdir(place / name) else ()
         found = found or _existing(place, name, _SUFFIXES)
+        if not found and name in _SUBSETS:
+            whole, file = _SUBSETS[name]
+            found = _existing(place / whole, file, ("",))
         if found:
             return found
     return ()
@@ -59,7 +68,7 @@ def wanted(name: str) -> str:
 
     Example:
       >>> wanted("sunspots")
-      'sunspots/ or sunspots.npz, .csv, .csv.gz, .data.csv, .data.csv.gz, .txt'
+      'sunspots/ or sunspots.npz, .csv, .csv.gz, .data.csv, .data.csv.gz, .txt, .tar, .tar.gz, .tar.xz, .zip'
     """
     return f"{name}/ or {name}{', '.join(_SUFFIXES)}"
 
@@ -80,6 +89,8 @@ def read(paths: tuple[Path, ...]) -> Parts | str:
             )
         return Parts(*train, *test)
     (path,) = paths
+    if path.name.endswith(picture_tree.SUFFIXES) or os.path.isdir(path):
+        return picture_tree.read(path)
     if path.suffix == ".npz":
         return formats.read_npz(path)
     if path.suffix == ".txt":
@@ -98,8 +109,11 @@ def _find_inside(folder, name):
     named = _existing(folder, name, _SUFFIXES)
     if named:
         return named
+    if picture_tree.is_tree(folder):
+        return (folder,)
     paths = [path for path in sorted(folder.iterdir()) if os.path.isfile(path) and not _is_mask(path)]
-    for suffixes in ((".npz",), (".csv", ".csv.gz"), (".txt",)):
+    paths = [path for path in paths if (name, path.name) not in _SUBSETS.values()]
+    for suffixes in ((".npz",), (".csv", ".csv.gz"), (".txt",), picture_tree.SUFFIXES):
         found = tuple(path for path in paths if path.name.endswith(suffixes))
         if len(found) > 1:
             names = ", ".join(path.name for path in found)

@@ -14,11 +14,16 @@ INSTALL_TFDS = (
 
 _TABLES = ("airfoil", "bike", "energy", "kin40k", "pol", "protein", "yacht")
 _TABLES_ARE_IN = "https://github.com/treforevans/uci_datasets"
-_ARCHIVES = ("cifar10", "svhn_cropped")
+_TEXTS_ARE_AT = {
+    "names": "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt",
+    "tiny_shakespeare": "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+}
+_PART = "cifar2k"  # a part of cifar10
+_PICTURES = ("cifar10", "svhn_cropped")
 _IDX = ("fashion_mnist", "kmnist", "mnist")
-_TEXTS = ("names", "tiny_shakespeare")
 
-KNOWN = (*_TABLES, *_ARCHIVES, *_IDX, *_TEXTS)  # data sets of the named tasks, or that tensorflow-datasets downloads
+# Data sets of the named tasks, or that tensorflow-datasets downloads.
+KNOWN = (*_TABLES, *_PICTURES, _PART, *_IDX, *_TEXTS_ARE_AT)
 
 
 def ways(name: str, folder: Path | None) -> str:
@@ -33,7 +38,11 @@ def ways(name: str, folder: Path | None) -> str:
     lines = [f"- Put files into {place}, named by --data-dir, data_dir= or {variable}: {_files(name)}."]
     if name in _TABLES:
         lines.append(f"- Its files are in {_TABLES_ARE_IN}: git clone that, and give the clone as the folder.")
-    elif name in data_tfds.NAMES and data_tfds.installed():
+    if name in _TEXTS_ARE_AT:
+        lines.append(f"- Its text is at {_TEXTS_ARE_AT[name]}: save it as {name}.txt.")
+    if name == _PART:
+        lines.append("- It is a part of CIFAR-10: docs/data.md says how to make one of cifar10.")
+    if name in data_tfds.NAMES and data_tfds.installed():
         lines.append("- tensorflow-datasets downloads it, with a network and TensorFlow: pip install tensorflow.")
     elif name in data_tfds.NAMES:
         lines.append(f"- tensorflow-datasets downloads it, but is not installed: {INSTALL_TFDS}.")
@@ -51,8 +60,11 @@ def _files(name):
     archive = f"{name}.npz with the arrays train_x, train_y, test_x, test_y"
     if name in _IDX:
         return f"{name}/ with {', '.join(data_folder.IDX_FILES)}, each with or without .gz; or {archive}"
-    if name in _ARCHIVES:
+    if name in _PICTURES:
+        tree = f"{name}/train/CLASS/*.png and {name}/test/CLASS/*.png (or .jpg), which may be packed"
+        return f"{archive}; or {tree} in {name}.tar, .tar.gz, .tar.xz or .zip"
+    if name == _PART:
         return archive
     if name in _TABLES:
         return f"{name}.csv, or {name}/data.csv and {name}/test_mask.csv, each with or without .gz"
-    return f"{name}.txt, a text in UTF-8" if name in _TEXTS else data_folder.wanted(name)
+    return f"{name}.txt, a text in UTF-8" if name in _TEXTS_ARE_AT else data_folder.wanted(name)

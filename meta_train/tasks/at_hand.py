@@ -9,6 +9,7 @@ from meta_train.data import tfds
 from meta_train.host.counted import counted
 from meta_train.tasks import suites
 from meta_train.tasks.base import Task
+from meta_train.tasks.source import WrongSizeError
 
 
 class AtHand(NamedTuple):
@@ -16,7 +17,7 @@ class AtHand(NamedTuple):
 
     tasks: list[Task]
     left_out: dict[str, str]  # names of the other tasks -> the data sets that they need
-    reasons: tuple[str, ...]  # why an attempt to download some of them failed
+    reasons: tuple[str, ...]  # why an attempt to download some of them failed, or why some that are there do not do
 
 
 def load(names: Sequence[str]) -> AtHand:
@@ -43,11 +44,11 @@ def load(names: Sequence[str]) -> AtHand:
             continue
         try:
             built.append(suites.get(name))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, WrongSizeError) as error:
             if source is None:
                 raise
             left_out[name] = source.name
-            if error.__cause__ is not None:  # of an attempt to download it
+            if error.__cause__ is not None or isinstance(error, WrongSizeError):  # the cause is of a download
                 reasons.append(str(error).partition("\n")[0])
     return AtHand(built, left_out, tuple(reasons))
 

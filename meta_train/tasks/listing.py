@@ -7,16 +7,19 @@ import jax
 from meta_train import data
 from meta_train.tasks import suites
 from meta_train.tasks.base import num_parameters
+from meta_train.tasks.source import WrongSizeError
+
+WRONG_SIZE = "wrong size"  # data of the name are at hand, but not the ones that the name of the task stands for
 
 
 class Description(NamedTuple):
-    """A line of the list of tasks; the last three are None where the data are not at hand."""
+    """A line of the list of tasks; the last three are None where the data are not at hand in the right size."""
 
     name: str
     suite: str
     family: str
     data: str  # the data set, with the size of its images; "drawn" if each episode draws its own
-    found: str | None  # where the data come from, see `data.available`; None: missing
+    found: str | None  # where the data come from, see `data.available`; None: missing; or `WRONG_SIZE`
     parameters: int | None
     flops: float | None  # operations of a loss and its gradient, before XLA optimizes; a loop's body counts once
     scale: float | None  # `Task.scale`, about the loss of an untrained model
@@ -45,7 +48,10 @@ def describe(name: str, *, data_dir: str | None = None) -> Description:
     described = Description(name, entry.suite, entry.family.__name__, source, found, None, None, None)
     if found is None:
         return described
-    task = suites.get(name, data_dir=data_dir)
+    try:
+        task = suites.get(name, data_dir=data_dir)
+    except WrongSizeError:
+        return described._replace(found=WRONG_SIZE)
     key = jax.eval_shape(jax.random.key, 0)
     config = jax.eval_shape(task.sample, key)
     params = jax.eval_shape(task.init, key, config)

@@ -1,9 +1,13 @@
-"""The named tasks, and the four suites that they belong to.
+"""The named tasks, and the five suites that they belong to.
 
-Recipes are trained on "meta-train", chosen by "validation" and reported on "test". The suite "large" is reported apart:
-its models have 0.37 to 11 million parameters, and nothing is trained on it or chosen by it. No data set meets the same
-architecture in two suites. CIFAR-10, Tiny Shakespeare, wine, breast cancer and three of the UCI tables are neither in
-"meta-train" nor in "validation".
+Recipes are trained on "meta-train", chosen by "validation" and reported on "test". Two suites are reported apart, and
+nothing is trained on them or chosen by them: "full" has the tasks of "test" that use a part of CIFAR-10, with the whole
+of it, and "large" has models of 0.37 to 11 million parameters. No data set meets the same architecture in two suites.
+CIFAR-10, Tiny Shakespeare, wine, breast cancer and three of the UCI tables are neither in "meta-train" nor in
+"validation".
+
+A name stands for one data set, see `source`: `cifar-mlp` for all 50,000 training pictures of CIFAR-10, `cifar2k-mlp`
+for 2,000 of them.
 """
 
 from collections.abc import Callable
@@ -33,23 +37,12 @@ from meta_train.tasks.quadratic import quadratic
 from meta_train.tasks.recurrent_language_model import recurrent_language_model
 from meta_train.tasks.resnet import resnet
 from meta_train.tasks.softmax_regression import softmax_regression
+from meta_train.tasks.source import Source
 from meta_train.tasks.tabular import tabular
 from meta_train.tasks.transformer_language_model import transformer_language_model
 from meta_train.tasks.vae import vae
 from meta_train.tasks.variation import Variation
 from meta_train.tasks.vision_transformer import vision_transformer
-
-
-class Source(NamedTuple):
-    """A data set by name, and how it is prepared."""
-
-    name: str
-    size: int | None = None  # height and width that images are brought to
-    gray: bool = False
-
-    def load(self, data_dir: str | None = None) -> data.Dataset | data.Text:
-        """Loads it; see `data.load`."""
-        return data.load(self.name, size=self.size, gray=self.gray, data_dir=data_dir)
 
 
 class Entry(NamedTuple):
@@ -73,6 +66,10 @@ def _test(family, source=None, **options):
     return Entry("test", family, source, options)
 
 
+def _full(family, source=None, **options):
+    return Entry("full", family, source, options)
+
+
 def _large(family, source=None, **options):
     return Entry("large", family, source, options)
 
@@ -82,6 +79,7 @@ _DIABETES, _PHOTOS, _DOCS = Source("diabetes"), Source("photos"), Source("sklear
 _FASHION_8, _FASHION_14 = Source("fashion_mnist", 8), Source("fashion_mnist", 14)
 _MNIST_8, _MNIST_14, _MNIST = Source("mnist", 8), Source("mnist", 14), Source("mnist")
 _CIFAR_8, _CIFAR_16 = Source("cifar10", 8), Source("cifar10", 16)
+_CIFAR_2K_8, _CIFAR_2K_16 = Source("cifar2k", 8), Source("cifar2k", 16)
 _NAMES, _SHAKESPEARE = Source("names"), Source("tiny_shakespeare")
 
 # What `get(…, sampled=True)` lets vary: scales, for tasks with data also the data, for those with labels also these.
@@ -157,19 +155,27 @@ TASKS = {
     "matrix-factorisation-noisy": _test(matrix_factorization, shape=(40, 60), rank=5, noise=0.1),
     "photos-vit": _test(vision_transformer, _PHOTOS, patch_size=4, width=24),
     "docs-rnn": _test(recurrent_language_model, _DOCS, core=hk.VanillaRNN, hidden_size=48),
-    "cifar-mlp": _test(mlp, _CIFAR_8, hidden_sizes=(64, 64)),
-    "cifar-softmax": _test(softmax_regression, _CIFAR_8),
-    "cifar-conv": _test(convnet, _CIFAR_16, channels=(12, 16), batch_size=32),
-    "cifar-resnet": _test(resnet, _CIFAR_8, channels=12, batch_size=32),
-    "cifar-vit": _test(vision_transformer, _CIFAR_16, patch_size=4, width=24),
-    "cifar-autoencoder": _test(autoencoder, _CIFAR_8, hidden_sizes=(64, 24, 64)),
-    "cifar-vae": _test(vae, _CIFAR_8, latent_size=12),
+    "cifar2k-mlp": _test(mlp, _CIFAR_2K_8, hidden_sizes=(64, 64)),
+    "cifar2k-softmax": _test(softmax_regression, _CIFAR_2K_8),
+    "cifar2k-conv": _test(convnet, _CIFAR_2K_16, channels=(12, 16), batch_size=32),
+    "cifar2k-resnet": _test(resnet, _CIFAR_2K_8, channels=12, batch_size=32),
+    "cifar2k-vit": _test(vision_transformer, _CIFAR_2K_16, patch_size=4, width=24),
+    "cifar2k-autoencoder": _test(autoencoder, _CIFAR_2K_8, hidden_sizes=(64, 24, 64)),
+    "cifar2k-vae": _test(vae, _CIFAR_2K_8, latent_size=12),
     "shakespeare-gru": _test(recurrent_language_model, _SHAKESPEARE, hidden_size=40),
     "shakespeare-lstm": _test(recurrent_language_model, _SHAKESPEARE, core=hk.LSTM),
     "shakespeare-transformer": _test(transformer_language_model, _SHAKESPEARE, num_layers=2),
     "protein-mlp": _test(tabular, Source("protein"), hidden_sizes=(40, 40)),
     "pol-mlp": _test(tabular, Source("pol"), hidden_sizes=(32,)),
     "yacht-mlp": _test(tabular, Source("yacht"), hidden_sizes=(24, 24), activation=jax.nn.tanh, batch_size=32),
+    # To report on apart: the tasks on a part of CIFAR-10, with the whole of it.
+    "cifar-mlp": _full(mlp, _CIFAR_8, hidden_sizes=(64, 64)),
+    "cifar-softmax": _full(softmax_regression, _CIFAR_8),
+    "cifar-conv": _full(convnet, _CIFAR_16, channels=(12, 16), batch_size=32),
+    "cifar-resnet": _full(resnet, _CIFAR_8, channels=12, batch_size=32),
+    "cifar-vit": _full(vision_transformer, _CIFAR_16, patch_size=4, width=24),
+    "cifar-autoencoder": _full(autoencoder, _CIFAR_8, hidden_sizes=(64, 24, 64)),
+    "cifar-vae": _full(vae, _CIFAR_8, latent_size=12),
     # To report on apart: larger models, those that take longest first.
     "mnist-mlp-2m": _large(mlp, _MNIST, hidden_sizes=(1024, 1024), batch_size=64),
     "shakespeare-transformer-800k": _large(
@@ -181,7 +187,7 @@ TASKS = {
         transformer_language_model, _SHAKESPEARE, width=384, num_layers=6, num_heads=6, widening=4, batch_size=8
     ),
 }
-SUITES = ("meta-train", "validation", "test", "large")
+SUITES = ("meta-train", "validation", "test", "full", "large")
 HUGE = ("shakespeare-transformer-11m",)
 """Tasks a single run of which takes hours: an evaluation of their suite leaves them out unless they are named."""
 
@@ -197,7 +203,7 @@ def get(name: str, *, sampled: bool = False, data_dir: str | None = None) -> Tas
       data_dir: folder with data sets; see `data.load`.
 
     Raises:
-      ValueError: if there is none.
+      ValueError: if there is none; a `WrongSizeError` if its data set is at hand in another size.
       FileNotFoundError: if its data set is neither bundled, nor in the folder, nor with tensorflow-datasets.
 
     Example:

@@ -35,11 +35,29 @@ def test_nothing_is_said_where_all_is_there():
     assert at_hand.explain(at_hand.load(["wine-softmax"])) == ""
 
 
+def _put_table(folder, num_rows):
+    rows = [f"{x},{2 * x},{x**2 + 0.5}" for x in range(num_rows)]
+    (folder / "yacht.csv").write_text("\n".join(rows), encoding="utf-8")
+    mask = ["1" if row < num_rows // 10 else "0" for row in range(num_rows)]
+    (folder / "yacht.test_mask.csv").write_text("\n".join(mask), encoding="utf-8")
+
+
 def test_data_from_the_folder(asked, tmp_path, monkeypatch):
-    rows = [f"{x},{2 * x},{x**2 + 0.5}" for x in range(10)]
-    (tmp_path / "yacht.csv").write_text("\n".join(rows), encoding="utf-8")
+    _put_table(tmp_path, 308)
     monkeypatch.setenv(data.DATA_DIR_VARIABLE, str(tmp_path))
     assert [task.name for task in at_hand.load(["yacht-mlp"]).tasks] == ["yacht-mlp"]
+
+
+def test_data_of_another_size_are_left_out_and_the_reason_is_told(asked, tmp_path, monkeypatch):
+    _put_table(tmp_path, 40)
+    monkeypatch.setenv(data.DATA_DIR_VARIABLE, str(tmp_path))
+    found = at_hand.load(["wine-softmax", "yacht-mlp"])
+    assert [task.name for task in found.tasks] == ["wine-softmax"]
+    assert found.left_out == {"yacht-mlp": "yacht"}
+    text = at_hand.explain(found)
+    assert "1 of 2 tasks left out" in text
+    assert text.splitlines()[-1].startswith("the data set 'yacht' of named tasks has 278 examples to train on and 30 ")
+    assert "got 36 and 4 from the folder: " in text
 
 
 def test_why_a_download_failed_is_told(asked, monkeypatch):

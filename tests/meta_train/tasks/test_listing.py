@@ -23,9 +23,16 @@ def test_missing_data_are_said_to_be_missing(monkeypatch, tmp_path):
     header, missing, drawn, note = text.splitlines()
     assert "a step: loss and gradient" in note
     assert header.split()[:5] == ["task", "suite", "family", "data", "from"]
-    assert missing.split() == ["cifar-conv", "test", "convnet", "cifar10", "16×16", "missing"]
+    assert missing.split() == ["cifar-conv", "full", "convnet", "cifar10", "16×16", "missing"]
     assert drawn.split()[:4] == ["quadratic", "meta-train", "quadratic", "drawn"]
     assert drawn.split()[-1] == "11"
+
+
+def test_data_of_another_size_are_said_to_be_so(tmp_path):
+    (tmp_path / "names.txt").write_text("ann\nbob\nzoe\n")
+    line = listing.describe("names-gru", data_dir=str(tmp_path))
+    assert (line.data, line.found, line.parameters) == ("names", "wrong size", None)
+    assert "names  wrong size" in listing.table([line])
 
 
 def test_an_unknown_task():

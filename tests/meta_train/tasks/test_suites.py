@@ -11,6 +11,7 @@ import pytest
 
 from meta_train import data
 from meta_train import tasks
+from meta_train.tasks.source import Source
 
 EMBEDDED = [name for name in tasks.TASKS if tasks.is_embedded(name)]
 get = functools.cache(tasks.get)
@@ -39,6 +40,8 @@ ALIKE = (
 TRAINED = [name for name in EMBEDDED if name not in ALIKE]
 # Mean first loss in units of the normaliser, where it is far from 1: images are bright, the output is dark.
 FIRST = {"digits-autoencoder": (2, 5), "breast-cancer-softmax": (1, 2)}
+
+PARTS = (Source("cifar2k", 8), Source("cifar2k", 16))
 
 
 @functools.cache
@@ -119,6 +122,7 @@ def _made_up(source):
         "mnist": ((size, size, 1), 10),
         "fashion_mnist": ((size, size, 1), 10),
         "cifar10": ((size, size, 3), 10),
+        "cifar2k": ((size, size, 3), 10),
     }.get(source.name, ((7,), None))
     x = draw.random((40, *shape), np.float32)
     y = x[:, 0].astype(np.float32) if classes is None else np.arange(40, dtype=np.int32) % classes
@@ -166,7 +170,18 @@ def test_whole_data_sets_are_kept_for_the_test():
         if entry.source is not None:
             used[entry.suite].add(entry.source.name)
     only = used["test"] - used["meta-train"] - used["validation"]
-    assert only == {"cifar10", "tiny_shakespeare", "wine", "breast_cancer", "protein", "pol", "yacht"}
+    assert only == {"cifar2k", "tiny_shakespeare", "wine", "breast_cancer", "protein", "pol", "yacht"}
+    assert "cifar10" not in used["meta-train"] | used["validation"]
+
+
+def test_the_suite_full_has_the_tasks_on_a_part_of_cifar10_with_the_whole_of_it():
+    parts = [name for name in tasks.suite("test") if tasks.TASKS[name].source in PARTS]
+    assert len(parts) == 7
+    assert [name.replace("cifar2k-", "cifar-") for name in parts] == list(tasks.suite("full"))
+    for name in parts:
+        part, whole = tasks.TASKS[name], tasks.TASKS[name.replace("cifar2k-", "cifar-")]
+        assert (part.family, part.options) == (whole.family, whole.options)
+        assert part.source._replace(name="cifar10") == whole.source
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
