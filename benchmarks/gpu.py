@@ -10,7 +10,8 @@ The parts, each with its share of what the device can do:
   to read gradients, parameters and state, and to write parameters and state; `bandwidth_share` is the time that this
   takes at the device's bandwidth, over the time measured.
 - train-step: GPT-2 small (124 million parameters, 8 sequences of 1,024 random tokens) with the same optimizers.
-  Parameters are float32, matrix products bfloat16 except on CPUs. `matmul_share` is that of the model's products alone.
+  Parameters are float32, matrix products bfloat16 except on CPUs. `matmul_share` is that of the model's products alone,
+  with attention to all places of the context, as it is computed.
 - meta-training: `mlp 4` with PES on the digits MLP, as in benchmarks/meta_training.py, for several numbers of pairs.
 
 Threads compile all programs before anything but bandwidth and product rates is measured. If that takes longer than 40 %
@@ -21,6 +22,8 @@ counts a loop once, and on GPUs it may not count calls of libraries.
 
 The JSON is written after every measurement, and a plot beside it at the end. A case that fails has its error in place
 of figures. What does not fit in the minutes is listed as left out. `--quick` is a smoke test at toy sizes.
+
+Longer than 300 lines: each part has its own programs and measurement, and these are read one by one.
 """
 
 import argparse
@@ -262,8 +265,7 @@ def race(programs: dict[str, Program], given: Any, rounds: int, seconds: float, 
                         live[name] = fits[name].start()
                     began = time.perf_counter()
                     for _ in range(calls.get(name, 1)):
-                        params, state, *_ = fits[name].step(*live[name], given)
-                        live[name] = params, state
+                        live[name] = fits[name].step(*live[name], given)[:2]  # no other name may keep the arrays
                     jax.block_until_ready(live[name])
                     elapsed = time.perf_counter() - began
                 except Exception as error:  # whatever the compiler or the device says
