@@ -107,7 +107,9 @@ def _result(bench, baseline, curves, steps, point, by_held_out):
     name = baseline.name if rate is None else baseline.name.replace(" (", f" {rate:.3g} (")
     name = name.removesuffix(")") + ", held out)" if by_held_out else name
     result = curves.until(steps, name, rate, _marks(bench, steps) if bench.halves else ())
-    return result._replace(hyperparameters=point._asdict()) if baseline.by_trials else result
+    if baseline.by_trials:
+        return result._replace(hyperparameters=point._asdict())
+    return result._replace(at_edge=rate in (bench.learning_rates[0], bench.learning_rates[-1]))
 
 
 def _marks(bench, steps):

@@ -38,6 +38,7 @@ class Result(NamedTuple):
     state_bytes: int = 0  # of the optimizer's state, of one seed
     hyperparameters: dict[str, float] | None = None  # if they were tuned by trials, the learning rate among them
     along: Along | None = None  # if metrics were taken on the way
+    at_edge: bool = False  # whether the learning rate is the first or the last of the grid that it was tuned over
 
     @property
     def plain_name(self) -> str:
@@ -215,7 +216,8 @@ def compare(
     program = lanes.build(task, lambda rate, num_steps: optax.adam(rate), width=width, size=num_steps)
     rate = tuning.tune(program, horizons=(num_steps,), learning_rates=tuning.LEARNING_RATES)[num_steps]
     curves = measure(program, marks=(num_steps,), num_steps=num_steps, num_seeds=num_seeds, hyperparameters=rate)
-    return [*results, curves.until(num_steps, f"Adam {rate:g} (tuned)")]
+    result = curves.until(num_steps, f"Adam {rate:.3g} (tuned)", rate)
+    return [*results, result._replace(at_edge=rate in (tuning.LEARNING_RATES[0], tuning.LEARNING_RATES[-1]))]
 
 
 def _or_infinite(values):

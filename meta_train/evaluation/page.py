@@ -138,7 +138,8 @@ def _task(name, judged):
     for kind, result in zip(kinds, (*judged.contenders, *judged.baselines), strict=True):
         cells = [*report.row(result), _time(result.step_milliseconds), f"{result.state_bytes:,}"]
         lines.append(f"<tr{kind}>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>")
-    return "".join(lines) + "</table>"
+    notes = report.footnotes((*judged.contenders, *judged.baselines))
+    return "".join([*lines, "</table>", *(f"<p>{html.escape(note)}</p>" for note in notes)])
 
 
 def _time(milliseconds):

@@ -13,6 +13,9 @@ from meta_train.evaluation.evaluate import Result
 from meta_train.host.counted import counted
 
 _SAFEGUARDS = ["outer/shortened", "outer/skipped", "outer/rollbacks"]  # counts of a run, see `safeguards`
+AT_EDGE = "* The tuned rate is at the edge of the grid: a rate beyond it may do better."
+"""The footnote of tables with a name that `row` has marked."""
+
 _LABEL_LENGTH = 60  # characters of a name that fit into the legend of a panel
 
 
@@ -29,7 +32,12 @@ def table(results: Sequence[Result]) -> str:
     rows = [row(result) for result in results]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [header, *rows]]
-    return "\n".join(lines)
+    return "\n".join([*lines, *footnotes(results)])
+
+
+def footnotes(results: Sequence[Result]) -> list[str]:
+    """What a table of the results needs below it: the meaning of the marks that it has."""
+    return [AT_EDGE] if any(result.at_edge for result in results) else []
 
 
 def columns(results: Sequence[Result]) -> list[str]:
@@ -46,11 +54,12 @@ def metrics(results: Sequence[Result]) -> list[str]:
 def row(result: Result) -> list[str]:
     """Name, final training loss and held-out metrics of an optimizer, as text: means and standard errors.
 
-    If held-out losses were taken along the way, the lowest follows.
+    If held-out losses were taken along the way, the lowest follows. A tuned rate at the edge of its grid has a star,
+    see `footnotes`.
     """
     best = result.best_held_out_losses
     return [
-        result.optimizer,
+        _marked(result),
         _number(result.final_losses),
         *(_number(result.held_out[metric]) for metric in metrics([result])),
         *([] if best is None else [_number(best)]),
@@ -168,6 +177,7 @@ def as_json(results: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
                 "optimizer": result.optimizer,
                 "num_steps": result.losses.shape[1],
                 "learning_rate": result.learning_rate,
+                "learning_rate_at_edge": result.at_edge,
                 "step_milliseconds": _finite_list([result.step_milliseconds])[0],
                 "state_bytes": result.state_bytes,
                 "final_training_loss": _finite_list(result.final_losses),
@@ -189,6 +199,11 @@ def _along(result):
         "best_held_out_loss": _finite_list(result.best_held_out_losses),
         "along": {"steps": result.along.marks.tolist(), "held_out": means},
     }
+
+
+def _marked(result):
+    rate = "" if result.learning_rate is None else f" {result.learning_rate:.3g}"
+    return result.optimizer.replace(f"{rate} (", f"{rate}* (") if result.at_edge else result.optimizer
 
 
 def _number(values):

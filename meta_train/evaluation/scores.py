@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,6 +58,37 @@ def speedup(
             share = (curve[i - 1] - goal) / (curve[i - 1] - curve[i]) if np.isfinite(curve[i - 1]) else 1.0
             result.append(horizons[i - 1] + share * (horizons[i] - horizons[i - 1]))
     return np.exp(result)
+
+
+class Cut(NamedTuple):
+    """The shares of speedups that are cut, since the baseline has no shorter or longer runs."""
+
+    below: float  # at the first rung: the true number is that or lower
+    above: float  # at the last rung: the true number is that or higher
+
+    @property
+    def sign(self) -> str:
+        """ "≥" if speedups cut above are among the middle half, so that their mean is too low; "≤" the other way round.
+
+        If both are among it, the mean may be off either way: "≈".
+        """
+        low, high = self.below > 0.25, self.above > 0.25
+        return "≈" if low and high else "≥" if high else "≤" if low else ""
+
+
+def cut(speedups: Float[np.ndarray, " ..."], ladder: Sequence[float] = LADDER) -> Cut:
+    """How many speedups are cut.
+
+    Args:
+      speedups: from `speedup`, of any shape.
+      ladder: as there.
+
+    Example:
+      >>> cut(np.array([0.25, 1.0, 2.0, 4.0, 4.0])), cut(np.array([0.25, 1.0, 2.0, 4.0, 4.0])).sign
+      (Cut(below=0.2, above=0.4), '≥')
+    """
+    shares = [float(np.mean(np.isclose(speedups, rung))) for rung in (ladder[0], ladder[-1])]
+    return Cut(*shares)
 
 
 def interquartile_mean(values: Float[np.ndarray, " ..."]) -> float:

@@ -22,15 +22,20 @@ class Against(NamedTuple):
     won_error: tuple[str, ...]  # tasks where the mean held-out error is at or below the baseline's
     with_error: tuple[str, ...]  # tasks that have an error
     won_best: tuple[str, ...] | None  # tasks where the lowest held-out loss along the way is; None if none was taken
+    at_edge: tuple[str, ...] = ()  # tasks where the baseline's tuned rate is at the edge of the grid
 
 
 class Speedup(NamedTuple):
-    """How many times as many steps a tuned baseline needs to reach the optimizer's final losses."""
+    """How many times as many steps a tuned baseline needs to reach the optimizer's final losses.
+
+    Each number is cut to the range of `scores.LADDER` before the mean is taken.
+    """
 
     baseline: str
     mean: float  # interquartile mean over tasks and seeds
     low: float  # 95 % interval by a bootstrap over seeds within tasks
     high: float
+    cut: scores.Cut  # how many of the numbers are cut
 
 
 class Verdict(NamedTuple):
@@ -75,13 +80,14 @@ def verdict(judgements: Mapping[str, Judgement], contender: int = 0) -> Verdict:
                 won_error=_won(errors),
                 with_error=tuple(errors),
                 won_best=None if first.contenders[contender].along is None else _won(best),
+                at_edge=tuple(task for task, rival in rivals.items() if rival.at_edge),
             )
         )
     speedups = []
     for key in (key for key in PACEMAKERS if key in first.speedups):
         values = np.stack([judged.speedups[key][contender] for judged in judgements.values()])  # [tasks, seeds]
         interval = scores.interval(values, scores.interquartile_mean)
-        speedups.append(Speedup(key, scores.interquartile_mean(values), *interval))
+        speedups.append(Speedup(key, scores.interquartile_mean(values), *interval, scores.cut(values)))
     diverged = tuple(task for task, result in own.items() if np.any(~(result.final_losses <= result.losses[:, 0])))
     return Verdict(first.contenders[contender].optimizer, tuple(against), tuple(speedups), diverged)
 
@@ -95,12 +101,23 @@ def as_text(found: Verdict, num_tasks: int) -> str:
         if rival.lost
     ]
     lines += [
-        f"  speedup against {fast.baseline}, tuned: {fast.mean:.2f} ({fast.low:.2f} to {fast.high:.2f}), within "
-        f"{scores.LADDER[0]:g} to {scores.LADDER[-1]:g}"
-        for fast in found.speedups
+        f"  rate of {rival.baseline} at the edge of its grid on {', '.join(rival.at_edge)}"
+        for rival in found.against
+        if rival.at_edge
     ]
+    lines += [_speedup(fast) for fast in found.speedups]
     lines.append(f"  ended above its first loss: {', '.join(found.diverged) or 'never'}")
     return "\n".join(lines)
+
+
+def _speedup(fast):
+    """A line of text. The mean has a sign if it is a bound, for too many of its numbers are cut."""
+    first, last = scores.LADDER[0], scores.LADDER[-1]
+    sign = f"{fast.cut.sign} " if fast.cut.sign else ""
+    line = f"  speedup against {fast.baseline}, tuned: {sign}{fast.mean:.2f} ({fast.low:.2f} to {fast.high:.2f})"
+    shares = ((fast.cut.below, f"≤ {first:g}"), (fast.cut.above, f"≥ {last:g}"))
+    at_ends = [f"{share:.0%} of runs {bound}" for share, bound in shares if share]
+    return f"{line}, within {first:g} to {last:g}{'; ' if at_ends else ''}{', '.join(at_ends)}"
 
 
 def _counts(found):
@@ -126,7 +143,7 @@ def as_json(found: Verdict) -> dict[str, Any]:
     return {
         **found._asdict(),
         "against": [rival._asdict() for rival in found.against],
-        "speedups": [fast._asdict() for fast in found.speedups],
+        "speedups": [{**fast._asdict(), "cut": fast.cut._asdict()} for fast in found.speedups],
     }
 
 

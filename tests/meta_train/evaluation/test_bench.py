@@ -30,6 +30,21 @@ def test_trials_are_compared_and_the_best_is_told(monkeypatch):
     np.testing.assert_allclose(found.losses, judged.contenders[0].losses, rtol=1e-4)
 
 
+def test_a_rate_at_the_edge_of_the_grid_is_told(monkeypatch):
+    chosen = {5: tuning.Choice(0, None), 10: tuning.Choice(1, None), 20: tuning.Choice(2, None)}
+    monkeypatch.setattr(tuning, "choose", lambda program, candidates, **rest: chosen)
+    found = protocol.judge(
+        tasks.quadratic(size=3),
+        {"mine": optax.sgd(0.5)},
+        horizons=(5, 10, 20),
+        num_seeds=1,
+        baselines=("momentum",),
+        learning_rates=(0.1, 0.3, 1.0),
+    )
+    assert [judged.baselines[0].at_edge for judged in found.values()] == [True, False, True]
+    assert not any(judged.contenders[0].at_edge for judged in found.values())
+
+
 def _conflict():
     """Labels of every other held-out example, those to choose by, are wrong; the others are those of training."""
     x = np.random.default_rng(0).choice([-1.0, 1.0], (16, 1)).astype(np.float32)

@@ -74,6 +74,7 @@ def test_compare_adds_untuned_and_tuned_adam(monkeypatch):
     lines = []
     results = evaluate.compare(BOWL, {"mine": optax.sgd(0.5)}, num_steps=20, num_seeds=2, progress=lines.append)
     assert [result.optimizer for result in results] == ["mine", "Adam 1e-3", "Adam 0.1 (tuned)"]
+    assert [(result.learning_rate, result.at_edge) for result in results] == [(None, False)] * 2 + [(0.1, True)]
     assert results[2].final_losses.mean() < results[1].final_losses.mean()
     assert any("mine" in line for line in lines)
 

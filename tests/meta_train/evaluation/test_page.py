@@ -56,6 +56,19 @@ def test_json_plots_and_a_page_that_stands_alone(tmp_path):
     assert "seconds to training loss" in second
 
 
+def test_what_is_cut_and_rates_at_the_edge_are_marked(tmp_path):
+    judged = _judged(10, 0.1)
+    baseline = judged.baselines[0]._replace(at_edge=True)
+    edge = Judgement(judged.contenders, [baseline], {"adam": np.array([[4.0, 4.0]])})
+    made = page.write(tmp_path / "found.json", "title", {10: {"easy": judged}, 20: {"easy": edge}})
+    first, second = made[1].read_text(encoding="utf-8").split("<h2>20 steps</h2>")
+    assert "edge of" not in first and "&ge;" not in first and "≥" not in first
+    assert "<td>Adam 0.01* (tuned)</td>" in second
+    assert "<p>* The tuned rate is at the edge of the grid" in second
+    assert "rate of Adam (tuned) at the edge of its grid on easy" in second
+    assert "tuned: ≥ 4.00 (4.00 to 4.00), within 0.25 to 4; 100% of runs ≥ 4" in second
+
+
 def test_a_prior_has_rows_and_a_summary_and_no_place_among_the_rivals(tmp_path):
     judged = _judged(10, 0.1)
     before = _judged(10, 0.05).contenders[0]._replace(optimizer="mine <1>, before training")

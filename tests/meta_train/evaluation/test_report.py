@@ -45,6 +45,19 @@ def test_what_was_measured_along_the_way_and_tuned_is_in_table_and_json():
     assert "along" not in report.as_json({"task": [GOOD]})["task"][0]
 
 
+def test_a_rate_at_the_edge_of_the_grid_is_marked():
+    edge = GOOD._replace(optimizer="SGD, momentum .9 10 (tuned)", learning_rate=10.0, at_edge=True)
+    inside = GOOD._replace(optimizer="Adam 0.3 (tuned)", learning_rate=0.3)
+    _, first, second, note = report.table([edge, inside]).splitlines()
+    assert first.startswith("SGD, momentum .9 10* (tuned)  ")
+    assert second.startswith("Adam 0.3 (tuned)  ")
+    assert note == report.AT_EDGE and note.startswith("* The tuned rate is at the edge of the grid")
+    assert len(report.table([inside]).splitlines()) == 2
+    records = report.as_json({"task": [edge, inside]})["task"]
+    assert [record["learning_rate_at_edge"] for record in records] == [True, False]
+    assert records[0]["optimizer"] == "SGD, momentum .9 10 (tuned)"
+
+
 def test_table_and_json_survive_divergence():
     assert report.table([GOOD, DIVERGED]).count("diverged in 2 of 2") == 2
     record = json.loads(json.dumps(report.as_json({"task": [GOOD, DIVERGED]}), allow_nan=False))

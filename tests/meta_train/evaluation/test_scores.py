@@ -22,6 +22,16 @@ def test_speedup_stays_on_the_ladder():
     np.testing.assert_allclose(scores.speedup(np.array([np.inf]), losses[:, :1]), [0.25])
 
 
+def test_shares_that_are_cut():
+    """Those at the first and at the last rung; the mean is a bound if they reach into the middle half."""
+    losses = np.array([[8.0, 8.0, 8.0], [4.0, 4.0, 4.0], [2.0, 2.0, 2.0], [1.0, 1.0, 1.0], [0.5, 0.5, 0.5]])
+    found = scores.cut(scores.speedup(np.array([0.1, 50.0, 2.0]), losses))
+    assert found == (1 / 3, 1 / 3)
+    assert scores.cut(np.array([0.25, 0.25 + 1e-3, 4.0 - 1e-3, 1.0])) == (0.25, 0.0)
+    signs = {(0.25, 0.25): "", (0.25, 0.26): "≥", (0.26, 0.25): "≤", (0.3, 0.3): "≈"}
+    assert {shares: scores.Cut(*shares).sign for shares in signs} == signs
+
+
 def test_speedup_takes_the_first_rung_that_is_low_enough():
     """A baseline that gets worse again after it was good enough, one that diverges, and losses of zero."""
     down_and_up = np.array([8.0, 4.0, 1.0, 9.0, 9.0])[:, None]

@@ -52,6 +52,30 @@ def test_speedup_over_tasks_and_seeds():
     assert fast.low <= fast.mean <= fast.high
 
 
+def test_speedups_that_are_cut_are_told():
+    """Two of six runs are cut at 4: the mean is a bound, and has a sign. One of six is too few for that."""
+    line = lambda found: next(line for line in verdict.as_text(found, 3).splitlines() if "speedup" in line)
+    assert FOUND.speedups[0].cut == (0.0, 1 / 6)
+    assert "tuned: 1.50 (" in line(FOUND) and line(FOUND).endswith(", within 0.25 to 4; 17% of runs ≥ 4")
+    easy = JUDGEMENTS["easy"]._replace(speedups={"adam": np.array([[0.25, 4.0]])})
+    found = verdict.verdict(JUDGEMENTS | {"easy": easy})
+    assert "tuned: ≥ " in line(found) and line(found).endswith("; 17% of runs ≤ 0.25, 33% of runs ≥ 4")
+    record = json.loads(json.dumps(verdict.as_json(found)))["speedups"][0]
+    assert record["cut"] == {"below": 1 / 6, "above": 1 / 3}
+    none = {name: judged._replace(speedups={"adam": np.ones((1, 2))}) for name, judged in JUDGEMENTS.items()}
+    assert line(verdict.verdict(none)).endswith("tuned: 1.00 (1.00 to 1.00), within 0.25 to 4")
+
+
+def test_tasks_whose_tuned_rate_is_at_the_edge_of_the_grid_are_named():
+    hard = JUDGEMENTS["hard"]
+    edge = hard._replace(baselines=[hard.baselines[0]._replace(at_edge=True), hard.baselines[1]])
+    found = verdict.verdict(JUDGEMENTS | {"hard": edge})
+    assert [rival.at_edge for rival in found.against] == [("hard",), ()]
+    assert "  rate of Adam (tuned) at the edge of its grid on hard\n" in verdict.as_text(found, 3)
+    assert "edge" not in verdict.as_text(FOUND, 3)
+    assert json.loads(json.dumps(verdict.as_json(found)))["against"][0]["at_edge"] == ["hard"]
+
+
 def test_ending_above_the_first_loss_is_divergence():
     assert FOUND.diverged == ("hard", "worse")
 
