@@ -47,6 +47,7 @@ class Text(NamedTuple):
 _DatasetName: TypeAlias = Literal[
     "breast_cancer",
     "cifar10",
+    "cifar2k",
     "diabetes",
     "digits",
     "fashion_mnist",

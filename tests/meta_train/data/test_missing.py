@@ -34,7 +34,10 @@ def test_files_are_asked_for_by_their_names(tmp_path):
     for name in data_folder.IDX_FILES:
         assert name in data_missing.ways("mnist", tmp_path)
     assert "cifar10.npz with the arrays train_x, train_y, test_x, test_y" in data_missing.ways("cifar10", None)
-    assert "names.txt" in data_missing.ways("names", None)
+    assert "cifar10/train/CLASS/*.png and cifar10/test/CLASS/*.png (or .jpg)" in data_missing.ways("cifar10", None)
+    assert "cifar10.tar, .tar.gz, .tar.xz or .zip" in data_missing.ways("cifar10", None)
+    assert "docs/data.md says how to make one of cifar10" in data_missing.ways("cifar2k", None)
+    assert "makemore/master/names.txt: save it as names.txt" in data_missing.ways("names", None)
     assert "yacht.csv, or yacht/data.csv and yacht/test_mask.csv" in data_missing.ways("yacht", None)
     assert data_folder.wanted("sunspots") in data_missing.ways("sunspots", None)
 
@@ -43,7 +46,7 @@ def test_tensorflow_datasets_is_named_where_it_helps(installed):
     assert ("pip install '.[tfds]' in a checkout" in data_missing.ways("mnist", None)) == (not installed)
     assert ("with a network and TensorFlow" in data_missing.ways("mnist", None)) == installed
     assert ("If tensorflow-datasets has it" in data_missing.ways("sunspots", None)) == (not installed)
-    for name in ("yacht", "names"):  # it does not have these
+    for name in ("yacht", "names", "cifar2k"):  # it does not have these
         assert "tensorflow-datasets" not in data_missing.ways(name, None)
     assert "git clone" in data_missing.ways("yacht", None)
 

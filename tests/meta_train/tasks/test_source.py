@@ -1,13 +1,19 @@
 """A task's name stands for one data set: data of another size are refused."""
 
+import pathlib
+import re
+
 import numpy as np
 import pytest
 
+from meta_train import data
 from meta_train import tasks
 from meta_train.data import missing as data_missing
 from meta_train.tasks.source import COUNTS
 from meta_train.tasks.source import Source
 from meta_train.tasks.source import WrongSizeError
+
+PAGE = (pathlib.Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
 
 
 def _save(folder, name, num_train, num_test):
@@ -52,3 +58,27 @@ def test_texts_are_counted_in_characters(tmp_path):
     (tmp_path / "names.txt").write_text("ann\nbob\nzoe\n")
     with pytest.raises(WrongSizeError, match=r"205,331 characters to train on and 22,814 held out, got 11 and 1 from"):
         tasks.get("names-gru", data_dir=str(tmp_path))
+
+
+def test_the_documented_sizes_are_these():
+    line = r"^\| ((?:`\w+`(?:, )?)+) \| ([\d,]+) \+ ([\d,]+) (?:pictures|characters|rows)"
+    rows = re.findall(line, PAGE, re.MULTILINE)
+    number = lambda text: int(text.replace(",", ""))
+    documented = {name: (number(a), number(b)) for names, a, b in rows for name in re.findall(r"\w+", names)}
+    assert documented == COUNTS
+
+
+def test_the_documented_way_to_make_a_part_of_cifar10(tmp_path, monkeypatch):
+    """Of pictures that are not balanced: 200 and 50 of each class, the classes in turn, their pixels as they were."""
+    draw = np.random.default_rng(0)
+    labels = draw.permutation(np.repeat(np.arange(10), np.arange(250, 350, 10)))
+    pixels = draw.integers(0, 256, (len(labels), 8, 8, 3)).astype(np.uint8)
+    np.savez(tmp_path / "cifar10.npz", train_x=pixels, train_y=labels, test_x=pixels, test_y=labels)
+    monkeypatch.setenv(data.DATA_DIR_VARIABLE, str(tmp_path))
+    (code,) = re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL)
+    exec(compile(code.replace("FOLDER", str(tmp_path)), "data.md", "exec"), {})
+    made = tasks.get("cifar2k-mlp").data
+    assert made.train_y.tolist() == [*range(10)] * 200
+    assert made.test_y.tolist() == [*range(10)] * 50
+    third = np.flatnonzero(labels == 7)[2]
+    np.testing.assert_array_equal(made.train_x[27], (pixels[third] / 255).astype(np.float32))
