@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence
-import itertools
 import math
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learned_optim import features
 
@@ -99,7 +99,7 @@ def orthogonalize_all(xs: Sequence[jax.Array], num_iterations: int, max_block: i
     """Orthogonalizes several matrices, and scales each result to the root mean square of its matrix.
 
     The iterations of all blocks that have the same number of rows are made together. So the compiled program does not
-    grow with the number of matrices, but for the two products of each.
+    grow with the number of matrices, but for the two products of each, which matrices of one shape share.
 
     Args:
       xs: as `x` of `orthogonalize`, each of its own shape.
@@ -114,23 +114,56 @@ def orthogonalize_all(xs: Sequence[jax.Array], num_iterations: int, max_block: i
       >>> print(jnp.linalg.svd(x, compute_uv=False).round(1), jnp.sqrt(jnp.mean(x**2)).round(1))
       [3.8 3.8] 2.7
     """
-    blocks, restores = zip(*[in_blocks(x, max_block) for x in xs], strict=True) if xs else ((), ())
-    mean_squares = [features.mean_square(x) + _TINY for x in xs]
-    grams = [features.ratio(x @ x.mT, mean_square) for x, mean_square in zip(blocks, mean_squares, strict=True)]
+    grams, products = zip(*[_gram_and_product(x, max_block) for x in xs], strict=True) if xs else ((), ())
     made = {}
     for height in sorted({gram.shape[-1] for gram in grams}):
         chosen = [i for i, gram in enumerate(grams) if gram.shape[-1] == height]
+        counts = np.array([len(grams[i]) for i in chosen])
+        sizes = np.array([xs[i].size for i in chosen], np.float32)
+        for_blocks = lambda x, counts=counts: x[np.repeat(np.arange(len(counts)), counts)][:, None, None]
         gram = jnp.concatenate([grams[i] for i in chosen])
+        mean_squares = _sums(jnp.trace(gram, axis1=1, axis2=2), counts) / sizes
+        gram = features.ratio(gram, for_blocks(mean_squares + _TINY))
         norm = jnp.sqrt(jnp.sum(jnp.square(gram), axis=(1, 2), keepdims=True) + _TINY)
         gram = gram / norm
         factor = newton_schulz(gram, num_iterations)
         squares = jnp.sum((factor @ gram) * factor, axis=(1, 2))  # of the Frobenius norm of each orthogonalized block
-        factor = factor * jax.lax.rsqrt(norm)
-        ends = list(itertools.accumulate(len(grams[i]) for i in chosen))
-        for i, first, end in zip(chosen, [0, *ends], ends, strict=False):
-            scale = jax.lax.rsqrt(jnp.sum(squares[first:end]) / float(xs[i].size) + 1e-12)
-            made[i] = restores[i]((factor[first:end] * scale) @ blocks[i])
+        scale = jax.lax.rsqrt(_sums(squares, counts) / sizes + 1e-12)
+        rows = (factor * (jax.lax.rsqrt(norm) * for_blocks(scale))).reshape(-1, height)
+        ends = height * np.cumsum(counts)
+        for i, count, end in zip(chosen, counts, ends, strict=True):
+            # Indices in an array, instead of a slice, let XLA compile one kernel for all matrices of a shape.
+            own = rows[np.arange(end - height * count, end)]
+            made[i] = products[i](own.reshape(count, height, height))
     return [made[i] for i in range(len(xs))]
+
+
+def _gram_and_product(x, max_block):
+    """Returns A Aᵀ of each block A of rows of a wide matrix, and a function that gives all P A the shape of x.
+
+    P is symmetric. Blocks of columns of a tall matrix are not transposed: on CPUs that takes longer than a product.
+    """
+    matrix = x.reshape(-1, x.shape[-1])
+    if matrix.shape[0] <= matrix.shape[1]:
+        blocks, restore = in_blocks(x, max_block)
+        return blocks @ blocks.mT, lambda factor: restore(factor @ blocks)
+    num_columns, count = matrix.shape[1], num_blocks(x.shape, max_block)
+    height = -(-num_columns // count)
+    padded = jnp.pad(matrix, ((0, 0), (0, count * height - num_columns)))
+    blocks = padded.reshape(-1, count, height).swapaxes(0, 1)  # [blocks, longer side, columns]
+
+    def product(factor):
+        made = (blocks @ factor).swapaxes(0, 1).reshape(-1, count * height)
+        return made[:, :num_columns].reshape(x.shape)
+
+    return blocks.mT @ blocks, product
+
+
+def _sums(x, counts):
+    """The sum of the first counts[0] numbers, that of the next counts[1], and so on."""
+    index = np.arange(np.max(counts)) + (np.cumsum(counts) - counts)[:, None]
+    inside = np.arange(np.max(counts)) < counts[:, None]
+    return jnp.sum(jnp.where(inside, x[np.where(inside, index, 0)], 0.0), axis=1)
 
 
 def in_blocks(x: jax.Array, max_block: int) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:

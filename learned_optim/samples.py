@@ -49,7 +49,7 @@ def take(xs: Sequence[jax.Array]) -> Float32[Array, "tensors sample"]:
     if not xs:
         return jnp.zeros((0, 0), jnp.float32)
     width = int(max(sizes(xs)))
-    rows = [x[tuple(slice(None, None, stride) for stride in strides(x.shape))].ravel() for x in xs]
+    rows = [_grid(x).ravel() for x in xs]
     return jnp.stack([jnp.pad(row.astype(jnp.float32), (0, width - len(row))) for row in rows])
 
 
@@ -70,3 +70,14 @@ def mean_squares(rows: Float32[Array, "tensors sample"], numbers: np.ndarray) ->
 
 def _sampled(shape, made):
     return [-(-side // stride) for side, stride in zip(shape, made, strict=True)]
+
+
+def _grid(x):
+    """The sampled coordinates.
+
+    A slice of a sharded tensor would move parts of it between devices; with indices, only the sample moves.
+    """
+    steps = strides(x.shape)
+    if max(steps, default=1) == 1:
+        return x
+    return x[np.ix_(*[np.arange(0, side, step) for side, step in zip(x.shape, steps, strict=True)])]

@@ -197,11 +197,16 @@ def _update(theta, horizon, grads, params, slots, shared, step):
 
     made = [_nesterov(grad, slot, lookahead, correction) for grad, slot in zip(grads, slots, strict=True)]
     directions, new_slots = [direction for direction, _ in made], [averages for _, averages in made]
-    updates = [-steps[i] * direction for i, direction in enumerate(directions)]
     matrices = [i for i, param in enumerate(params) if param.ndim > 1]
     orthogonal = orthogonalize_all([directions[i] for i in matrices], NUM_ITERATIONS, MAX_BLOCK)
     for i, direction in zip(matrices, orthogonal, strict=True):
-        updates[i] = -steps[i] * direction - shrink[i] * params[i]
+        directions[i] = direction
+    factors, updates = jnp.concatenate([steps, shrink]), []
+    for i, (param, direction) in enumerate(zip(params, directions, strict=True)):
+        # Indices in an array, instead of a slice, let XLA compile one kernel for all tensors of a shape.
+        own_step, own_shrink = factors[np.array([i, len(params) + i])]
+        update = -own_step * direction
+        updates.append(update - own_shrink * param if param.ndim > 1 else update)
     return updates, new_slots, Shared(averages, agreement, controlled.control)
 
 

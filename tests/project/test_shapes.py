@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from learned_optim import adam_features
+from learned_optim import blocks
 from learned_optim import distance
 from learned_optim import muon_directions
 from learned_optim import schedule
@@ -156,6 +157,12 @@ EXAMPLES = {
         adam_features.init_direction(jax.random.key(0), 5, 2), *_adam_features(), f32(5)
     ),
     "learned_optim.adam_features:inverse_moment": lambda f: f(f32(3, 4)),
+    "learned_optim.blocks:gram": lambda f: (f(blocks.split(f32(2, 3, 4), 3)), f(blocks.split(f32(2, 9), 3))),
+    "learned_optim.blocks:multiply": lambda f: (
+        f(f32(2, 2, 2), blocks.split(f32(2, 3, 4), 3)),
+        f(f32(1, 2, 2), blocks.split(f32(2, 9), 3), f32(1, 1, 1)),
+    ),
+    "learned_optim.blocks:split": lambda f: (f(f32(2, 3, 4), 3), f(f32(2, 9), 3)),
     "learned_optim.distance:copy": lambda f: f(jnp.zeros((3, 4), jnp.bfloat16)),
     "learned_optim.distance:first": lambda f: f([f32(3, 4), f32(2), f32()], f32()),
     "learned_optim.distance:measure": lambda f: f(
@@ -181,7 +188,6 @@ EXAMPLES = {
     "learned_optim.networks:relu": lambda f: f(f32(3, 4)),
     "learned_optim.networks:truncated_normal": lambda f: f(jax.random.key(0), 3, 2),
     "learned_optim.networks:unrolled_linear": lambda f: f(f32(3, 2), f32(2), [f32(3, 4), f32(3, 1), f32(1, 4)]),
-    "learned_optim.orthogonal:as_wide": lambda f: (f(f32(2, 3, 4)), f(f32(2, 9))),
     "learned_optim.orthogonal:newton_schulz": lambda f: (f(f32(2, 3, 3), 2), f(f32(3, 3), 1)),
     "learned_optim.orthogonal:orthogonalize": lambda f: f(f32(2, 3, 4), num_iterations=2, max_block=3),
     "learned_optim.samples:mean_squares": lambda f: f(f32(2, 6), np.array([6, 3])),

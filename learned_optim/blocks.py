@@ -1,0 +1,109 @@
+"""Blocks of rows of a tensor as a matrix: their Gram matrices, and products with a matrix for each block.
+
+No dimension of the tensor is merged with another. XLA would gather a tensor on every device to merge a sharded
+dimension. As it is, devices exchange Gram matrices at most, unless the rows of a block lie on several devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import math
+from typing import TYPE_CHECKING
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+    from jaxtyping import Float32
+
+
+def num_blocks(shape: Sequence[int], max_block: int) -> int:
+    """How many blocks of rows a tensor of at least two dimensions has.
+
+    Its columns are the last dimension, and its rows all others. The shorter side is split into blocks.
+
+    Example:
+      >>> num_blocks((3, 3, 8, 70), max_block=32), num_blocks((4, 2), max_block=32)
+      (3, 1)
+    """
+    return -(-min(shape[-1], math.prod(shape[:-1])) // max_block)
+
+
+class Blocks(NamedTuple):
+    """A tensor as blocks of rows of a wide matrix. All have equal height, and zeros may fill up the last one."""
+
+    array: jax.Array  # float32[*blocks, *rows, *columns]
+    num_outer: int  # how many dimensions number the blocks
+    num_rows: int  # how many dimensions number the rows of a block
+    shape: tuple[int, ...]  # of the tensor
+
+
+def is_tall(shape: Sequence[int]) -> bool:
+    """Whether the last dimension of a tensor is shorter than all others together, so that it is split into blocks."""
+    return math.prod(shape[:-1]) > shape[-1]
+
+
+def split(x: Float32[Array, "*leading columns"], max_block: int) -> Blocks:
+    """Splits a tensor into blocks.
+
+    Args:
+      x: its last dimension is one side of the matrix, all others together are the other side.
+      max_block: the largest number of rows in a block.
+    """
+    count = num_blocks(x.shape, max_block)
+    *leading, columns = x.shape
+    if is_tall(x.shape):
+        height = -(-columns // count)
+        padded = jnp.pad(jnp.moveaxis(x, -1, 0), [(0, count * height - columns)] + [(0, 0)] * len(leading))
+        return Blocks(padded.reshape(count, height, *leading), 1, 1, x.shape)
+    height = -(-math.prod(leading) // count)
+    axis, part = _axis_of_blocks(leading, height)
+    if part:
+        array = x.reshape(*leading[:axis], leading[axis] // part, part, *leading[axis + 1 :], columns)
+        return Blocks(array, axis + 1, len(leading) - axis, x.shape)
+    padded = jnp.pad(x.reshape(-1, columns), ((0, count * height - math.prod(leading)), (0, 0)))
+    return Blocks(padded.reshape(count, height, columns), 1, 1, x.shape)
+
+
+def gram(blocks: Blocks) -> Float32[Array, "blocks rows rows"]:
+    """The products of each block with its transpose."""
+    first = blocks.num_outer + blocks.num_rows
+    outer, columns = tuple(range(blocks.num_outer)), tuple(range(first, blocks.array.ndim))
+    made = jax.lax.dot_general(blocks.array, blocks.array, ((columns, columns), (outer, outer)))
+    count, height = math.prod(blocks.array.shape[: blocks.num_outer]), math.prod(made.shape[first:])
+    return made.reshape(count, height, height)
+
+
+def multiply(
+    factors: Float32[Array, "blocks rows rows"], blocks: Blocks, scales: Float32[Array, "blocks 1 1"] | None = None
+) -> Float32[Array, "*leading columns"]:
+    """The product of a matrix with each block, from the left, and with a number, in the shape of the tensor."""
+    first = blocks.num_outer + blocks.num_rows
+    outer, rows = blocks.array.shape[: blocks.num_outer], blocks.array.shape[blocks.num_outer : first]
+    contracted = tuple(range(first, first + blocks.num_rows)), tuple(range(blocks.num_outer, first))
+    together = (tuple(range(blocks.num_outer)),) * 2
+    made = jax.lax.dot_general(factors.reshape(*outer, *rows, *rows), blocks.array, (contracted, together))
+    if scales is not None:
+        made = made * scales.reshape(*outer, *[1] * (made.ndim - blocks.num_outer))
+    *leading, columns = blocks.shape
+    if is_tall(blocks.shape):
+        return jnp.moveaxis(made.reshape(-1, *leading)[:columns], 0, -1)
+    if math.prod(made.shape) == math.prod(blocks.shape):
+        return made.reshape(blocks.shape)
+    return made.reshape(-1, columns)[: math.prod(leading)].reshape(blocks.shape)
+
+
+def _axis_of_blocks(leading, height):
+    """Which of the leading dimensions to split into parts, such that a part with the dimensions after it is a block.
+
+    Returns (axis, length of a part), or (0, 0) if there is none.
+    """
+    inner = 1
+    for axis in reversed(range(len(leading))):
+        part = height // inner
+        if part * inner == height and part and leading[axis] % part == 0:
+            return axis, part
+        inner *= leading[axis]
+    return 0, 0
