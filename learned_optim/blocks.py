@@ -32,11 +32,12 @@ def num_blocks(shape: Sequence[int], max_block: int) -> int:
 
 
 class Blocks(NamedTuple):
-    """A tensor as blocks of rows of a wide matrix. All have equal height, and zeros may fill up the last one."""
+    """A tensor, split into blocks of equal height along the shorter side. Zeros may fill up the last one."""
 
-    array: jax.Array  # float32[*blocks, *rows, *columns]
-    num_outer: int  # how many dimensions number the blocks
-    num_rows: int  # how many dimensions number the rows of a block
+    array: jax.Array  # float32[*blocks, *rows, *columns], or float32[blocks, *columns, rows]
+    outer: tuple[int, ...]  # dimensions that number the blocks
+    rows: tuple[int, ...]  # those that number the rows of a block, the shorter side
+    columns: tuple[int, ...]  # all others, the longer side
     shape: tuple[int, ...]  # of the tensor
 
 
@@ -45,52 +46,64 @@ def is_tall(shape: Sequence[int]) -> bool:
     return math.prod(shape[:-1]) > shape[-1]
 
 
-def split(x: Float32[Array, "*leading columns"], max_block: int) -> Blocks:
+def split(x: Float32[Array, "*leading columns"], max_block: int, *, transpose: bool = False) -> Blocks:
     """Splits a tensor into blocks.
 
     Args:
       x: its last dimension is one side of the matrix, all others together are the other side.
       max_block: the largest number of rows in a block.
+      transpose: whether blocks of a tall matrix are transposed, which on CPUs takes longer than a product. It changes
+        the last digits of the products, nothing else.
     """
     count = num_blocks(x.shape, max_block)
     *leading, columns = x.shape
+    dims = tuple(range(x.ndim + 1))
     if is_tall(x.shape):
         height = -(-columns // count)
-        padded = jnp.pad(jnp.moveaxis(x, -1, 0), [(0, count * height - columns)] + [(0, 0)] * len(leading))
-        return Blocks(padded.reshape(count, height, *leading), 1, 1, x.shape)
+        more = [(0, count * height - columns)]
+        if transpose:
+            padded = jnp.pad(jnp.moveaxis(x, -1, 0), more + [(0, 0)] * len(leading))
+            return Blocks(padded.reshape(count, height, *leading), dims[:1], dims[1:2], dims[2:], x.shape)
+        padded = jnp.pad(x, [(0, 0)] * len(leading) + more)
+        array = jnp.moveaxis(padded.reshape(*leading, count, height), -2, 0)
+        return Blocks(array, dims[:1], dims[-1:], dims[1:-1], x.shape)
     height = -(-math.prod(leading) // count)
     axis, part = _axis_of_blocks(leading, height)
     if part:
         array = x.reshape(*leading[:axis], leading[axis] // part, part, *leading[axis + 1 :], columns)
-        return Blocks(array, axis + 1, len(leading) - axis, x.shape)
+        return Blocks(array, dims[: axis + 1], dims[axis + 1 : -1], dims[-1:], x.shape)
     padded = jnp.pad(x.reshape(-1, columns), ((0, count * height - math.prod(leading)), (0, 0)))
-    return Blocks(padded.reshape(count, height, columns), 1, 1, x.shape)
+    return Blocks(padded.reshape(count, height, columns), (0,), (1,), (2,), x.shape)
 
 
 def gram(blocks: Blocks) -> Float32[Array, "blocks rows rows"]:
     """The products of each block with its transpose."""
-    first = blocks.num_outer + blocks.num_rows
-    outer, columns = tuple(range(blocks.num_outer)), tuple(range(first, blocks.array.ndim))
-    made = jax.lax.dot_general(blocks.array, blocks.array, ((columns, columns), (outer, outer)))
-    count, height = math.prod(blocks.array.shape[: blocks.num_outer]), math.prod(made.shape[first:])
+    dims = (blocks.columns, blocks.columns), (blocks.outer, blocks.outer)
+    made = jax.lax.dot_general(blocks.array, blocks.array, dims)
+    count, height = (math.prod(blocks.array.shape[i] for i in dims) for dims in (blocks.outer, blocks.rows))
     return made.reshape(count, height, height)
 
 
 def multiply(
     factors: Float32[Array, "blocks rows rows"], blocks: Blocks, scales: Float32[Array, "blocks 1 1"] | None = None
 ) -> Float32[Array, "*leading columns"]:
-    """The product of a matrix with each block, from the left, and with a number, in the shape of the tensor."""
-    first = blocks.num_outer + blocks.num_rows
-    outer, rows = blocks.array.shape[: blocks.num_outer], blocks.array.shape[blocks.num_outer : first]
-    contracted = tuple(range(first, first + blocks.num_rows)), tuple(range(blocks.num_outer, first))
-    together = (tuple(range(blocks.num_outer)),) * 2
-    made = jax.lax.dot_general(factors.reshape(*outer, *rows, *rows), blocks.array, (contracted, together))
+    """The product of a symmetric matrix with each block, from the left, and with a number, in the tensor's shape."""
+    outer, rows = (tuple(blocks.array.shape[i] for i in dims) for dims in (blocks.outer, blocks.rows))
+    factors = factors.reshape(*outer, *rows, *rows)
+    of_factors = tuple(range(len(outer) + len(rows), factors.ndim))
+    rows_last = blocks.rows > blocks.columns
+    if rows_last:
+        made = jax.lax.dot_general(blocks.array, factors, ((blocks.rows, of_factors), (blocks.outer, blocks.outer)))
+    else:
+        made = jax.lax.dot_general(factors, blocks.array, ((of_factors, blocks.rows), (blocks.outer, blocks.outer)))
     if scales is not None:
-        made = made * scales.reshape(*outer, *[1] * (made.ndim - blocks.num_outer))
+        made = made * scales.reshape(*outer, *[1] * (made.ndim - len(outer)))
     *leading, columns = blocks.shape
+    if rows_last:
+        return jnp.moveaxis(made, 0, -2).reshape(*leading, -1)[..., :columns]
     if is_tall(blocks.shape):
         return jnp.moveaxis(made.reshape(-1, *leading)[:columns], 0, -1)
-    if math.prod(made.shape) == math.prod(blocks.shape):
+    if made.size == math.prod(blocks.shape):
         return made.reshape(blocks.shape)
     return made.reshape(-1, columns)[: math.prod(leading)].reshape(blocks.shape)
 

@@ -4,12 +4,11 @@ Jordan, Jin, Boza, You, Cesista, Newhouse, Bernstein 2024, "Muon: An optimizer f
 https://kellerjordan.github.io/posts/muon
 
 Deviations: large matrices are split into blocks, and the iterations work on the Gram matrices of blocks. If a matrix is
-sharded over several devices, they exchange only these small matrices.
+sharded over several devices, they exchange only these small matrices, see `learned_optim.blocks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Sequence
 import math
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learned_optim import blocks
 from learned_optim import features
 
 if TYPE_CHECKING:
@@ -26,19 +26,6 @@ if TYPE_CHECKING:
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, https://arxiv.org/abs/2502.16982
 _TINY = 1e-24
-
-
-def as_wide(
-    x: Float32[Array, "*leading columns"],
-) -> tuple[Float32[Array, "short long"], Callable[[Float32[Array, "short long"]], Float32[Array, "*leading columns"]]]:
-    """Returns a tensor as a wide matrix, and the function that gives a matrix of that shape the shape of x.
-
-    A tall matrix is transposed.
-    """
-    matrix = x.reshape(-1, x.shape[-1])
-    if matrix.shape[0] > matrix.shape[1]:
-        return matrix.T, lambda wide: wide.T.reshape(x.shape)
-    return matrix, lambda wide: wide.reshape(x.shape)
 
 
 def newton_schulz(
@@ -87,19 +74,20 @@ def orthogonalize(
       >>> values(x), values(orthogonalize(x, num_iterations=3, max_block=64))
       (['5.26', '1.14'], ['0.72', '0.72'])
     """
-    blocks, restore = in_blocks(x, max_block)
-    # The mean of the wide matrix: that of x is summed in another order, and released optimizers keep their last digits.
-    blocks = blocks * jax.lax.rsqrt(features.mean_square(as_wide(x)[0]) + _TINY)
-    gram = blocks @ blocks.mT
+    # The mean and the products of the wide matrix: released optimizers keep their last digits.
+    wide = jnp.moveaxis(x, -1, 0) if blocks.is_tall(x.shape) else x
+    split = blocks.split(x * jax.lax.rsqrt(features.mean_square(wide) + _TINY), max_block, transpose=True)
+    gram = blocks.gram(split)
     norm = jnp.sqrt(jnp.sum(jnp.square(gram), axis=(1, 2), keepdims=True) + _TINY)
-    return restore((newton_schulz(gram / norm, num_iterations) @ blocks) * jax.lax.rsqrt(norm))
+    return blocks.multiply(newton_schulz(gram / norm, num_iterations), split, jax.lax.rsqrt(norm))
 
 
 def orthogonalize_all(xs: Sequence[jax.Array], num_iterations: int, max_block: int) -> list[jax.Array]:
     """Orthogonalizes several matrices, and scales each result to the root mean square of its matrix.
 
-    The iterations of all blocks that have the same number of rows are made together. So the compiled program does not
-    grow with the number of matrices, but for the two products of each, which matrices of one shape share.
+    The iterations of all matrices of one shape are made together. So the compiled program does not grow with the number
+    of matrices, but for the two products of each, which share a kernel. Matrices of one shape are usually sharded
+    alike, so that devices need not exchange Gram matrices to put them together.
 
     Args:
       xs: as `x` of `orthogonalize`, each of its own shape.
@@ -114,81 +102,20 @@ def orthogonalize_all(xs: Sequence[jax.Array], num_iterations: int, max_block: i
       >>> print(jnp.linalg.svd(x, compute_uv=False).round(1), jnp.sqrt(jnp.mean(x**2)).round(1))
       [3.8 3.8] 2.7
     """
-    grams, products = zip(*[_gram_and_product(x, max_block) for x in xs], strict=True) if xs else ((), ())
+    splits = [blocks.split(x, max_block) for x in xs]
     made = {}
-    for height in sorted({gram.shape[-1] for gram in grams}):
-        chosen = [i for i, gram in enumerate(grams) if gram.shape[-1] == height]
-        counts = np.array([len(grams[i]) for i in chosen])
-        sizes = np.array([xs[i].size for i in chosen], np.float32)
-        for_blocks = lambda x, counts=counts: x[np.repeat(np.arange(len(counts)), counts)][:, None, None]
-        gram = jnp.concatenate([grams[i] for i in chosen])
-        mean_squares = _sums(jnp.trace(gram, axis1=1, axis2=2), counts) / sizes
-        gram = features.ratio(gram, for_blocks(mean_squares + _TINY))
-        norm = jnp.sqrt(jnp.sum(jnp.square(gram), axis=(1, 2), keepdims=True) + _TINY)
+    for shape in dict.fromkeys(x.shape for x in xs):
+        chosen = [i for i, x in enumerate(xs) if x.shape == shape]
+        size = float(math.prod(shape))
+        gram = jnp.stack([blocks.gram(splits[i]) for i in chosen])  # [matrices, blocks, rows, rows]
+        mean_squares = jnp.sum(jnp.trace(gram, axis1=2, axis2=3), axis=1) / size
+        gram = features.ratio(gram, mean_squares[:, None, None, None] + _TINY)
+        norm = jnp.sqrt(jnp.sum(jnp.square(gram), axis=(2, 3), keepdims=True) + _TINY)
         gram = gram / norm
         factor = newton_schulz(gram, num_iterations)
-        squares = jnp.sum((factor @ gram) * factor, axis=(1, 2))  # of the Frobenius norm of each orthogonalized block
-        scale = jax.lax.rsqrt(_sums(squares, counts) / sizes + 1e-12)
-        rows = (factor * (jax.lax.rsqrt(norm) * for_blocks(scale))).reshape(-1, height)
-        ends = height * np.cumsum(counts)
-        for i, count, end in zip(chosen, counts, ends, strict=True):
+        squares = jnp.sum((factor @ gram) * factor, axis=(1, 2, 3))  # of the Frobenius norm of each result
+        factor = factor * (jax.lax.rsqrt(norm) * jax.lax.rsqrt(squares / size + 1e-12)[:, None, None, None])
+        for number, i in enumerate(chosen):
             # Indices in an array, instead of a slice, let XLA compile one kernel for all matrices of a shape.
-            own = rows[np.arange(end - height * count, end)]
-            made[i] = products[i](own.reshape(count, height, height))
+            made[i] = blocks.multiply(factor[np.array([number])][0], splits[i])
     return [made[i] for i in range(len(xs))]
-
-
-def _gram_and_product(x, max_block):
-    """Returns A Aᵀ of each block A of rows of a wide matrix, and a function that gives all P A the shape of x.
-
-    P is symmetric. Blocks of columns of a tall matrix are not transposed: on CPUs that takes longer than a product.
-    """
-    matrix = x.reshape(-1, x.shape[-1])
-    if matrix.shape[0] <= matrix.shape[1]:
-        blocks, restore = in_blocks(x, max_block)
-        return blocks @ blocks.mT, lambda factor: restore(factor @ blocks)
-    num_columns, count = matrix.shape[1], num_blocks(x.shape, max_block)
-    height = -(-num_columns // count)
-    padded = jnp.pad(matrix, ((0, 0), (0, count * height - num_columns)))
-    blocks = padded.reshape(-1, count, height).swapaxes(0, 1)  # [blocks, longer side, columns]
-
-    def product(factor):
-        made = (blocks @ factor).swapaxes(0, 1).reshape(-1, count * height)
-        return made[:, :num_columns].reshape(x.shape)
-
-    return blocks.mT @ blocks, product
-
-
-def _sums(x, counts):
-    """The sum of the first counts[0] numbers, that of the next counts[1], and so on."""
-    index = np.arange(np.max(counts)) + (np.cumsum(counts) - counts)[:, None]
-    inside = np.arange(np.max(counts)) < counts[:, None]
-    return jnp.sum(jnp.where(inside, x[np.where(inside, index, 0)], 0.0), axis=1)
-
-
-def in_blocks(x: jax.Array, max_block: int) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
-    """Splits a tensor, as a wide matrix, into blocks of rows of equal height; the last one is filled up with zeros.
-
-    Args:
-      x: float32[..., columns].
-      max_block: the largest number of rows in a block.
-
-    Returns:
-      The blocks, float32[blocks, rows, longer side], and the function that gives such an array the shape of x.
-    """
-    wide, restore = as_wide(x)
-    num_rows, count = wide.shape[0], num_blocks(x.shape, max_block)
-    height = -(-num_rows // count)
-    padded = jnp.pad(wide, ((0, count * height - num_rows), (0, 0)))
-    blocks = padded.reshape(count, height, -1)
-    return blocks, lambda blocks: restore(blocks.reshape(count * height, -1)[:num_rows])
-
-
-def num_blocks(shape: Sequence[int], max_block: int) -> int:
-    """How many blocks `in_blocks` makes of a tensor of at least two dimensions.
-
-    Example:
-      >>> num_blocks((3, 3, 8, 70), max_block=32), num_blocks((4, 2), max_block=32)
-      (3, 1)
-    """
-    return -(-min(shape[-1], math.prod(shape[:-1])) // max_block)

@@ -1,7 +1,7 @@
 """Samples of the coordinates of all tensors, from which statistics of the tensors are computed together.
 
 The program for statistics of whole tensors would grow with the number of tensors, and each statistic would read a
-tensor once more.
+tensor once more. If a tensor is sharded, devices exchange its sample and nothing else.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ def _sampled(shape, made):
 
 
 def _grid(x):
-    """The sampled coordinates.
-
-    A slice of a sharded tensor would move parts of it between devices; with indices, only the sample moves.
-    """
-    steps = strides(x.shape)
-    if max(steps, default=1) == 1:
-        return x
-    return x[np.ix_(*[np.arange(0, side, step) for side, step in zip(x.shape, steps, strict=True)])]
+    """The sampled coordinates."""
+    each = [slice(None, None, stride) for stride in strides(x.shape)]
+    if max(strides(x.shape), default=1) == 1 or max(x.shape) >= 2**31:  # indices are int32
+        return x[tuple(each)]
+    # From indices XLA makes a gather: each device looks up what it holds. From slices with strides it would make copies
+    # of neighbors' parts, as large as the parts themselves.
+    indices = [np.arange(side, dtype=np.int32)[part] for side, part in zip(x.shape, each, strict=True)]
+    return x.at[np.ix_(*indices)].get(mode="promise_in_bounds", indices_are_sorted=True, unique_indices=True)

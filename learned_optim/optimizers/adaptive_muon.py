@@ -25,7 +25,7 @@ from learned_optim.base import Rule
 from learned_optim.base import define
 from learned_optim.base import momentum
 from learned_optim.base import zeros
-from learned_optim.orthogonal import num_blocks
+from learned_optim.blocks import num_blocks
 from learned_optim.orthogonal import orthogonalize_all
 
 FEATURE_VERSION = 1

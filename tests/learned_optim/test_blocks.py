@@ -11,16 +11,16 @@ from learned_optim import blocks
 # one of a single block.
 SHAPES = {
     (5, 9): (1, 5, 9),
-    (9, 5): (1, 5, 9),
+    (9, 5): (1, 9, 5),
     (16, 31): (2, 8, 31),
     (19, 31): (3, 7, 31),
-    (31, 19): (3, 7, 31),
-    (2, 3, 4): (1, 4, 2, 3),
+    (31, 19): (3, 31, 7),
+    (2, 3, 4): (1, 2, 3, 4),
     (2, 3, 9): (1, 2, 3, 9),
     (3, 3, 4, 40): (5, 8, 40),
     (3, 4, 8, 100): (3, 4, 1, 8, 100),
     (3, 4, 4, 100): (3, 2, 2, 4, 100),
-    (3, 4, 8, 19): (3, 7, 3, 4, 8),
+    (3, 4, 8, 19): (3, 3, 4, 8, 7),
 }
 
 
@@ -35,17 +35,19 @@ def _wide(x, count, height):
     return np.pad(matrix, ((0, count * height - len(matrix)), (0, 0))).reshape(count, height, -1)
 
 
+@pytest.mark.parametrize("transpose", [True, False])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_products_are_those_of_the_matrix(shape):
-    """Its Gram matrices, and the product with a matrix and a number for each block."""
+def test_products_are_those_of_the_matrix(shape, transpose):
+    """Its Gram matrices, and the product with a symmetric matrix and a number for each block."""
     x = _normal(shape)
-    split = blocks.split(jnp.asarray(x, jnp.float32), 8)
-    assert split.array.shape == SHAPES[shape]
+    split = blocks.split(jnp.asarray(x, jnp.float32), 8, transpose=transpose)
+    assert transpose or split.array.shape == SHAPES[shape]
     gram = blocks.gram(split)
     assert len(gram) == blocks.num_blocks(shape, 8)
     wide = _wide(x, *gram.shape[:2])
     np.testing.assert_allclose(gram, wide @ wide.mT, rtol=0, atol=1e-4)
     factors, scales = _normal(gram.shape), np.arange(1.0, len(gram) + 1)[:, None, None]
+    factors = factors + factors.mT
     product = scales * (factors @ wide)
     product = product.reshape(-1, wide.shape[-1])[: min(shape[-1], x.size // shape[-1])]
     expected = (product.T if blocks.is_tall(shape) else product).reshape(shape)
