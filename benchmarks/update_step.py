@@ -1,8 +1,8 @@
 """The cost of one update of the default and of every architecture beside optax.adam: time, temporaries, compile time.
 
-    python benchmarks/update_step.py [--out FILE] [--size 1e5 1e6 1e7] [--kind NAME …] [--rounds N]
+    python benchmarks/update_step.py [--out FILE] [--size 1e5 1e6 1e7] [--kind NAME …] [--rounds N] [--models [NAME …]]
 
-NAME is an architecture, with random weights, or the path of a .safetensors file.
+The NAME of a kind is an architecture, with random weights, or the path of a .safetensors file.
 The parameters are two equal square matrices of `--size` numbers in all. The architectures take turns within
 each round, so that other load on the machine affects all of them alike. Each is called in two ways:
 
@@ -10,10 +10,16 @@ each round, so that other load on the machine affects all of them alike. Each is
 - in place: update and `optax.apply_updates` in one program that owns params and state (donated), as a training loop
   has it. At sizes that fit the processor's cache, Adam is then some four times as fast as in the first way.
 
-Prints a table, writes JSON and a plot beside it. `temporaries` are bytes beyond arguments and results, over those of
-the parameters. `FLOP` are operations a coordinate, as XLA counts them, and `bound` is the time that
-they take at the rate of a matrix product, over the time of Adam: no implementation in float32 can have a lower ratio.
+Prints tables, writes JSON, and a plot of the updates beside it. `temporaries` are bytes beyond arguments and results,
+over those of the parameters. `FLOP` are operations a coordinate, as XLA counts them, and `bound` is the time that they
+take at the rate of a matrix product, over the time of Adam: no implementation in float32 can have a lower ratio.
 On CPUs a size takes minutes; the networks whose arithmetic is large take most of them.
+
+`--models` also measures training steps, of all models of benchmarks/small_models.py or of the named ones: gradient,
+update and `optax.apply_updates` in one program that owns params and state. The rivals are `optax.adam`,
+`optax.contrib.muon`, `optax.contrib.prodigy` and `optax.contrib.schedule_free_adamw`. `first step` is the time to trace
+and compile; CPU seconds hardly depend on other load. `--size` without sizes leaves the single updates out.
+`--quick` makes the models small.
 """
 
 import argparse
@@ -37,6 +43,13 @@ _BUDGET = 20.0  # seconds, after which a contender that is slow is not timed any
 
 _shared = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
 about, matmul_rate = _shared["about"], _shared["matmul_rate"]
+MODELS = runpy.run_path(str(pathlib.Path(__file__).parent / "small_models.py"))["MODELS"]
+RIVALS = {
+    "optax.adam": lambda: optax.adam(1e-3),
+    "optax.contrib.muon": lambda: optax.contrib.muon(1e-3),
+    "optax.contrib.prodigy": optax.contrib.prodigy,
+    "optax.contrib.schedule_free_adamw": lambda: optax.contrib.schedule_free_adamw(1e-3),
+}
 
 
 def contenders(kinds):
@@ -137,6 +150,55 @@ def measure(size: int, kinds: list[str], rounds: int, flops: dict[str, float], p
     return rows
 
 
+def measure_model(model: str, width: float, kinds: list[str], rounds: int) -> list[dict]:
+    """A row per contender for training steps of a model. Ratios are to Adam."""
+    params, loss_fn, data = MODELS[model](width)
+    num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    rows, cases, seconds = [], {}, {}
+    for name, tx in {**{name: make() for name, make in RIVALS.items()}, **contenders(kinds)}.items():
+
+        def step(params, state, *data, tx=tx):
+            loss, grads = jax.value_and_grad(loss_fn)(params, *data)
+            updates, state = tx.update(grads, state, params)
+            return optax.apply_updates(params, updates), state, loss
+
+        state = jax.jit(tx.init)(params)
+        began, cpu_began = time.perf_counter(), time.process_time()
+        compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, *data).compile()
+        row = {"model": model, "name": name, "tensors": len(jax.tree.leaves(params))}
+        row["first_step_seconds"] = round(time.perf_counter() - began, 2)
+        row["first_step_cpu_seconds"] = round(time.process_time() - cpu_began, 2)
+        row["state_bytes"] = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        row["state"] = round(row["state_bytes"] / num_bytes, 2)
+        rows.append(row)
+        cases[name], seconds[name] = (compiled, jax.tree.map(jnp.copy, params), state), []
+    for number in range(rounds + 1):  # what is measured starts with the second round
+        for name, (compiled, current, state) in cases.items():
+            began = time.perf_counter()
+            for _ in range(3):
+                current, state, loss = compiled(current, state, *data)
+            jax.block_until_ready((current, loss))
+            cases[name] = compiled, current, state
+            seconds[name] += [(time.perf_counter() - began) / 3] if number else []
+    base = statistics.median(seconds["optax.adam"])
+    base_cpu = rows[0]["first_step_cpu_seconds"]
+    for row in rows:
+        median = statistics.median(seconds[row["name"]])
+        row |= {"milliseconds": round(1e3 * median, 3), "times_adam": round(median / base, 2)}
+        row["first_step_times_adam"] = round(row["first_step_cpu_seconds"] / max(base_cpu, 0.01), 2)
+    return rows
+
+
+def print_model(rows: list[dict]) -> None:
+    """A table of what `measure_model` returned."""
+    print(f"\n{rows[0]['model']}, {rows[0]['tensors']} tensors, training step")
+    print(f"{'':33} {'time':>11} {'/ adam':>7} {'first step':>11} {'CPU':>8} {'/ adam':>7} {'state':>6}")
+    for row in rows:
+        step = f"{row['milliseconds']:8.2f} ms {row['times_adam']:7.2f} {row['first_step_seconds']:9.1f} s"
+        first = f"{row['first_step_cpu_seconds']:6.1f} s {row['first_step_times_adam']:7.2f}"
+        print(f"{row['name']:33} {step} {first} {row['state']:6.2f}", flush=True)
+
+
 def plot(rows: list[dict], path: pathlib.Path) -> None:
     """The ratio to Adam over the number of parameters, a panel per way."""
     figure, panels = plt.subplots(1, len(WAYS), figsize=(12, 5), sharey=True, squeeze=False)
@@ -158,12 +220,18 @@ def main() -> None:
     """Measures the architectures and sizes named on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/update_step.json"))
-    parser.add_argument("--size", nargs="+", type=lambda text: round(float(text)), default=[10**5, 10**6, 10**7])
+    parser.add_argument("--size", nargs="*", type=lambda text: round(float(text)), default=[10**5, 10**6, 10**7])
     parser.add_argument("--kind", nargs="+", type=kind_or_file, default=sorted(optimizers.KINDS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=10, help="timed rounds of three calls (default: %(default)s)")
+    parser.add_argument(
+        "--models", nargs="*", choices=MODELS, metavar="NAME", help=f"all, or some of {', '.join(MODELS)}"
+    )
+    parser.add_argument("--quick", action="store_true", help="models of an eighth of the width: a smoke test")
     arguments = parser.parse_args()
     peak = matmul_rate()
-    flops = {name: flops_per_coordinate(tx) for name, tx in contenders(arguments.kind).items()}
+    flops = (
+        {name: flops_per_coordinate(tx) for name, tx in contenders(arguments.kind).items()} if arguments.size else {}
+    )
     print(f"float32 matrix product: {peak / 1e9:.0f} GFLOP/s")
     rows = []
     for size in arguments.size:
@@ -183,11 +251,18 @@ def main() -> None:
                         f"{row['compile_seconds']:7.1f} s",
                         flush=True,
                     )
+    models = []
+    for model in [] if arguments.models is None else arguments.models or MODELS:
+        made = measure_model(model, 0.125 if arguments.quick else 1.0, arguments.kind, arguments.rounds)
+        print_model(made)
+        models += made
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    record = {**about(), "matmul_gigaflops": round(peak / 1e9, 1), "results": rows}
+    record = {**about(), "matmul_gigaflops": round(peak / 1e9, 1), "results": rows, "models": models}
     arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    plot(rows, arguments.out.with_suffix(".png"))
-    print(f"\nWrote {arguments.out} and {arguments.out.with_suffix('.png').name}")
+    print(f"\nWrote {arguments.out}")
+    if rows:
+        plot(rows, arguments.out.with_suffix(".png"))
+        print(f"Wrote {arguments.out.with_suffix('.png')}")
 
 
 if __name__ == "__main__":

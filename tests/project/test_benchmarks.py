@@ -59,6 +59,41 @@ def test_update_step_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatc
     assert "10,000 parameters, in place" in capsys.readouterr().out
 
 
+@pytest.mark.optax_promotion
+def test_update_step_benchmark_measures_training_steps_of_models(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "figures.json"
+    arguments = ["--size", "--models", "perceptron", "recurrent", "--quick", "--kind", "learned_sgd", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", ["update_step.py", *arguments, "--out", str(out)])
+    names = runpy.run_path(str(BENCHMARKS / "update_step.py"))
+    rivals = {name: names["RIVALS"][name] for name in ("optax.adam", "optax.contrib.schedule_free_adamw")}
+    monkeypatch.setitem(names["main"].__globals__, "RIVALS", rivals)
+    names["main"]()
+    record = json.loads(out.read_text())
+    assert record["results"] == []
+    kinds = [*rivals, "learned_optimizer()", "learned_sgd"]
+    sizes = {"perceptron": 6, "recurrent": 15}  # in tensors
+    assert [(row["model"], row["name"]) for row in record["models"]] == [(m, name) for m in sizes for name in kinds]
+    for row in record["models"]:
+        assert row["tensors"] == sizes[row["model"]]
+        assert min(row["milliseconds"], row["first_step_seconds"], row["first_step_cpu_seconds"]) > 0
+    adam, schedule_free, *_ = record["models"]
+    assert adam["times_adam"] == adam["first_step_times_adam"] == 1.0
+    assert adam["state_bytes"] - 4 == 2 * 4 * (785 * 128 + 129 * 128 + 129 * 10)  # and a step counter
+    assert round(schedule_free["state"]) == 2
+    assert "recurrent, 15 tensors" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", ["perceptron", "convolutional", "transformer", "recurrent"])
+def test_small_models_start_at_the_loss_of_a_guess_and_have_gradients_everywhere(model):
+    make = runpy.run_path(str(BENCHMARKS / "small_models.py"))["MODELS"][model]
+    params, loss_fn, data = make(0.125)
+    assert model != "transformer" or len(jax.tree.leaves(params)) == 102
+    loss, grads = jax.jit(jax.value_and_grad(loss_fn))(params, *data)
+    classes = {"transformer": 1000, "recurrent": 64}.get(model, 10)
+    assert abs(loss - np.log(classes)) < 1.0
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(grads))
+
+
 def test_update_step_benchmark_takes_architectures_and_files(tmp_path):
     script = types.SimpleNamespace(**runpy.run_path(str(BENCHMARKS / "update_step.py")))
     path = str(tmp_path / "mine.safetensors")
