@@ -108,14 +108,16 @@ def orthogonalize_all(xs: Sequence[jax.Array], num_iterations: int, max_block: i
         chosen = [i for i, x in enumerate(xs) if x.shape == shape]
         size = float(math.prod(shape))
         gram = jnp.stack([blocks.gram(splits[i]) for i in chosen])  # [matrices, blocks, rows, rows]
-        mean_squares = jnp.sum(jnp.trace(gram, axis1=2, axis2=3), axis=1) / size
-        gram = features.ratio(gram, mean_squares[:, None, None, None] + _TINY)
-        norm = jnp.sqrt(jnp.sum(jnp.square(gram), axis=(2, 3), keepdims=True) + _TINY)
-        gram = gram / norm
+        inverse = jax.lax.rsqrt(jnp.sum(jnp.trace(gram, axis1=2, axis2=3), axis=1) / size + _TINY)[:, None, None, None]
+        gram = (gram * inverse) * inverse  # of matrices of mean square 1
+        inverse = jax.lax.rsqrt(jnp.sum(jnp.square(gram), axis=(2, 3), keepdims=True) + _TINY)
+        gram = gram * inverse  # of Frobenius norm 1
         factor = newton_schulz(gram, num_iterations)
         squares = jnp.sum((factor @ gram) * factor, axis=(1, 2, 3))  # of the Frobenius norm of each result
-        factor = factor * (jax.lax.rsqrt(norm) * jax.lax.rsqrt(squares / size + 1e-12)[:, None, None, None])
+        factor = factor * jnp.sqrt(inverse / (squares / size + 1e-12)[:, None, None, None])
+        rows = np.arange(factor.shape[-1])
         for number, i in enumerate(chosen):
-            # Indices in an array, instead of a slice, let XLA compile one kernel for all matrices of a shape.
-            made[i] = blocks.multiply(factor[np.array([number])][0], splits[i])
+            # Several indices in an array, instead of one, let XLA compile one kernel for all matrices of a shape.
+            own = factor[np.full_like(rows, number), :, rows]  # [rows, blocks, rows]
+            made[i] = blocks.multiply(own.swapaxes(0, 1), splits[i])
     return [made[i] for i in range(len(xs))]

@@ -74,10 +74,10 @@ def _sampled(shape, made):
 
 def _grid(x):
     """The sampled coordinates."""
-    each = [slice(None, None, stride) for stride in strides(x.shape)]
-    if max(strides(x.shape), default=1) == 1 or max(x.shape) >= 2**31:  # indices are int32
-        return x[tuple(each)]
+    steps = strides(x.shape)
+    if max(steps, default=1) == 1 or max(x.shape) >= 2**31:  # indices are int32
+        return x[tuple(slice(None, None, step) for step in steps)]
     # From indices XLA makes a gather: each device looks up what it holds. From slices with strides it would make copies
     # of neighbors' parts, as large as the parts themselves.
-    indices = [np.arange(side, dtype=np.int32)[part] for side, part in zip(x.shape, each, strict=True)]
+    indices = [np.arange(0, side, step, dtype=np.int32) for side, step in zip(x.shape, steps, strict=True)]
     return x.at[np.ix_(*indices)].get(mode="promise_in_bounds", indices_are_sorted=True, unique_indices=True)
