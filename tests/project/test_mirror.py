@@ -15,6 +15,7 @@ TESTS = sorted(
 WHOLE_ROOM = {
     "learned_optim/optimizers/test_contract.py",  # what every architecture must do, found by the registry
     "learned_optim/optimizers/test_in_programs.py",  # the same, as part of a JAX program: traces, meshes, dtypes
+    "learned_optim/optimizers/test_sharded.py",  # what devices exchange if a model is sharded, for two architectures
     "learned_optim/test_import.py",  # what importing the package loads, and that building things starts no backend
     "learned_optim/test_interop.py",  # learned optimizers in the training loops of Haiku, Flax and Equinox
     "meta_train/estimators/test_family.py",  # what all estimators share: shards, particles that diverge, horizons
