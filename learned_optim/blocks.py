@@ -1,7 +1,8 @@
 """Blocks of rows of a tensor as a matrix: their Gram matrices, and products with a matrix for each block.
 
-No dimension of the tensor is merged with another. XLA would gather a tensor on every device to merge a sharded
-dimension. As it is, devices exchange Gram matrices at most, unless the rows of a block lie on several devices.
+XLA gathers a tensor on every device to merge a sharded dimension with another. So the tensor keeps its dimensions where
+blocks of rows are made of whole dimensions, and always if the longer side is that of the leading dimensions. Devices
+then exchange Gram matrices at most, unless the rows of a block lie on several devices.
 """
 
 from __future__ import annotations
