@@ -168,3 +168,11 @@ def test_the_iterations_are_made_once_for_each_shape():
     one = products([jnp.ones((8, 9))])
     assert products([jnp.ones((8, 9))] * 4) == one + 3 * 2
     assert products([jnp.ones((8, 9)), jnp.ones((5, 9))]) == 2 * one
+
+
+def test_the_place_of_a_matrix_among_others_is_data():
+    """A slice, which starts at another place for each matrix, would make XLA compile a kernel for each."""
+    orthogonalize_all = lambda xs: orthogonal.orthogonalize_all(xs, num_iterations=3, max_block=8)
+    program = str(jax.make_jaxpr(orthogonalize_all)([jnp.ones((16, 24))] * 3))
+    assert program.count("= gather[") == 3
+    assert "slice[" not in program
