@@ -37,7 +37,7 @@ _TINY = 1e-30  # a smaller sum of |z| is treated as zero: D stays
 # Values before meta-training.
 _FIRST = 0.14  # the initial D, in units of the tensor's size
 _RISE, _FALL = 2.0, 0.3  # k for positive and for negative c
-_GAIN = 2.0  # a
+_GAIN = 1.0  # a
 _BIAS = -0.1  # b
 _ONSET = 6.0  # t₀
 

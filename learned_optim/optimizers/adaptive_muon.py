@@ -31,16 +31,20 @@ from learned_optim.orthogonal import orthogonalize_all
 FEATURE_VERSION = 1
 MOMENTUM_DECAY = 0.9
 MOMENT_DECAY = 0.99
-MAX_BLOCK = 32  # rows of a matrix that are orthogonalized together
+MAX_BLOCK = 64  # rows of a matrix that are orthogonalized together
 NUM_ITERATIONS = 3  # Newton–Schulz iterations
 _TINY = 1e-24  # added to second moments and mean squares
 # Values before meta-training.
 _UNKNOWN_EXPONENT = 0.5  # of the decay if the number of steps is not known
-_LOOKAHEAD = 0.2  # λ, the weight of the gradient in Nesterov momentum
+_LOOKAHEAD = 0.25  # λ, the weight of the gradient in Nesterov momentum
 _SIZE = -0.5  # k at `size`: a direction half as large makes updates 1/√2 as large
+_SIGNAL = 0.3  # k at `signal`: longer steps as soon as the controller asks for them, before D has grown
+_EXPANSION = -0.3  # k at `expansion`
 _BLOCKS = -1.0  # k at `blocks`: n blocks together may have √n times the spectral norm of one, at the same mean square
-_DECAY = 7e-4  # ω, the share by which matrices shrink in an update, before it is multiplied by γ
+_DECAY = 2e-3  # ω, the share by which matrices shrink in an update, before it is multiplied by γ
 _DECAY_EXPONENT = -0.5  # ω is proportional to num_steps to this power
+_DECAY_EXPANSION = 3.0  # q at `expansion`: matrices of twice their usual size shrink eight times as fast
+_DECAY_GROWTH = -3.0  # q at `growth`: where steps had to grow, weights have to be large
 
 
 class TensorFeatures(NamedTuple):
@@ -55,7 +59,7 @@ class TensorFeatures(NamedTuple):
     certain: jax.Array  # ½ log(agreement) + 1.5, low if gradients are mostly noise
     signal: jax.Array  # that of the controller, from -1 (shorter steps) to 1 (longer steps)
     growth: jax.Array  # ½ log(D / initial D)
-    expansion: jax.Array  # log(size now / size before the first update)
+    expansion: jax.Array  # log(size now / usual size); that is the first one, at least 1 / √fan_in for matrices
     is_vector: jax.Array  # 1 for vectors and scalars, 0 for others
     squareness: jax.Array  # ½ log(shorter / longer side) of a tensor as a matrix, 0 for vectors and scalars
     blocks: jax.Array  # ½ log(number of blocks of rows), 0 for vectors and scalars
@@ -94,19 +98,21 @@ def adaptive_muon() -> LearnedOptimizer:
     With the average m of gradients of decay .9, the average v of g² of decay .99, and a learned λ,
     u = ((1 - λ) m + λ g) / √v, bias-corrected and clipped to ±4. The direction d of vectors and scalars is u. Other
     tensors are treated as matrices whose columns are the last dimension: d is the orthogonalized u, in blocks of up to
-    32 rows of the shorter side, with the root mean square of u (`orthogonal.orthogonalize_all`).
+    64 rows of the shorter side, with the root mean square of u (`orthogonal.orthogonalize_all`).
 
     The features c are those of `TensorFeatures`, computed from samples of up to 2,048 coordinates of each tensor
     (`learned_optim.samples`). The agreement in the feature `certain` is bias-corrected and clipped to [.001, 4], and
-    `expansion` is clipped to ±5; so are ℓ and q c. Vectors and scalars do not decay: their ω is 0.
+    `expansion` is clipped to ±5; so are ℓ and q c. Vectors and scalars do not decay: their ω is 0. The decay of a
+    matrix follows its size: where a model learns its training data by heart, matrices grow, and the decay holds them.
 
     Returns:
-      A `LearnedOptimizer` with 38 weights; `init` ignores its key. Before meta-training λ = .2,
-      ω = .0007 (num_steps / 400)^-½, ℓ is -½ `size` - `blocks`, the initial D is .14 of the size, and the exponent is
-      .5. Without `num_steps`, learned constants replace 2τ - 1 and ½ log(num_steps / 400). State: two float32 copies of
-      the parameters (m and v), four numbers for each coordinate of the samples, four more for each tensor, and a step
-      counter. The samples of all tensors are as long as the longest. Updates do not depend on the scale of gradients
-      whose entries are between 1e-9 and 1e14, and are finite at any scale.
+      A `LearnedOptimizer` with 38 weights; `init` ignores its key. Before meta-training λ = .25,
+      log ω = log .002 - `length` + 3 `expansion` - 3 `growth`, ℓ = -½ `size` + .3 `signal` - .3 `expansion` - `blocks`,
+      the initial D is .14 of the size, and the exponent is .5. Without `num_steps`, learned constants replace 2τ - 1
+      and ½ log(num_steps / 400). State: two float32 copies of the parameters (m and v), four numbers for each
+      coordinate of the samples, four more for each tensor, and a step counter. The samples of all tensors are as long
+      as the longest. Updates do not depend on the scale of gradients whose entries are between 1e-9 and 1e14, and are
+      finite at any scale.
 
     Deviations from Prodigy: see `learned_optim.step_control`. Deviations from Muon: the direction is Adam's and keeps
     its root mean square. Matrices are split into blocks. There are three iterations instead of five.
@@ -118,8 +124,8 @@ def adaptive_muon() -> LearnedOptimizer:
       >>> params = {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}
       >>> grads = jax.tree.map(jnp.ones_like, params)
       >>> updates, state = tx.update(grads, tx.init(params), params)
-      >>> print(f"{updates['w'][0, 0]:.5f} {updates['b'][0]:.5f}")  # .14 e^-½ of the sizes 1 and .1, and the decay
-      -0.08515 -0.00844
+      >>> print(f"{updates['w'][0, 0]:.5f} {updates['b'][0]:.5f}")  # about .14 e^-½ of the sizes, and the decay
+      -0.08398 -0.00820
     """
 
     def init(key):
@@ -139,8 +145,12 @@ def adaptive_muon() -> LearnedOptimizer:
 def _init_theta():
     zero = jnp.zeros((), jnp.float32)
     none = TensorFeatures(*[zero] * NUM_FEATURES)
-    of_decay = none._replace(length=zero + 2.0 * _DECAY_EXPONENT)
-    of_step = none._replace(size=zero + _SIZE, blocks=zero + _BLOCKS)
+    of_decay = none._replace(
+        length=zero + 2.0 * _DECAY_EXPONENT, expansion=zero + _DECAY_EXPANSION, growth=zero + _DECAY_GROWTH
+    )
+    of_step = none._replace(
+        size=zero + _SIZE, signal=zero + _SIGNAL, expansion=zero + _EXPANSION, blocks=zero + _BLOCKS
+    )
     return {
         "control": step_control.init(),
         "decay": {
@@ -186,7 +196,7 @@ def _update(theta, horizon, grads, params, slots, shared, step):
         certain=0.5 * jnp.log(certain) + 1.5,
         signal=controlled.signal,
         growth=0.5 * controlled.control.growth,
-        expansion=jnp.clip(_log_sizes(params, param_rows) - shared.control.first_size, -5.0, 5.0),
+        expansion=jnp.clip(_log_sizes(params, param_rows) - _log_usual(params, shared.control.first_size), -5.0, 5.0),
         is_vector=is_vector,
         squareness=jnp.asarray([muon_directions.squareness(param) for param in params], jnp.float32),
         blocks=jnp.asarray([_log_blocks(param) for param in params], jnp.float32),
@@ -245,3 +255,9 @@ def _log_sizes(params, rows):
     floors = np.array([0.01 / math.prod(param.shape[:-1]) if param.ndim > 1 else 0.01 for param in params], np.float32)
     ceilings = np.array([np.inf if param.ndim > 1 else 0.01 for param in params], np.float32)
     return 0.5 * jnp.log(jnp.clip(samples.mean_squares(rows, samples.sizes(params)), floors, ceilings))
+
+
+def _log_usual(params, log_first):
+    """Log of the usual size of each tensor. A matrix that begins smaller than 1 / √fan_in may grow to that."""
+    usual = [0.5 * math.log(1.0 / math.prod(param.shape[:-1])) if param.ndim > 1 else -np.inf for param in params]
+    return jnp.maximum(log_first, np.array(usual, np.float32))

@@ -289,4 +289,4 @@ def test_first_values():
     np.testing.assert_allclose(np.exp(theta["first"]), [0.14, 0.14], rtol=1e-6)
     np.testing.assert_allclose(np.exp(theta["rates"]), [2.0, 0.3], rtol=1e-6)
     numbers = [np.exp(theta["gain"]), theta["bias"], np.exp(theta["onset"])]
-    np.testing.assert_allclose(numbers, [2.0, -0.1, 6.0], rtol=1e-6)
+    np.testing.assert_allclose(numbers, [1.0, -0.1, 6.0], rtol=1e-6)

@@ -67,10 +67,15 @@ def _size(param):
     return 0.1 if param.ndim < 2 else max(adam_parts.rms(control_parts.sample(param)), floor)
 
 
+def _usual(param):
+    """The size of a tensor before the first update, for matrices at least 1 / √fan_in."""
+    return _size(param) if param.ndim < 2 else max(_size(param), 1 / np.sqrt(np.prod(param.shape[:-1])))
+
+
 def _log_blocks(shape):
-    """½ log of how many blocks of up to 32 rows the shorter side of a matrix makes."""
+    """½ log of how many blocks of up to 64 rows the shorter side of a matrix makes."""
     sides = (shape[-1], np.prod(shape[:-1])) if len(shape) > 1 else (1,)
-    return 0.5 * np.log(np.ceil(min(sides) / 32))
+    return 0.5 * np.log(np.ceil(min(sides) / 64))
 
 
 def _averages(grads):
@@ -116,12 +121,12 @@ def _defined_run(theta, grads, params, num_steps):
                 "certain": np.log(np.clip(_averages(sampled)[-1], 1e-3, 4)) / 2 + 1.5,
                 "signal": signal,
                 "growth": states[name].growth / 2,
-                "expansion": np.clip(np.log(_size(p) / _size(params[name])), -5, 5),
+                "expansion": np.clip(np.log(_size(p) / _usual(params[name])), -5, 5),
             }
             c = np.array([*c.values(), *muon_parts.shape_features(p.shape), _log_blocks(p.shape)])
             u = _nesterov(seen, lookahead)
             step_size = states[name].distance * np.exp(np.clip(c @ theta["step"], -5, 5))
-            updates[name] = -gamma * step_size * (muon_parts.orthogonal(u, 32) if p.ndim > 1 else u)
+            updates[name] = -gamma * step_size * (muon_parts.orthogonal(u, 64) if p.ndim > 1 else u)
             if p.ndim > 1:
                 omega = np.exp(theta["decay"]["base"] + np.clip(c @ theta["decay"]["skip"], -5, 5))
                 updates[name] = updates[name] - gamma * omega * p
@@ -203,7 +208,7 @@ def test_log_step_and_decay_are_clipped():
         theta = optimizer.init(jax.random.key(0))
         theta = _with(_with(theta, "step", known=100.0 * sign), "decay", known=100.0 * sign)
         ((updates,), _) = _run(theta, params, [params], 10)
-        expected = (distance + 7e-4) * math.exp(5 * sign)
+        expected = (distance + 2e-3) * math.exp(5 * sign)
         np.testing.assert_allclose(updates["w"], [[-expected, expected]], rtol=1e-5)
 
 
@@ -219,19 +224,23 @@ def test_the_direction_is_clipped():
 
 
 def test_before_meta_training_the_first_step_is_a_share_of_the_size_along_the_signs():
-    """Ones have the directions of ones, of size 1; D has shrunk by one step of the controller.
+    """Ones have the directions of ones, of size 1; D has shrunk by one step of the controller, whose signal counts.
 
-    Decay subtracts .0007 (10 / 400)^-½ of matrices. A matrix of two blocks moves less by a factor of √2.
+    Decay subtracts .002 (10 / 400)^-½ of matrices. A matrix of two blocks moves less by a factor of √2. One that is
+    far below 1 / √fan_in moves more and decays less, as if it had shrunk.
     """
     optimizer = learned_optim.adaptive_muon()
-    shapes = {"b": (3,), "large": (64, 64), "w": (3, 2)}
-    params = {name: np.full(shape, 5.0, np.float32) for name, shape in shapes.items()}
+    shapes = {"b": (3,), "large": (128, 128), "small": (4, 2), "w": (3, 2)}
+    fill = {"b": 5.0, "large": 5.0, "small": 0.1, "w": 5.0}
+    params = {name: np.full(shape, fill[name], np.float32) for name, shape in shapes.items()}
     ((updates,), _) = _run(optimizer.init(jax.random.key(0)), params, [jax.tree.map(np.ones_like, params)], 10)
-    share = 0.14 * math.exp(0.3 * math.tanh(-0.1) / 6 - 0.5 * (math.log(1.001) + 1.0))
-    omega = 7e-4 * math.sqrt(400 / 10)
+    signal = math.tanh(-0.1)
+    share = 0.14 * math.exp(0.3 * signal / 6 + 0.3 * signal - 0.5 * (math.log(1.001) + 1.0))
+    omega = 2e-3 * math.sqrt(400 / 10) * math.exp(-3.0 * 0.5 * 0.3 * signal / 6)
     for name, expected in (
         ("b", 0.1 * share),
         ("large", 5.0 * (share / math.sqrt(2.0) + omega)),
+        ("small", 0.1 * (share * 5.0**0.3 + omega * 0.2**3)),  # a fifth of its usual size, .5
         ("w", 5.0 * (share + omega)),
     ):
         np.testing.assert_allclose(updates[name], np.full(shapes[name], -expected), rtol=1e-4)
@@ -267,13 +276,13 @@ def test_without_gradients_matrices_shrink_by_a_known_factor_and_vectors_stay(nu
 
 
 def test_the_learned_decay_follows_features_of_the_tensor():
-    """q at `squareness`: the decay of a matrix 4 × 1 is (1/4)^(1/2) of that of a square one."""
+    """q at `squareness`: the decay of a matrix 4 × 1 is (1/4)^(1/2) of that of a square one; both have usual sizes."""
     optimizer = learned_optim.adaptive_muon()
     theta = _with(optimizer.init(jax.random.key(0)), "decay", squareness=1.0)
     params = {"long": np.ones((4, 1), np.float32), "square": np.ones((2, 2), np.float32)}
     ((updates,), _) = _run(theta, params, [jax.tree.map(np.zeros_like, params)])
-    np.testing.assert_allclose(updates["square"], np.full((2, 2), -0.0007), rtol=1e-5)
-    np.testing.assert_allclose(updates["long"], np.full((4, 1), -0.00035), rtol=1e-5)
+    np.testing.assert_allclose(updates["square"], np.full((2, 2), -0.002), rtol=1e-5)
+    np.testing.assert_allclose(updates["long"], np.full((4, 1), -0.001), rtol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1e6, 1e13])
