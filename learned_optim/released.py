@@ -23,7 +23,7 @@ from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Theta
 
 # The optimizer that `learned_optimizer()` returns. Released weights never change; a better default gets a new name.
-DEFAULT = "prodigy-muon-schedule-v1"
+DEFAULT = "adaptive-muon-scanned-v1"
 
 _warned: set[str] = set()  # names for which the warning about the horizon was given
 
@@ -114,7 +114,7 @@ def load_pretrained(name: str = "default") -> tuple[LearnedOptimizer, Theta]:
     Example:
       >>> optimizer, theta = load_pretrained()
       >>> optimizer.spec["kind"]
-      'prodigy_muon'
+      'adaptive_muon'
     """
     optimizer, theta = _load(_resolve(name))
     return optimizer, jax.tree.map(np.array, theta)  # copies, so that the caller cannot change the cached arrays
