@@ -48,7 +48,7 @@ def learned_optimizer(
       name: a name from `list_pretrained()`, or "default", or the path of a file that `learned_optim.save` or the
         command `learned-optim convert` wrote: a `pathlib.Path`, or a string that ends in ".safetensors".
       num_steps: the number of updates that you plan to make, if you know it. Architectures without progress features
-        ignore it (see the card). Outside the range for which a released optimizer was meta-trained, the library warns
+        ignore it (see the card). Outside the range that a released optimizer was made for, the library warns
         once per name. A traced value below 1 means None.
       step_scale: a factor on the updates, a number or an optax schedule `(count) -> factor`. It is seldom needed: to
         choose a step size yourself, or to fine-tune with smaller steps.
@@ -88,7 +88,7 @@ def learned_optimizer(
         if not low <= num_steps <= high and released not in _warned:
             _warned.add(released)
             warnings.warn(
-                f"{released!r} was meta-trained on runs of {low} to {high} steps; num_steps={num_steps} is outside of "
+                f"{released!r} was made for runs of {low} to {high} steps; num_steps={num_steps} is outside of "
                 f"that range. See its card for measurements there: python -m learned_optim card {released}",
                 stacklevel=2,
             )

@@ -15,6 +15,7 @@ import optax
 import pytest
 
 import learned_optim
+from learned_optim import optimizers
 from meta_train.training import engine
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
@@ -306,6 +307,69 @@ def test_step_scales_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatc
         assert row["regret"] == pytest.approx(np.log(training[record["scales"].index(1.0)] / training.min()))
     assert out.with_suffix(".png").stat().st_size > 10_000
     assert "iris-mlp" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_scan_constants_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    bias = optimizers.KINDS["adaptive_muon"]().init(jax.random.key(0))["control"]["bias"]
+    same, other = f"bias={bias}", "omega=.02,k_size=-1"
+    arguments = ["--task", "iris-mlp", "--change", same, other, "--quick", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["scan_constants.py", *arguments])
+    names = runpy.run_path(str(BENCHMARKS / "scan_constants.py"))
+    monkeypatch.setitem(names["main"].__globals__, "RATES", {"adamw-cosine": (1e-3, 1e-2)})
+    monkeypatch.setitem(names["main"].__globals__, "REFERENCES", names["REFERENCES"][:3])
+    monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    names["main"]()
+    record = json.loads(out.read_text())
+    rows = {row["name"]: row for row in record["results"]}
+    assert list(rows)[-3:] == ["default", "adamw-cosine, best training", "adamw-cosine, best held out"]
+    for part in ("training", "held_out"):
+        assert rows["prior"][f"{part}_change"] == 0.0
+        assert rows[same][f"{part}_change"] == pytest.approx(0.0, abs=1e-5)  # that is the prior's bias
+        (loss,), (of_prior,) = (rows[name][f"{part}_loss"] for name in (other, "prior"))
+        assert rows[other][f"{part}_change"] == pytest.approx(np.log(loss / of_prior))
+        assert loss > 1.01 * of_prior
+    assert record["changes"][other] == {"omega": 0.02, "k_size": -1.0}
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert "iris-mlp, 20 steps" in capsys.readouterr().out
+
+
+def test_scan_constants_benchmark_changes_named_constants(monkeypatch, capsys):
+    script = types.SimpleNamespace(**runpy.run_path(str(BENCHMARKS / "scan_constants.py")))
+    prior = optimizers.KINDS["adaptive_muon"]().init(jax.random.key(0))
+    different = lambda new, old: int(np.sum(np.asarray(new) != old))
+    theta = script.changed(prior, omega=0.006, lookahead=0.5, q_growth=-1.0)
+    assert theta["decay"]["base"] == pytest.approx(np.log(0.006))
+    assert theta["lookahead"] == 0.0
+    moved = jax.tree.map(different, theta, prior)
+    assert sum(jax.tree.leaves(moved)) == 3
+    assert moved["decay"] == {"base": 1, "skip": 1}
+    with pytest.raises(ValueError, match="omega must be positive, got 0"):
+        script.changed(prior, omega=0.0)
+    scan = script.one_at_a_time(prior)
+    assert len(scan) == 2 * (len(script.CONSTANTS) - 3)  # without those that change nothing by themselves
+    for values in scan.values():
+        moved = jax.tree.map(different, script.changed(prior, **values), prior)
+        assert sum(jax.tree.leaves(moved)) == 1, values
+    monkeypatch.setattr(sys, "argv", ["scan_constants.py", "--change", "expansion=2"])
+    monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    with pytest.raises(SystemExit):
+        script.main()
+    assert "there is no constant 'expansion'. Did you mean 'q_expansion'?" in capsys.readouterr().err
+
+
+def test_scan_constants_benchmark_makes_stand_ins_with_few_examples_and_wrong_labels(monkeypatch, tmp_path):
+    script = types.SimpleNamespace(**runpy.run_path(str(BENCHMARKS / "scan_constants.py")))
+    assert {"iris-mlp", "quadratic-noisy", "digits-few"} <= set(script.usual_tasks(tmp_path))
+    monkeypatch.setitem(script.STAND_INS, "right", ("digits", 8, 300, 0.0, lambda name, dataset: dataset))
+    monkeypatch.setitem(script.STAND_INS, "wrong", ("digits", 8, 300, 0.5, lambda name, dataset: dataset))
+    right, wrong = (script.get_task(name, None) for name in ("right", "wrong"))
+    assert right.train_x.shape == wrong.train_x.shape == (300, 8, 8, 1)
+    np.testing.assert_array_equal(right.train_x, wrong.train_x)
+    np.testing.assert_array_equal(right.test_y, wrong.test_y)
+    assert np.mean(right.train_y != wrong.train_y) == pytest.approx(0.5 * 0.9, abs=0.1)  # a tenth are right by chance
+    assert script.get_task("digits-few", None).name == "digits-few"
 
 
 @pytest.mark.optax_promotion
