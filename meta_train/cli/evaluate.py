@@ -30,7 +30,7 @@ _LARGE = "large"  # the suite that is judged with fewer runs
 
 def evaluate(
     optimizer: options.Optimizer,
-    suite: Annotated[str, typer.Option(help="meta-train, validation, test or large.")] = "test",
+    suite: Annotated[str, typer.Option(help="meta-train, validation, test, full or large.")] = "test",
     task: Annotated[
         list[str] | None,
         typer.Option(
