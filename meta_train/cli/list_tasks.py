@@ -11,7 +11,9 @@ from meta_train.tasks import listing
 
 
 def list_tasks(
-    suite: Annotated[str | None, typer.Option(help="meta-train, validation, test, full or large.  [default: all]")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="meta-train, validation, test, full or large.  [default: all]")
+    ] = None,
     data_dir: options.DataDir = None,
 ):
     """List the named tasks.
