@@ -27,7 +27,6 @@ import numpy as np
 import optax
 
 import learned_optim
-from learned_optim import optimizers
 
 P = jax.P
 KINDS = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter", "collective-broadcast")
@@ -77,11 +76,9 @@ CASES = {
 
 def contenders(quick):
     """Transformations by name."""
-    adaptive = optimizers.adaptive_muon()
-    theta = jax.jit(adaptive.init)(jax.random.key(0))
     made = {
         "learned_optimizer()": learned_optim.learned_optimizer(num_steps=1000),
-        "adaptive_muon": adaptive.transform(theta, num_steps=1000),
+        "prodigy_muon": learned_optim.learned_optimizer("prodigy-muon-schedule-v1", num_steps=1000),
     }
     others = {"optax.adam": optax.adam(1e-3), "optax.contrib.muon": optax.contrib.muon(1e-3)}
     return made if quick else made | others
