@@ -240,6 +240,7 @@ EXAMPLES = {
     "meta_train.estimators.fixed_point:stow": _move,
     "meta_train.estimators.fixed_point:to_fixed": lambda f: _x64(f, jnp.float64, 3, 4),
     "meta_train.estimators.fixed_point:to_float": lambda f: _x64(f, jnp.int64, 3, 4),
+    "meta_train.evaluation.scores:cut": lambda f: (f(np.ones((2, 3))), f(np.ones(()))),
     "meta_train.evaluation.scores:interquartile_mean": lambda f: f(np.ones((2, 3))),
     "meta_train.evaluation.scores:interval": lambda f: f(np.ones((2, 3)), np.mean, num_samples=2),
     "meta_train.evaluation.scores:profile": lambda f: f(np.ones((2, 3)), np.ones(4)),
