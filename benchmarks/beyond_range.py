@@ -1,4 +1,4 @@
-"""A released optimizer beyond what it was meta-trained for: longer runs, larger models, other batch sizes.
+"""A released optimizer beyond what it was made for: longer runs, larger models, other batch sizes.
 
 Each case is judged by `meta_train.evaluation.protocol`, on three seeds, beside Adam and AdamW with cosine decay, both
 tuned for the case, and Adam at 1e-3. The data come with scikit-learn. Writes JSON and a plot. Finished cases are kept:

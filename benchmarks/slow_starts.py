@@ -1,6 +1,8 @@
-"""Programs in which the default starts slowly: noisy gradients, and parameters that are pulled back.
+"""Programs in which an optimizer may start slowly: noisy gradients, and parameters that are pulled back.
 
-Prodigy's estimate of the distance grows while parameters move along their gradients. Three programs hold that back:
+Prodigy's estimate of the distance grows while parameters move along their gradients, and with it the steps of
+`prodigy-muon-schedule-v1`. The default lengthens the steps of a tensor while a step back to its initial value would
+raise the loss. Three programs hold that back:
 
 - `dp-sgd`: gradients of examples are clipped and noise is added (`optax.contrib.differentially_private_aggregate`, clip
   1, noise 1.1); a convolutional net, batches of 256, 40 steps. Own optimizer: SGD at .25.
