@@ -4,7 +4,7 @@
 
 The parts, each with its share of what the device can do:
 
-- updates: the default, `adaptive_muon` before meta-training, `optax.adam` and `optax.contrib.muon`, in place (update
+- updates: the default, `prodigy_muon` with random weights, `optax.adam` and `optax.contrib.muon`, in place (update
   and `optax.apply_updates` in one program that owns parameters and state). The parameters are those of a transformer's
   layers: per layer matrices of d × 3d, d × d, d × 4d and 4d × d, and eight vectors. The least traffic of an update is
   to read gradients, parameters and state, and to write parameters and state; `bandwidth_share` is the time that this
@@ -110,7 +110,7 @@ class Job(NamedTuple):
 
 def contenders() -> dict[str, optax.GradientTransformationExtraArgs]:
     """The optimizers that are compared, by name."""
-    made = {**_update_step["contenders"](["adaptive_muon"]), "optax.contrib.muon": optax.contrib.muon(1e-3)}
+    made = {**_update_step["contenders"](["prodigy_muon"]), "optax.contrib.muon": optax.contrib.muon(1e-3)}
     return {name: optax.with_extra_args_support(tx) for name, tx in made.items()}
 
 
