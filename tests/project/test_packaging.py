@@ -25,7 +25,7 @@ for name in ("sklearn", "orbax", "tqdm", "matplotlib", "typer", "pretrained", "t
 assert not (site / "pretrained").exists()
 
 names = learned_optim.list_pretrained()
-assert {"adam-residual-schedule-v1", "mlp-digits-v1", "prodigy-muon-schedule-v1"} <= set(names), names
+assert {"adam-residual-schedule-v1", "adaptive-muon-scanned-v1", "mlp-digits-v1"} <= set(names), names
 for name in names:
     assert "| sha256 |" in learned_optim.card(name)
 
@@ -103,7 +103,8 @@ def test_wheel_without_extras(tmp_path):
     assert _run(scripts / "python", "-c", _USE, cwd=elsewhere) == "learned\n"
 
     listed = _run(scripts / "learned-optim", "list", cwd=elsewhere)
-    assert "prodigy-muon-schedule-v1" in listed and "(default)" in listed
+    (default,) = (line for line in listed.splitlines() if line.endswith("(default)"))
+    assert default.startswith("adaptive-muon-scanned-v1 ")
     assert "trained horizon" in _run(scripts / "python", "-m", "learned_optim", "card", cwd=elsewhere)
 
     refused = subprocess.run(
