@@ -1,8 +1,8 @@
 """What the constants of `adaptive_muon` before meta-training are worth: its losses with some of them changed.
 
 The prior, theta before meta-training, and candidates with other values of some constants are trained side by side, in
-one program for each task; beside them the released default, and AdamW and Muon with cosine decay and the best of seven
-rates, by training loss and by held-out loss. A change is the mean over tasks and numbers of steps of log(loss / loss of
+one program for each task; beside them `prodigy-muon-schedule-v1`, and AdamW and Muon with cosine decay and the best of
+seven rates, by training loss and by held-out loss. A change is the mean over tasks and numbers of steps of log(loss / loss of
 the prior), cut at ±.7 so that no task decides alone. Seeds are those that rates are tuned on. Writes JSON and a plot.
 
     python benchmarks/scan_constants.py [--task NAME …] [--steps 200 1000] [--seeds 2]
@@ -40,7 +40,7 @@ from meta_train.training import engine
 
 _RATES = (3e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)
 RATES = {"adamw-cosine": _RATES[:-1], "muon": _RATES[1:]}
-REFERENCES = ("default", *(f"{key}, best {by}" for key in RATES for by in ("training", "held out")))
+REFERENCES = ("prodigy-muon-schedule-v1", *(f"{key}, best {by}" for key in RATES for by in ("training", "held out")))
 _FLOOR = 1e-8  # smaller losses count as equal, and so do losses above its inverse
 _CUT = 0.7  # of the change on a single task
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
@@ -147,7 +147,7 @@ def measure(name, thetas, arguments):
     starts = lanes.starter(task).begin(lanes.keys(seeds, lanes.TUNE))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *thetas.values())
     told = lambda num_steps: num_steps if arguments.told else None
-    released = lambda _, num_steps: learned_optim.learned_optimizer(num_steps=told(num_steps))
+    released = lambda _, num_steps: learned_optim.learned_optimizer(REFERENCES[0], num_steps=told(num_steps))
 
     def candidate(index, num_steps):
         theta = jax.tree.map(lambda leaf: leaf[jnp.asarray(index, jnp.int32)], stacked)

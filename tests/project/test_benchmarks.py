@@ -324,7 +324,8 @@ def test_scan_constants_benchmark_writes_its_record_and_a_plot(tmp_path, monkeyp
     names["main"]()
     record = json.loads(out.read_text())
     rows = {row["name"]: row for row in record["results"]}
-    assert list(rows)[-3:] == ["default", "adamw-cosine, best training", "adamw-cosine, best held out"]
+    references = ["prodigy-muon-schedule-v1", "adamw-cosine, best training", "adamw-cosine, best held out"]
+    assert list(rows)[-3:] == references
     for part in ("training", "held_out"):
         assert rows["prior"][f"{part}_change"] == 0.0
         assert rows[same][f"{part}_change"] == pytest.approx(0.0, abs=1e-5)  # that is the prior's bias
