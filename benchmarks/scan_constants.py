@@ -1,9 +1,10 @@
 """What the constants of `adaptive_muon` before meta-training are worth: its losses with some of them changed.
 
 The prior, theta before meta-training, and candidates with other values of some constants are trained side by side, in
-one program for each task; beside them `prodigy-muon-schedule-v1`, and AdamW and Muon with cosine decay and the best of
-seven rates, by training loss and by held-out loss. A change is the mean over tasks and numbers of steps of log(loss / loss of
-the prior), cut at ±.7 so that no task decides alone. Seeds are those that rates are tuned on. Writes JSON and a plot.
+one program for each task. Beside them are `prodigy-muon-schedule-v1`, and AdamW and Muon with cosine decay and the best
+of seven rates, by training loss and by held-out loss. A change is the mean over tasks and numbers of steps of
+log(loss / loss of the prior), cut at ±.7 so that no task decides alone. Seeds are those that rates are tuned on. Writes
+JSON and a plot.
 
     python benchmarks/scan_constants.py [--task NAME …] [--steps 200 1000] [--seeds 2]
         [--change omega=.006 q_expansion=2,omega=.001 …] [--without-num-steps] [--data-dir FOLDER] [--out FILE]
