@@ -133,7 +133,7 @@ print(f"λ in the last 500 outer steps: {end.min():.2f} to {end.max():.2f}, mean
 # ## Frozen: a trained one trains another
 #
 # `self_training.frozen` uses a learned optimizer with fixed weights as the outer optimizer, such as the released
-# default. Its steps suit ordinary training and are too long for most meta-training, so they are multiplied by 0.3.
+# default. Its steps suit ordinary training and can be too long for meta-training, so they are multiplied by 0.3.
 
 # %%
 default = learned_optim.load_pretrained("default")
@@ -149,9 +149,11 @@ plt.show()
 print(f"frozen: λ above -2 at outer step {np.argmax(frozen > -2) or 'none'}, {frozen[-1]:.2f} at the end")
 
 # %% [markdown]
-# With an optimizer that already works there is no slow beginning, though the default was never trained on a
-# meta-loss. It was told `num_steps=600`, so its steps shrink towards the end and λ comes to rest. With full steps it
-# arrives sooner but overshoots, and ends at λ = 9, where all runs diverge and no gradient leads back.
+# With an optimizer that already works there is no slow beginning, though the default was made without any meta-loss.
+# It was told `num_steps=600`, so its steps shrink towards the end and λ comes to rest. With full steps it arrives in
+# 35 outer steps instead of 81, overshoots to -1.2, and comes to rest at the same λ. That is not certain in advance:
+# `prodigy-muon-schedule-v1`, an earlier default, overshoots with full steps to λ = 9, where all runs diverge and no
+# gradient leads back.
 #
 # ## A population
 #
