@@ -5,7 +5,7 @@
 # looks at two released optimizers:
 #
 # - `adam-residual-schedule-v1`, an earlier default. Its rule acts on each coordinate separately, so it can be drawn.
-#   Today's default, `prodigy-muon-schedule-v1`, acts on whole matrices and cannot.
+#   Today's default, `adaptive-muon-scanned-v1`, acts on whole matrices and cannot. Nor was it meta-trained.
 # - `mlp-digits-v1`, a small network that was meta-trained on three small tasks and is good at little else.
 
 # %%
