@@ -35,7 +35,7 @@ MAX_BLOCK = 64  # rows of a matrix that are orthogonalized together
 NUM_ITERATIONS = 3  # Newton–Schulz iterations
 _TINY = 1e-24  # added to second moments and mean squares
 # Values before meta-training.
-_UNKNOWN_EXPONENT = 0.5  # of the decay if the number of steps is not known
+_UNKNOWN_EXPONENT = 0.8  # of the decay if the number of steps is not known
 _LOOKAHEAD = 0.25  # λ, the weight of the gradient in Nesterov momentum
 _SIZE = -0.5  # k at `size`: a direction half as large makes updates 1/√2 as large
 _SIGNAL = 0.3  # k at `signal`: longer steps as soon as the controller asks for them, before D has grown
@@ -108,7 +108,7 @@ def adaptive_muon() -> LearnedOptimizer:
     Returns:
       A `LearnedOptimizer` with 38 weights; `init` ignores its key. Before meta-training λ = .25,
       log ω = log .002 - `length` + 3 `expansion` - 3 `growth`, ℓ = -½ `size` + .3 `signal` - .3 `expansion` - `blocks`,
-      the initial D is .14 of the size, and the exponent is .5. Without `num_steps`, learned constants replace 2τ - 1
+      the initial D is .14 of the size, and the exponent is .8. Without `num_steps`, learned constants replace 2τ - 1
       and ½ log(num_steps / 400). State: two float32 copies of the parameters (m and v), four numbers for each
       coordinate of the samples, four more for each tensor, and a step counter. The samples of all tensors are as long
       as the longest. Updates do not depend on the scale of gradients whose entries are between 1e-9 and 1e14, and are

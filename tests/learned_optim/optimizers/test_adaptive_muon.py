@@ -267,7 +267,7 @@ def test_without_gradients_matrices_shrink_by_a_known_factor_and_vectors_stay(nu
     np.testing.assert_array_equal(growths, np.zeros((5, 4)))
     factor = 1.0
     for step, updates in enumerate(made):
-        gamma = (1 + step / 100) ** -0.5 if num_steps is None else max(1 - step / num_steps, 0.01)
+        gamma = (1 + step / 100) ** -0.8 if num_steps is None else max(1 - step / num_steps, 0.01)
         for name in ("k", "w"):
             np.testing.assert_allclose(updates[name], -gamma * omega * factor * params[name], rtol=1e-5)
         for name in ("b", "n"):
