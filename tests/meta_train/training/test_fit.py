@@ -227,9 +227,13 @@ def test_ctrl_c_during_compilation_interrupts_at_once(tmp_path, monkeypatch):
         def result(self):
             signal.raise_signal(signal.SIGINT)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(parallel, "aside", lambda work: Compilation())
-        _fit(run_dir=tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background begin with it ignored
+    try:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(parallel, "aside", lambda work: Compilation())
+            _fit(run_dir=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert _lines(tmp_path) == []
     _assert_same(_fit(run_dir=tmp_path, resume=True), _fit())
 
