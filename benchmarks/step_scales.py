@@ -3,7 +3,7 @@
 An optimizer without a learning rate claims that no factor `step_scale` would be better than 1. Each task is trained
 with several factors, on the seeds that baselines are tuned on. The regret of a task is the log of the ratio between the
 final training loss with the factor 1 and the lowest of all. The tasks are those of the suite `validation` and two
-larger models. Writes JSON and a plot.
+larger models; those of the suite `large` can be named, to report on. Writes JSON and a plot.
 
     python benchmarks/step_scales.py [NAME …] [--prior KIND …] [--task TASK …] [--data-dir FOLDER] [--out FILE]
 
@@ -128,8 +128,9 @@ def main():
     parser.add_argument("name", nargs="*")
     parser.add_argument("--prior", nargs="+", choices=optimizers.KINDS, default=[], metavar="KIND")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/step_scales.json"))
-    choices = [*tasks.suite("validation"), *LARGE]
-    parser.add_argument("--task", nargs="+", choices=choices, default=choices, metavar="TASK")
+    usual = [*tasks.suite("validation"), *LARGE]
+    choices = [*usual, *tasks.suite("large")]
+    parser.add_argument("--task", nargs="+", choices=choices, default=usual, metavar="TASK")
     parser.add_argument("--data-dir", metavar="FOLDER")
     parser.add_argument("--quick", action="store_true", help="20 steps, one seed: a smoke test, not a measurement")
     arguments = parser.parse_args()

@@ -78,8 +78,7 @@ _DIGITS, _IRIS, _WINE, _CANCER = Source("digits"), Source("iris"), Source("wine"
 _DIABETES, _PHOTOS, _DOCS = Source("diabetes"), Source("photos"), Source("sklearn_docs")
 _FASHION_8, _FASHION_14 = Source("fashion_mnist", 8), Source("fashion_mnist", 14)
 _MNIST_8, _MNIST_14, _MNIST = Source("mnist", 8), Source("mnist", 14), Source("mnist")
-_CIFAR_8, _CIFAR_16 = Source("cifar10", 8), Source("cifar10", 16)
-_CIFAR_2K_8, _CIFAR_2K_16 = Source("cifar2k", 8), Source("cifar2k", 16)
+_CIFAR_16 = Source("cifar10", 16)
 _NAMES, _SHAKESPEARE = Source("names"), Source("tiny_shakespeare")
 
 # What `get(…, sampled=True)` lets vary: scales, for tasks with data also the data, for those with labels also these.
@@ -87,6 +86,27 @@ _SCALES = Variation(init_scale=(0.5, 2.0), loss_scale=(1e-2, 1e2))
 _EXAMPLES = _SCALES._replace(subset=(0.05, 1.0), batch=(0.1, 1.0))
 _LABELS = _EXAMPLES._replace(label_noise=(0.0, 0.2))
 _WITHOUT_LABELS = (autoencoder, vae, recurrent_language_model, transformer_language_model)
+
+# The models of the tasks on pictures of CIFAR-10: height and width of the pictures, and the options.
+_ON_CIFAR = {
+    "mlp": (mlp, 8, {"hidden_sizes": (64, 64)}),
+    "softmax": (softmax_regression, 8, {}),
+    "conv": (convnet, 16, {"channels": (12, 16), "batch_size": 32}),
+    "resnet": (resnet, 8, {"channels": 12, "batch_size": 32}),
+    "vit": (vision_transformer, 16, {"patch_size": 4, "width": 24}),
+    "autoencoder": (autoencoder, 8, {"hidden_sizes": (64, 24, 64)}),
+    "vae": (vae, 8, {"latent_size": 12}),
+}
+
+
+def _on_cifar(entry, dataset):
+    """Tasks cifar-… on all of CIFAR-10, or cifar2k-… on a part, with equal models."""
+    first = dataset.removesuffix("10")
+    return {
+        f"{first}-{name}": entry(family, Source(dataset, size), **options)
+        for name, (family, size, options) in _ON_CIFAR.items()
+    }
+
 
 TASKS = {
     # To train on.
@@ -155,13 +175,7 @@ TASKS = {
     "matrix-factorisation-noisy": _test(matrix_factorization, shape=(40, 60), rank=5, noise=0.1),
     "photos-vit": _test(vision_transformer, _PHOTOS, patch_size=4, width=24),
     "docs-rnn": _test(recurrent_language_model, _DOCS, core=hk.VanillaRNN, hidden_size=48),
-    "cifar2k-mlp": _test(mlp, _CIFAR_2K_8, hidden_sizes=(64, 64)),
-    "cifar2k-softmax": _test(softmax_regression, _CIFAR_2K_8),
-    "cifar2k-conv": _test(convnet, _CIFAR_2K_16, channels=(12, 16), batch_size=32),
-    "cifar2k-resnet": _test(resnet, _CIFAR_2K_8, channels=12, batch_size=32),
-    "cifar2k-vit": _test(vision_transformer, _CIFAR_2K_16, patch_size=4, width=24),
-    "cifar2k-autoencoder": _test(autoencoder, _CIFAR_2K_8, hidden_sizes=(64, 24, 64)),
-    "cifar2k-vae": _test(vae, _CIFAR_2K_8, latent_size=12),
+    **_on_cifar(_test, "cifar2k"),
     "shakespeare-gru": _test(recurrent_language_model, _SHAKESPEARE, hidden_size=40),
     "shakespeare-lstm": _test(recurrent_language_model, _SHAKESPEARE, core=hk.LSTM),
     "shakespeare-transformer": _test(transformer_language_model, _SHAKESPEARE, num_layers=2),
@@ -169,13 +183,7 @@ TASKS = {
     "pol-mlp": _test(tabular, Source("pol"), hidden_sizes=(32,)),
     "yacht-mlp": _test(tabular, Source("yacht"), hidden_sizes=(24, 24), activation=jax.nn.tanh, batch_size=32),
     # To report on apart: the tasks on a part of CIFAR-10, with the whole of it.
-    "cifar-mlp": _full(mlp, _CIFAR_8, hidden_sizes=(64, 64)),
-    "cifar-softmax": _full(softmax_regression, _CIFAR_8),
-    "cifar-conv": _full(convnet, _CIFAR_16, channels=(12, 16), batch_size=32),
-    "cifar-resnet": _full(resnet, _CIFAR_8, channels=12, batch_size=32),
-    "cifar-vit": _full(vision_transformer, _CIFAR_16, patch_size=4, width=24),
-    "cifar-autoencoder": _full(autoencoder, _CIFAR_8, hidden_sizes=(64, 24, 64)),
-    "cifar-vae": _full(vae, _CIFAR_8, latent_size=12),
+    **_on_cifar(_full, "cifar10"),
     # To report on apart: larger models, those that take longest first.
     "mnist-mlp-2m": _large(mlp, _MNIST, hidden_sizes=(1024, 1024), batch_size=64),
     "shakespeare-transformer-800k": _large(
