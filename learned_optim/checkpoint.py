@@ -19,6 +19,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from learned_optim import atomic_file
 from learned_optim import checks
 from learned_optim import optimizers
 from learned_optim.base import LearnedOptimizer
@@ -39,8 +40,9 @@ def save(path: str | os.PathLike[str], optimizer: LearnedOptimizer, theta: Theta
       theta: its meta-parameters, a pytree of float32 arrays.
 
     Raises:
-      ValueError: if theta does not fit the optimizer or is not float32, if the path is a folder, or if `load` could not
-        build the optimizer. Register an architecture of your own with `learned_optim.register_architecture` first.
+      ValueError: if theta does not fit the optimizer, is not float32 or holds NaN or infinity, if the path is a folder,
+        or if `load` could not build the optimizer. Register an architecture of your own with
+        `learned_optim.register_architecture` first.
       OSError: if the file cannot be written there.
       TypeError: if optimizer is not a `LearnedOptimizer`.
 
@@ -65,10 +67,15 @@ def save(path: str | os.PathLike[str], optimizer: LearnedOptimizer, theta: Theta
     for name, tensor in tensors.items():
         if tensor.dtype != np.float32:
             raise ValueError(f"theta must be float32 to be saved, but {name!r} is {tensor.dtype}: convert it first.")
+    if (name := _not_finite(tensors)) is not None:
+        raise ValueError(
+            f"theta must be finite to be saved, but {name!r} holds NaN or infinity: its training diverged. "
+            "Save an earlier theta, such as that of the run's last good checkpoint."
+        )
     header = {"format": FORMAT, "spec": optimizer.spec, "sha256": _digest(optimizer.spec, tensors)}
     content = safetensors.numpy.save(tensors, metadata={_METADATA_KEY: json.dumps(header)})
     try:
-        _write(path, content)
+        atomic_file.write(path, content)
     except OSError as error:
         raise OSError(
             error.errno, f"{path} cannot be written ({error.strerror}): name a file in a folder where you may write"
@@ -86,8 +93,8 @@ def load(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Theta]:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if the file is not a safetensors file, is truncated or damaged, was not written by `save`, or contains
-        an architecture that this version does not know.
+      ValueError: if the file is not a safetensors file, is truncated or damaged, was not written by `save`, holds NaN or
+        infinity, or contains an architecture that this version does not know.
     """
     tensors, header = _read(pathlib.Path(path))
     try:
@@ -106,6 +113,12 @@ def load(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Theta]:
         raise ValueError(
             f"{path}: the tensors must be float32, but {others[0]}. It was not written by learned_optim.save: write it "
             "again with that."
+        )
+    # An error, not a warning: `save` no longer writes such files, and the first update of each would spoil the parameters.
+    if (name := _not_finite(tensors)) is not None:
+        raise ValueError(
+            f"{path}: the tensors must be finite, but {name!r} holds NaN or infinity, so every parameter would become "
+            "NaN. Use an earlier file of this optimizer. To look into this one: safetensors.numpy.load_file(path)."
         )
     theta = jax.tree.unflatten(jax.tree.structure(skeleton), [tensors[name] for name in names])
     try:
@@ -126,18 +139,6 @@ def is_saved(path: str | os.PathLike[str]) -> bool:
             return _METADATA_KEY in (file.metadata() or {})
     except safetensors.SafetensorError:
         return False
-
-
-def _write(path, content):
-    """Replaces a file at once, so that nobody reads a half."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _check_loadable(optimizer):
@@ -183,6 +184,11 @@ def _read(path):
     if _digest(spec, tensors) != expected:
         raise ValueError(f"{path} is damaged: its content does not match the checksum in its header. Copy it again.")
     return tensors, header
+
+
+def _not_finite(tensors):
+    """The name of a tensor that holds NaN or infinity, or None."""
+    return next((name for name, tensor in tensors.items() if not np.isfinite(tensor).all()), None)
 
 
 def _name(keys):

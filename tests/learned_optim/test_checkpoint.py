@@ -81,10 +81,10 @@ def test_round_trip(saved, path):
 
 
 def test_round_trip_keeps_every_bit_pattern(path):
-    """Negative zero, infinities, subnormal numbers and NaN too."""
+    """Negative zero, subnormal numbers and the largest one too."""
     optimizer = learned_optim.mlp((2,))
     theta = _theta(optimizer)
-    theta["linear_1"]["w"] = np.array([[-0.0, np.inf], [1e-45, np.nan]], np.float32)
+    theta["linear_1"]["w"] = np.array([[-0.0, np.finfo(np.float32).max], [1e-45, -1e-45]], np.float32)
     learned_optim.save(path, optimizer, jax.tree.map(jnp.asarray, theta))
     assert _bits(learned_optim.load(path)[1]) == _bits(theta)
 
@@ -112,6 +112,22 @@ def test_save_makes_folders_and_replaces_a_file(tmp_path):
         learned_optim.save(str(path), optimizer, _theta(optimizer, seed))
     assert _bits(learned_optim.load(str(path))[1]) == _bits(_theta(optimizer, 1))
     assert [entry.name for entry in path.parent.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_neither_saved_nor_loaded(path, value):
+    """Such a file, of an earlier version, has a valid checksum."""
+    optimizer = learned_optim.mlp((2,))
+    theta = _theta(optimizer)
+    theta["linear_1"]["w"][1, 0] = value
+    with pytest.raises(ValueError, match="theta must be finite to be saved, but 'linear_1/w' holds NaN or infinity"):
+        learned_optim.save(path, optimizer, theta)
+    assert not path.exists()
+    tensors = {f"{layer}/{key}": leaf for layer, leaves in theta.items() for key, leaf in leaves.items()}
+    header = {"format": 1, "spec": optimizer.spec, "sha256": checkpoint._digest(optimizer.spec, tensors)}
+    safetensors.numpy.save_file(tensors, path, metadata={"learned_optim": json.dumps(header)})
+    with pytest.raises(ValueError, match=r"a\.safetensors: the tensors must be finite, but 'linear_1/w' holds NaN"):
+        learned_optim.load(path)
 
 
 @pytest.mark.parametrize(
