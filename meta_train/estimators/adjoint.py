@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
+from meta_train.unroll import episode_data
 from meta_train.unroll.capabilities import require
 from meta_train.unroll.problem import Problem
 
@@ -39,7 +40,8 @@ def adjoint(
     the same duration. Memory holds about the square root of 2 max_steps checkpoints, each of the size of w.
 
     Args:
-      problem: built by `problems.gradient_flow`, or one that declares a `flow` of its own.
+      problem: built by `problems.gradient_flow`, or one that declares a `flow` of its own. If the flow samples, each
+        particle draws an episode's data anew in each outer step.
       num_particles: independent flows, whose gradients are averaged.
       solver: of diffrax; `diffrax.Tsit5()` by default.
       step_controller: of diffrax; `diffrax.PIDController(rtol=1e-5, atol=1e-6)` by default. With
@@ -110,9 +112,10 @@ def adjoint(
             return loss, (solution.result == diffrax.RESULTS.successful, solution.stats["num_steps"])
 
         def particle(index):
-            keys = jax.random.split(jax.random.fold_in(key, index), 3)
+            flow_key, drawn = episode_data.draw(jax.random.fold_in(key, index), flow.sample, data)
+            keys = jax.random.split(flow_key, 3)
             differentiate = jax.value_and_grad(loss_at_end, has_aux=True)
-            (loss, (solved, steps)), gradient = _without_mesh(differentiate, theta, keys, data)
+            (loss, (solved, steps)), gradient = _without_mesh(differentiate, theta, keys, drawn)
             return gradient, jnp.where(solved, loss, jnp.nan), steps
 
         gradients, losses, steps = jax.vmap(particle)(state)

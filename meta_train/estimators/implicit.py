@@ -23,6 +23,7 @@ def implicit(
     inner_steps: int,
     num_particles: int = 1,
     solver: LinearSolver | None = None,
+    fresh_start: bool = False,
 ) -> Estimator:
     r"""Builds the estimator by the implicit function theorem.
 
@@ -36,10 +37,13 @@ def implicit(
       problem: a `Bilevel`, or a problem that declares one. Theta must enter the inner loss; a theta that only the
         inner optimizer sees does not move the minimum.
       inner_optimizer: an optax transformation with final updates, for the inner parameters.
-      inner_steps: its updates in each outer step. The inner parameters start where the last outer step left them.
+      inner_steps: its updates in each outer step. The inner parameters start where the last outer step left them,
+        unless `fresh_start`.
       num_particles: inner parameters trained side by side, whose gradients are averaged.
       solver: one of `linear_solvers`; `conjugate_gradient()` by default. It sees the Hessian of the inner loss on one
         minibatch.
+      fresh_start: whether the inner parameters begin each outer step at `bilevel.init(key, theta)`. Implicit MAML
+        needs it, whose `bilevel.sample` draws another inner problem for each outer step.
 
     Returns:
       An `Estimator`. `info.loss` is the outer loss, `info.inner_steps` counts the updates of the inner parameters.
@@ -85,4 +89,5 @@ def implicit(
         inner_optimizer=inner_optimizer,
         inner_steps=inner_steps,
         num_particles=num_particles,
+        fresh_start=fresh_start,
     )

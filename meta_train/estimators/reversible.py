@@ -20,6 +20,7 @@ from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
 from meta_train.estimators.fixed_point import Buffer
+from meta_train.unroll import episode_data
 from meta_train.unroll.capabilities import require
 from meta_train.unroll.problem import Bilevel
 from meta_train.unroll.problem import Problem
@@ -117,10 +118,11 @@ def reversible(
 
     def estimate(key, theta, state, data, axis_name=None):
         def particle(index):
-            init_key, step_key = jax.random.split(jax.random.fold_in(key, index))
+            run_key, drawn = episode_data.draw(jax.random.fold_in(key, index), bilevel.sample, data)
+            init_key, step_key = jax.random.split(run_key)
             start, start_vjp = jax.vjp(lambda theta: bilevel.init(init_key, theta), theta)
             flat, unravel = jax.flatten_util.ravel_pytree(start)
-            inner = _Inner(bilevel, rates, lambda x: unravel(x.astype(flat.dtype)), theta, step_key, data)
+            inner = _Inner(bilevel, rates, lambda x: unravel(x.astype(flat.dtype)), theta, step_key, drawn)
             first = _begin(flat.astype(jnp.float64), theta, num_steps, rows)
             last = _there_and_back(inner, objective, min_decay, first)
             exact = jnp.all(last.params == first.params) & jnp.all(last.velocity == 0) & jnp.all(last.buffer.low == 0)

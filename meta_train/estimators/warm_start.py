@@ -13,6 +13,7 @@ from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
 from meta_train.problems.unrolled import UnrolledState
 from meta_train.problems.unrolled import inner_update
+from meta_train.unroll import episode_data
 from meta_train.unroll.capabilities import check_theta_matters
 from meta_train.unroll.capabilities import require_bilevel
 from meta_train.unroll.problem import Bilevel
@@ -32,7 +33,7 @@ class HypergradientFn(Protocol):
           key: random key of the estimate.
           theta: meta-parameters.
           params: the inner parameters.
-          data: `Bilevel.data`.
+          data: `Bilevel.data`, or what `Bilevel.sample` drew from it.
 
         Returns:
           `(loss, gradient)`: the outer loss, and its gradient with the structure of theta.
@@ -55,16 +56,19 @@ def warm_start(
     inner_optimizer: optax.GradientTransformation,
     inner_steps: int,
     num_particles: int,
+    fresh_start: bool = False,
 ) -> Estimator:
     """Builds an estimator that trains the inner parameters on and asks for the gradient where they stand.
 
     Args:
-      problem: a `Bilevel`, or a problem that declares one.
+      problem: a `Bilevel`, or a problem that declares one. If it samples, each particle draws an episode's data anew
+        in each outer step.
       hypergradient: `(bilevel, key, theta, params, data) -> (outer loss, gradient)` at the inner parameters.
       name: the estimator's name, for errors.
       inner_optimizer: an optax transformation with final updates; it gets the inner loss as `value=`.
       inner_steps: its updates in each outer step, from where the last outer step left the inner parameters.
       num_particles: inner parameters that are trained side by side, each from a first draw of its own.
+      fresh_start: whether each outer step begins with `bilevel.init(key, theta)` in place of where the last one ended.
 
     Raises:
       ValueError: if the problem declares no `Bilevel`, or num_particles or inner_steps is out of range; from `init`,
@@ -86,11 +90,13 @@ def warm_start(
 
     def estimate(key, theta, state, data, axis_name=None):
         def particle(index, inner):
-            reset_key, inner_key, outer_key = jax.random.split(jax.random.fold_in(key, index), 3)
-            update = lambda inner, key: (inner_update(bilevel, inner_optimizer, key, theta, inner, data), None)
-            inner, _ = jax.lax.scan(update, inner, jax.random.split(inner_key, inner_steps))
-            loss, gradient = hypergradient(bilevel, outer_key, theta, inner.params, data)
-            return gradient, loss, inner, begin(reset_key, theta)
+            particle_key, drawn = episode_data.draw(jax.random.fold_in(key, index), bilevel.sample, data)
+            reset_key, inner_key, outer_key = jax.random.split(particle_key, 3)
+            fresh = begin(reset_key, theta)
+            update = lambda inner, key: (inner_update(bilevel, inner_optimizer, key, theta, inner, drawn), None)
+            inner, _ = jax.lax.scan(update, fresh if fresh_start else inner, jax.random.split(inner_key, inner_steps))
+            loss, gradient = hypergradient(bilevel, outer_key, theta, inner.params, drawn)
+            return gradient, loss, inner, fresh
 
         gradients, losses, inner, fresh = jax.vmap(particle)(*state)
         gradient, info, keep = mean_over_particles(gradients, losses, inner_steps, axis_name)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from meta_train.unroll.episode_data import keep_episode
 from meta_train.unroll.problem import Bilevel
 from meta_train.unroll.problem import Flow
 from meta_train.unroll.problem import Problem
@@ -57,5 +58,6 @@ def gradient_flow(bilevel: Bilevel, *, duration: float) -> Problem:
         params = jax.tree.map(move, state.params, derivative)
         return FlowState(state.num_steps, params), bilevel.outer_loss(params, theta, outer_key, data)
 
-    flow = Flow(bilevel.init, field, bilevel.outer_loss, duration)
-    return Problem(init, step, bilevel.data, bilevel.name, bilevel=bilevel, flow=flow)
+    flow = Flow(bilevel.init, field, bilevel.outer_loss, duration, bilevel.sample)
+    problem = Problem(init, step, bilevel.data, bilevel.name, bilevel=bilevel, flow=flow)
+    return keep_episode(problem, bilevel.sample)

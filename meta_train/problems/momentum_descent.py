@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from meta_train.unroll.episode_data import keep_episode
 from meta_train.unroll.problem import Bilevel
 from meta_train.unroll.problem import Momentum
 from meta_train.unroll.problem import Problem
@@ -58,4 +59,5 @@ def momentum_descent(bilevel: Bilevel, rates: RatesFn) -> Problem:
         params = jax.tree.map(lambda w, v: w + rate * v, state.params, velocity)
         return MomentumState(state.step + 1, params, velocity), bilevel.outer_loss(params, theta, outer_key, data)
 
-    return Problem(init, step, bilevel.data, bilevel.name, momentum=Momentum(bilevel, rates))
+    problem = Problem(init, step, bilevel.data, bilevel.name, momentum=Momentum(bilevel, rates))
+    return keep_episode(problem, bilevel.sample)

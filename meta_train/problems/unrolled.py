@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import optax
 
+from meta_train.unroll.episode_data import keep_episode
 from meta_train.unroll.inner_step import inner_step
 from meta_train.unroll.problem import Bilevel
 from meta_train.unroll.problem import Problem
@@ -28,7 +29,8 @@ def unrolled(
     """Builds the problem of minimizing the inner loss step by step, on which every unrolled estimator works.
 
     Args:
-      bilevel: the losses.
+      bilevel: the losses. With `bilevel.sample`, each episode draws data of its own, and the state is a
+        `SampledState` around an `UnrolledState`.
       inner_optimizer: an optax transformation with final updates, or a function from theta to one. It gets the inner
         loss as `value=`.
       second_derivatives: whether derivatives with respect to theta may pass through the inner gradient. False is the
@@ -63,7 +65,8 @@ def unrolled(
         )
         return state, bilevel.outer_loss(state.params, theta, outer_key, data)
 
-    return Problem(init, step, bilevel.data, bilevel.name, bilevel=None if of_theta else bilevel)
+    problem = Problem(init, step, bilevel.data, bilevel.name, bilevel=None if of_theta else bilevel)
+    return keep_episode(problem, bilevel.sample)
 
 
 def inner_update(

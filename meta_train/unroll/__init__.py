@@ -14,3 +14,4 @@ from meta_train.unroll.problem import Problem as Problem
 from meta_train.unroll.problem import ProblemInitFn as ProblemInitFn
 from meta_train.unroll.problem import ProblemStepFn as ProblemStepFn
 from meta_train.unroll.problem import RatesFn as RatesFn
+from meta_train.unroll.problem import SampleFn as SampleFn

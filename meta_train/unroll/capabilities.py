@@ -7,6 +7,7 @@ from typing import overload
 import jax
 import jax.numpy as jnp
 
+from meta_train.unroll import episode_data
 from meta_train.unroll.problem import Bilevel
 from meta_train.unroll.problem import Flow
 from meta_train.unroll.problem import Momentum
@@ -82,14 +83,18 @@ def check_theta_matters(bilevel: Bilevel, theta: Any, estimator: str) -> None:
     It compiles and computes nothing: the dependence is read from the traced program.
     """
     key = jax.random.key(0)
-    gradient = lambda theta, params: jax.grad(bilevel.inner_loss)(params, theta, key, bilevel.data)
+
+    def gradient(theta, params, data):
+        _, data = episode_data.draw(key, bilevel.sample, data)
+        return jax.grad(bilevel.inner_loss)(params, theta, key, data)
+
     shape = lambda x, *leading: jax.ShapeDtypeStruct((*leading, *jnp.shape(x)), jnp.result_type(x))
     single = jax.tree.map(shape, theta)
     params = jax.eval_shape(bilevel.init, key, single)
-    jax.eval_shape(gradient, single, params)  # errors of the loss itself show here
-    mapped = jax.vmap(gradient, in_axes=(0, None), out_axes=None)
+    jax.eval_shape(gradient, single, params, bilevel.data)  # errors of the loss itself show here
+    mapped = jax.vmap(gradient, in_axes=(0, None, None), out_axes=None)
     try:
-        jax.eval_shape(mapped, jax.tree.map(lambda x: shape(x, 2), theta), params)
+        jax.eval_shape(mapped, jax.tree.map(lambda x: shape(x, 2), theta), params, bilevel.data)
     except (ValueError, NotImplementedError):  # vmap refuses to leave an axis out of what varies along it
         return
     raise ValueError(

@@ -33,10 +33,26 @@ class BilevelLossFn(Protocol):
           params: the inner parameters.
           theta: meta-parameters.
           key: random key that draws the minibatch, if there is one.
-          data: `Bilevel.data`.
+          data: `Bilevel.data`, or what `Bilevel.sample` drew from it.
 
         Returns:
           float[], the loss.
+        """
+        ...
+
+
+class SampleFn(Protocol):
+    """Draws an episode's data, such as a few classes of a data set and their examples."""
+
+    def __call__(self, key: jax.Array, data: Any, /) -> Any:
+        """Draws it.
+
+        Args:
+          key: random key of the episode. The same key gives the same data: a step may draw it again.
+          data: `Bilevel.data`.
+
+        Returns:
+          What the losses get in place of data: a pytree of arrays whose shapes do not depend on the key.
         """
         ...
 
@@ -68,7 +84,7 @@ class FlowFieldFn(Protocol):
           params: the inner parameters.
           theta: meta-parameters.
           key: random key that draws the minibatch, if there is one.
-          data: `Problem.data`.
+          data: `Problem.data`, or what `Flow.sample` drew from it.
 
         Returns:
           The derivative, with the structure of params.
@@ -121,6 +137,8 @@ class Bilevel(NamedTuple):
       init: `(key, theta) -> params`. The inner parameters at the beginning.
       data: pytree of arrays that the losses read; they draw their minibatches with key.
       name: what to call the problem in metrics.
+      sample: `(key, data) -> data of an episode`, drawn once an episode, for a distribution of inner problems. Both
+        losses get it in place of data. None: they get data.
 
     Example: theta is the weight of a penalty.
       >>> problem = Bilevel(
@@ -135,6 +153,7 @@ class Bilevel(NamedTuple):
     init: ParamsInitFn
     data: Any = ()
     name: str = "bilevel"
+    sample: SampleFn | None = None
 
 
 class Momentum(NamedTuple):
@@ -157,12 +176,14 @@ class Flow(NamedTuple):
       field: `(time, params, theta, key, data) -> derivative` of the params with respect to time.
       loss: `(params, theta, key, data) -> scalar`.
       duration: the time at which it ends.
+      sample: `(key, data) -> data of an episode`, which field and loss get in place of data; None: they get data.
     """
 
     init: ParamsInitFn
     field: FlowFieldFn
     loss: BilevelLossFn
     duration: float
+    sample: SampleFn | None = None
 
 
 class Problem(NamedTuple):

@@ -116,6 +116,26 @@ def test_fit_finds_the_start_and_drops_flows_that_take_too_many_steps():
     assert 100 < sum(record["dropped"] for record in result.metrics) < 220
 
 
+def test_each_flow_draws_its_data_once():
+    """From theta towards a drawn centre c, w(T) = c + exp(-T) (theta - c): the loss tells c."""
+    centres = np.array([1.0, 2.0, 4.0], np.float32)
+    bilevel = Bilevel(
+        inner_loss=lambda w, theta, key, centre: 0.5 * (w - centre) ** 2,
+        outer_loss=lambda w, theta, key, centre: w,
+        init=lambda key, theta: theta,
+        data=centres,
+        sample=lambda key, data: data[jax.random.randint(key, (), 0, 3)],
+    )
+    estimator = adjoint(problems.gradient_flow(bilevel, duration=DURATION))
+    theta, estimate, seen = jnp.asarray(0.5), jax.jit(estimator.estimate), set()
+    state, decay = estimator.init(jax.random.key(0), theta), np.exp(-DURATION)
+    for step in range(12):
+        gradient, state, info = estimate(jax.random.key(step), theta, state, estimator.data)
+        np.testing.assert_allclose(gradient, decay, rtol=1e-4)
+        seen.add(round(float((info.loss - decay * theta) / (1 - decay)), 2))
+    assert seen == set(centres.tolist())
+
+
 def test_refusals(monkeypatch):
     flow = problems.gradient_flow(BILEVEL, duration=DURATION)
     with pytest.raises(ValueError, match=r"adjoint needs .* `flow` \(.*\), which 'quadratic', a Problem, lacks"):

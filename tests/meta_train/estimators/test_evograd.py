@@ -105,6 +105,26 @@ def test_the_mixture_by_hand():
         np.testing.assert_allclose(gradient, expected, rtol=1e-7)
 
 
+def test_both_losses_see_the_data_that_an_outer_step_draws():
+    """The shift d moves both minima: the mixed parameter of L = (w - d)^2 and the outer loss d tell the same d."""
+    shifts = np.array([1.0, 2.0, 4.0], np.float32)
+    bilevel = Bilevel(
+        inner_loss=lambda w, theta, key, shift: 0.5 * (w - shift) ** 2 + 0.0 * theta * w,
+        outer_loss=lambda w, theta, key, shift: w - shift,
+        init=lambda key, theta: jnp.zeros_like(theta),
+        data=shifts,
+        sample=lambda key, data: data[jax.random.randint(key, (), 0, 3)],
+    )
+    estimator = evograd(bilevel, inner_optimizer=optax.sgd(1.0), inner_steps=1, std=1e-6)
+    theta, estimate, seen = jnp.zeros(()), jax.jit(estimator.estimate), set()
+    state = estimator.init(jax.random.key(0), theta)
+    for step in range(12):
+        _, state, info = estimate(jax.random.key(step), theta, state, estimator.data)
+        np.testing.assert_allclose(info.loss, 0.0, atol=1e-4)
+        seen.add(float(state.inner.params[0]))
+    assert seen == set(shifts.tolist())
+
+
 def test_fit_finds_the_penalty():
     """theta = 1, where the minimum of the inner loss is the 0.5 that the outer loss wants."""
     estimator = evograd(TOY, inner_optimizer=optax.sgd(0.2), inner_steps=5, num_particles=50, std=0.1, temperature=0.5)

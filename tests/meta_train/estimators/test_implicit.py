@@ -130,6 +130,34 @@ def test_implicit_maml_on_a_quadratic():
         assert int(info.inner_steps) == 200
 
 
+def test_implicit_maml_on_a_distribution_of_quadratics():
+    """Each outer step draws a centre and starts at theta: the loss tells both, after too few steps for the minimum."""
+    with jax.enable_x64(True):
+        centres, matrix, pull = np.array([[1.0, -2.0], [3.0, 0.5]]), np.array([[2.0, 0.5], [0.5, 1.0]]), 0.4
+        slope, damped = np.array([3.0, -1.0]), matrix + pull * np.eye(2)
+        bilevel = Bilevel(
+            inner_loss=lambda phi, theta, key, centre: (
+                0.5 * (phi - centre) @ matrix @ (phi - centre) + 0.5 * pull * jnp.sum((phi - theta) ** 2)
+            ),
+            outer_loss=lambda phi, theta, key, centre: slope @ phi,
+            init=lambda key, theta: theta,
+            data=centres,
+            sample=lambda key, data: jnp.asarray(data)[jax.random.randint(key, (), 0, 2)],
+        )
+        estimator = implicit(bilevel, inner_optimizer=optax.sgd(0.3), inner_steps=2, solver=EXACT, fresh_start=True)
+        estimate, state = jax.jit(estimator.estimate), estimator.init(jax.random.key(0), jnp.zeros(2))
+        contraction, seen = np.linalg.matrix_power(np.eye(2) - 0.3 * damped, 2), set()
+        for step in range(8):
+            theta = jnp.array([0.5 * step, 0.25])
+            gradient, state, info = estimate(jax.random.key(step), theta, state, estimator.data)
+            np.testing.assert_allclose(gradient, pull * np.linalg.solve(damped, slope), rtol=1e-10)
+            minima = np.linalg.solve(damped, (matrix @ centres.T).T[..., None] + pull * theta[:, None])[..., 0]
+            errors = abs((minima + (theta - minima) @ contraction.T) @ slope - info.loss)
+            assert errors.min() < 1e-10
+            seen.add(int(errors.argmin()))
+        assert seen == {0, 1}
+
+
 def test_fit_finds_the_penalty():
     """The minimum of (w - 1)^2 + theta w^2 is 1 / (1 + theta): 0.5, as the outer loss wants it, at theta = 1."""
     bilevel = Bilevel(

@@ -111,6 +111,28 @@ def test_equals_reverse_mode_through_the_stored_run():
             np.testing.assert_allclose(derivative, expected[name], rtol=1e-9, atol=1e-10 * scale, err_msg=name)
 
 
+def test_an_episode_draws_its_data_once():
+    """One step of rate 1/4 and decay 1/2 down a drawn slope s from 0 ends at -s / 8, for both losses the same s."""
+    slopes = np.array([1.0, 2.0, 4.0])
+    bilevel = Bilevel(
+        inner_loss=lambda w, theta, key, slope: slope * w,
+        outer_loss=lambda w, theta, key, slope: theta * w * slope,
+        init=lambda key, theta: jnp.zeros_like(theta),
+        data=slopes,
+        sample=lambda key, data: jnp.asarray(data)[jax.random.randint(key, (), 0, 3)],
+    )
+    with jax.enable_x64(True):
+        problem = problems.momentum_descent(bilevel, lambda theta, step: (0.25, 0.5))
+        estimator = reversible(problem, num_particles=1, horizon=truncation.constant(1))
+        theta, estimate, seen = jnp.asarray(2.0), jax.jit(estimator.estimate), set()
+        state = estimator.init(jax.random.key(0), theta)
+        for step in range(12):
+            gradient, state, info = estimate(jax.random.key(step), theta, state, estimator.data)
+            np.testing.assert_allclose(gradient, info.loss / 2, rtol=1e-12)
+            seen.add(float(gradient))
+        assert seen == set(-(slopes**2) / 8)
+
+
 def test_agrees_with_backpropagation_through_the_run_in_floating_point():
     """Up to the digits that products with decays replace, 2^-36 each; on a task without minibatches."""
     with jax.enable_x64(True):

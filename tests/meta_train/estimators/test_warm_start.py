@@ -56,6 +56,37 @@ def test_a_particle_that_diverges_is_left_out_and_begins_anew():
     np.testing.assert_allclose(state.inner.params[1], 2 + (first - 2) * 0.75**2, rtol=1e-6)
 
 
+@pytest.mark.parametrize("fresh_start", [False, True])
+def test_data_drawn_anew_and_a_fresh_start(fresh_start):
+    """One step of rate 1/2 towards a drawn centre, from theta or from where the parameter was; the loss is c."""
+    centres = np.array([1.0, 2.0, 4.0], np.float32)
+    bilevel = Bilevel(
+        inner_loss=lambda w, theta, key, centre: 0.5 * (w - centre) ** 2 + 0.0 * theta * w,
+        outer_loss=lambda w, theta, key, centre: w,
+        init=lambda key, theta: theta,
+        data=centres,
+        sample=lambda key, data: data[jax.random.randint(key, (), 0, 3)],
+    )
+    estimator = warm_start(
+        bilevel,
+        lambda bilevel, key, theta, params, data: (data, jnp.ones_like(theta)),
+        "test",
+        inner_optimizer=optax.sgd(0.5),
+        inner_steps=1,
+        num_particles=1,
+        fresh_start=fresh_start,
+    )
+    state, estimate = estimator.init(jax.random.key(0), jnp.asarray(8.0)), jax.jit(estimator.estimate)
+    expected, seen = 8.0, set()
+    for step in range(10):
+        theta = 10.0 + step
+        _, state, info = estimate(jax.random.key(step), jnp.asarray(theta), state, estimator.data)
+        expected = 0.5 * (theta if fresh_start else expected) + 0.5 * float(info.loss)
+        np.testing.assert_allclose(state.inner.params[0], expected, rtol=1e-6)
+        seen.add(float(info.loss))
+    assert seen == set(centres.tolist())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
