@@ -4,5 +4,8 @@ from meta_train.few_shot.base import Batch as Batch
 from meta_train.few_shot.base import Episode as Episode
 from meta_train.few_shot.base import Episodes as Episodes
 from meta_train.few_shot.base import Network as Network
+from meta_train.few_shot.networks import conv4 as conv4
+from meta_train.few_shot.networks import perceptron as perceptron
+from meta_train.few_shot.sinusoids import sinusoids as sinusoids
 
-__all__ = ["Batch", "Episode", "Episodes", "Network"]
+__all__ = ["Batch", "Episode", "Episodes", "Network", "conv4", "perceptron", "sinusoids"]

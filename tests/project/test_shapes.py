@@ -251,6 +251,7 @@ EXAMPLES = {
         f(np.ones(3), np.ones((5, 3))),
         f(np.ones(3), np.ones((2, 3)), (1.0, 2.0)),
     ),
+    "meta_train.few_shot.convolution:conv3x3": lambda f: f(f32(2, 5, 4, 3), f32(3, 3, 3, 6), stride=2),
     "meta_train.outer.search.base:mean_losses": lambda f: f(f32(2, 3)),
     "meta_train.outer.search.base:mean_ranks": lambda f: f(f32(2, 3)),
     "meta_train.evaluation.targets:first_below": lambda f: f(np.ones(4), np.ones((4, 3)), 1.0),
