@@ -69,7 +69,8 @@ def descriptions() -> dict[str, str]:
       >>> descriptions()["prodigy_residual_schedule_v1"]
       'Prodigy with a learned schedule and mix, 26 weights, on ten families; 400 outer steps.'
     """
-    paths = {module.name: pathlib.Path(__path__[0]) / f"{module.name}.py" for module in pkgutil.iter_modules(__path__)}
+    modules = [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg]
+    paths = {name: pathlib.Path(__path__[0]) / f"{name}.py" for name in modules}
     found = {name: _describe(path) for name, path in sorted(paths.items())}
     return {name: text for name, text in found.items() if text is not None}
 

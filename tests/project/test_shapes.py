@@ -255,6 +255,7 @@ EXAMPLES = {
     "meta_train.outer.search.base:mean_losses": lambda f: f(f32(2, 3)),
     "meta_train.outer.search.base:mean_ranks": lambda f: f(f32(2, 3)),
     "meta_train.evaluation.targets:first_below": lambda f: f(np.ones(4), np.ones((4, 3)), 1.0),
+    "meta_train.problems.softmax_flow:softmax_flow": lambda f: f(f32(3, 2), f32(3, 3), i32(3), f32()),
     "meta_train.tasks.attention:layer_norm": lambda f: _in_haiku(lambda: f(f32(2, 3, 4))),
     "meta_train.tasks.attention:positions": lambda f: _in_haiku(lambda: f(3, 4)),
     "meta_train.tasks.attention:transformer": lambda f: _in_haiku(
