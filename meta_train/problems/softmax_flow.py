@@ -17,6 +17,8 @@ steps. No eigenvalue of any A_i exceeds 1/2M, so the length of a step that is st
 it needs no other package and compiles fast.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 import functools
 from typing import TYPE_CHECKING
@@ -41,14 +43,14 @@ class _Carried(NamedTuple):
 
 
 def softmax_flow(
-    logits: "Float[Array, 'examples classes']",
-    gram: "Float[Array, 'examples examples']",
-    labels: "Int32[Array, ' examples']",
-    time: "Float[Array, '']",
+    logits: Float[Array, "examples classes"],
+    gram: Float[Array, "examples examples"],
+    labels: Int32[Array, " examples"],
+    time: Float[Array, ""],
     *,
     step_share: float = 0.5,
     max_steps: int = 10_000,
-) -> "Float[Array, 'examples classes']":
+) -> Float[Array, "examples classes"]:
     """Computes how far the flow of the mean cross-entropy takes a linear layer in a given time.
 
     Args:
