@@ -23,6 +23,7 @@ from learned_optim.optimizers import register_architecture as register_architect
 from learned_optim.optimizers import rnnprop as rnnprop
 from learned_optim.optimizers import star as star
 from learned_optim.optimizers import velo as velo
+from learned_optim.packing import pack as pack
 from learned_optim.released import card as card
 from learned_optim.released import learned_optimizer as learned_optimizer
 from learned_optim.released import list_pretrained as list_pretrained
@@ -49,6 +50,7 @@ __all__ = [
     "load",
     "load_pretrained",
     "mlp",
+    "pack",
     "prodigy_muon",
     "prodigy_residual",
     "register_architecture",

@@ -93,8 +93,8 @@ def load(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Theta]:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if the file is not a safetensors file, is truncated or damaged, was not written by `save`, holds NaN or
-        infinity, or contains an architecture that this version does not know.
+      ValueError: if the file is not a safetensors file, is truncated or damaged, was not written by `save`, holds NaN
+        or infinity, or contains an architecture that this version does not know.
     """
     tensors, header = _read(pathlib.Path(path))
     try:
@@ -114,7 +114,7 @@ def load(path: str | os.PathLike[str]) -> tuple[LearnedOptimizer, Theta]:
             f"{path}: the tensors must be float32, but {others[0]}. It was not written by learned_optim.save: write it "
             "again with that."
         )
-    # An error, not a warning: `save` no longer writes such files, and the first update of each would spoil the parameters.
+    # An error, not a warning: `save` no longer writes such files, and their first update would spoil the parameters.
     if (name := _not_finite(tensors)) is not None:
         raise ValueError(
             f"{path}: the tensors must be finite, but {name!r} holds NaN or infinity, so every parameter would become "

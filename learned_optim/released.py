@@ -1,4 +1,4 @@
-"""The released optimizers: weights and cards that come with the package.
+"""Optimizers by name: the released ones, whose weights come with the library, those of installed packages, and folders.
 
 The weights are in the package `learned_optim.pretrained`, which is the folder `pretrained` of a checkout.
 """
@@ -7,8 +7,9 @@ from collections.abc import Callable
 import functools
 import importlib.resources
 import os
-import re
+import pathlib
 from typing import Any
+from typing import NamedTuple
 import warnings
 
 import jax
@@ -16,9 +17,12 @@ import jax.typing
 import numpy as np
 import optax
 
+from learned_optim import cards
 from learned_optim import checkpoint
 from learned_optim import checks
 from learned_optim import nearest
+from learned_optim import offered
+from learned_optim import packing
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import Theta
 
@@ -38,15 +42,19 @@ def learned_optimizer(
     moment_dtype: jax.typing.DTypeLike | None = None,
     mu_dtype: jax.typing.DTypeLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Returns a learned optimizer, released or from a file, as an optax transformation. No learning rate is tuned.
+    """Returns a learned optimizer as an optax transformation: a released one, one of a package, or one from a file.
+
+    No learning rate is tuned.
 
     The updates are final: they include sign and step size. `update` needs params; the loss may be passed as `value=`.
     Nothing is computed here, so a module may build an optimizer while it is imported. `num_steps`, `step_scale` and
     `weight_decay` may be traced values, such as those of `optax.inject_hyperparams`.
 
     Args:
-      name: a name from `list_pretrained()`, or "default", or the path of a file that `learned_optim.save` or the
-        command `learned-optim convert` wrote: a `pathlib.Path`, or a string that ends in ".safetensors".
+      name: a name from `list_pretrained()`, or "default", or a path: of a file that `learned_optim.save` or the command
+        `learned-optim convert` wrote, or of a folder that `learned_optim.pack` made, or that holds a finished run. A
+        path is a `pathlib.Path`, or a string that ends in ".safetensors" or names a folder with a
+        `theta.safetensors`.
       num_steps: the number of updates that you plan to make, if you know it. Architectures without progress features
         ignore it (see the card). Outside the range that a released optimizer was made for, the library warns
         once per name. A traced value below 1 means None.
@@ -64,8 +72,8 @@ def learned_optimizer(
       An `optax.GradientTransformationExtraArgs`.
 
     Raises:
-      ValueError: if there is no released optimizer of that name, if the file is damaged, if num_steps is below 1, or if
-        mask is given without weight_decay.
+      ValueError: if there is no optimizer of that name, if its file is damaged, or another one than its folder or
+        package says, if num_steps is below 1, or if mask is given without weight_decay.
       FileNotFoundError: if there is no such file.
       TypeError: if num_steps is not a whole number, or if moment_dtype is neither float32 nor bfloat16.
 
@@ -79,20 +87,19 @@ def learned_optimizer(
       >>> updates, state = tx.update(grads, state, params)
       >>> params = optax.apply_updates(params, updates)
     """
-    is_file = isinstance(name, os.PathLike) or str(name).endswith(".safetensors")
-    released = None if is_file else _resolve(name)
+    found = _find(name)
     num_steps = checks.num_steps(num_steps)
     moment_dtype = checks.moment_dtype(moment_dtype, mu_dtype)
-    if isinstance(num_steps, int) and released is not None:
-        low, high = _trained_horizon(released)
-        if not low <= num_steps <= high and released not in _warned:
-            _warned.add(released)
+    if isinstance(num_steps, int) and found.label not in _warned and (horizon := _trained_horizon(found)) is not None:
+        low, high = horizon
+        if not low <= num_steps <= high:
+            _warned.add(found.label)
             warnings.warn(
-                f"{released!r} was made for runs of {low} to {high} steps; num_steps={num_steps} is outside of "
-                f"that range. See its card for measurements there: python -m learned_optim card {released}",
+                f"{found.label!r} was made for runs of {low} to {high} steps; num_steps={num_steps} is outside of "
+                f"that range. See its card for measurements there: python -m learned_optim card {found.label}",
                 stacklevel=2,
             )
-    optimizer, theta = checkpoint.load(name) if released is None else load_pretrained(released)
+    optimizer, theta = _weights(found)
     return optimizer.transform(
         theta,
         num_steps=num_steps,
@@ -103,54 +110,111 @@ def learned_optimizer(
     )
 
 
-def load_pretrained(name: str = "default") -> tuple[LearnedOptimizer, Theta]:
-    """Returns `(optimizer, theta)` of a released optimizer, for example to train it further.
+def load_pretrained(name: str | os.PathLike[str] = "default") -> tuple[LearnedOptimizer, Theta]:
+    """Returns `(optimizer, theta)` of an optimizer, for example to train it further.
 
     Theta is a pytree of NumPy arrays that belong to the caller.
 
+    Args:
+      name: as of `learned_optimizer`.
+
     Raises:
-      ValueError: if there is no released optimizer of that name.
+      ValueError: if there is no optimizer of that name, or its file is damaged.
+      FileNotFoundError: if there is no such file.
 
     Example:
       >>> optimizer, theta = load_pretrained()
       >>> optimizer.spec["kind"]
       'adaptive_muon'
     """
-    optimizer, theta = _load(_resolve(name))
+    optimizer, theta = _weights(_find(name))
     return optimizer, jax.tree.map(np.array, theta)  # copies, so that the caller cannot change the cached arrays
 
 
 def list_pretrained() -> tuple[str, ...]:
-    """Returns the names of the released optimizers, in alphabetical order.
+    """Returns the names of the released optimizers in alphabetical order, then those of installed packages.
+
+    The latter are "package/name". A warning names those whose package is broken; they are left out.
 
     Example:
       >>> "mlp-digits-v1" in list_pretrained()
       True
     """
+    return *released_names(), *offered.names()
+
+
+def released_names() -> tuple[str, ...]:
+    """Returns the names of the optimizers that come with the library, in alphabetical order.
+
+    Example:
+      >>> DEFAULT in released_names()
+      True
+    """
     folder = importlib.resources.files("learned_optim.pretrained")
-    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.joinpath("theta.safetensors").is_file()))
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.joinpath(packing.THETA).is_file()))
 
 
-def card(name: str = "default") -> str:
-    """Returns the card of a released optimizer, in Markdown: how it was made, what it was tested on, where it fails.
+def card(name: str | os.PathLike[str] = "default") -> str:
+    """Returns the card of an optimizer, in Markdown: how it was made, what it was tested on, where it fails.
+
+    Args:
+      name: a name from `list_pretrained()`, or "default", or the path of a folder that `learned_optim.pack` made.
 
     Raises:
-      ValueError: if there is no released optimizer of that name.
+      ValueError: if there is no optimizer of that name.
+      FileNotFoundError: if it has no card, as a single file has none.
     """
-    return _folder(_resolve(name)).joinpath("card.md").read_text(encoding="utf-8")
+    found = _find(name)
+    if found.path is None:
+        return (_folder(found.label) / packing.CARD).read_text(encoding="utf-8")
+    path = found.path / packing.CARD
+    if not path.is_file():
+        raise FileNotFoundError(f"{found.label} has no card: give a folder with a {packing.CARD}, as pack makes one.")
+    return path.read_text(encoding="utf-8")
 
 
-def _resolve(name: Any) -> str:
-    name = DEFAULT if name == "default" else name
-    names = list_pretrained()
-    if name not in names:
-        hint = f"Did you mean num_steps={name}? " if isinstance(name, int) else nearest.hint(str(name), names)
-        raise ValueError(
-            f"there is no released optimizer {name!r}. {hint}Released: {', '.join(names)}. "
-            "For a file of your own, use learned_optim.load(path), or in learned_optimizer a path that ends in "
-            ".safetensors. Weights of VeLO, Celo and others must be converted first: see docs/other-weights.md."
-        )
-    return name
+class _Found(NamedTuple):
+    """An optimizer that a name means."""
+
+    label: str  # the full name, or the path
+    path: pathlib.Path | None  # the file or the folder; None for a released one
+
+
+def _find(name: Any) -> _Found:
+    """What a name means. Names of the library are looked for first, then packages, and folders last."""
+    name = DEFAULT if isinstance(name, str) and name == "default" else name
+    if isinstance(name, os.PathLike) or str(name).endswith(".safetensors"):
+        return _Found(os.fspath(name), pathlib.Path(name))
+    names = released_names()
+    if name in names:
+        return _Found(name, None)
+    if isinstance(name, str) and (folder := offered.folder(name)) is not None:
+        return _Found(name, folder)
+    if isinstance(name, str) and name and (pathlib.Path(name) / packing.THETA).is_file():
+        return _Found(name, pathlib.Path(name))
+    hint = f"Did you mean num_steps={name}? " if isinstance(name, int) else nearest.hint(str(name), list_pretrained())
+    raise ValueError(
+        f"there is no released optimizer {name!r}. {hint}Released: {', '.join(list_pretrained())}. "
+        "For a file of your own, use learned_optim.load(path), or in learned_optimizer a path that ends in "
+        f'.safetensors, or a folder with a {packing.THETA}. For "package/name", install the package. Weights of VeLO, '
+        "Celo and others must be converted first: see docs/other-weights.md."
+    )
+
+
+def _weights(found: _Found) -> tuple[LearnedOptimizer, Theta]:
+    if found.path is None:
+        return _load(found.label)
+    return packing.load(found.path) if found.path.is_dir() else checkpoint.load(found.path)
+
+
+def _trained_horizon(found: _Found) -> tuple[int, int] | None:
+    if found.path is not None:
+        manifest = packing.manifest(found.path)
+        return None if manifest is None else manifest.trained_horizon
+    horizon = cards.trained_horizon(card(found.label))
+    if horizon is None:
+        raise ValueError(f"the card of {found.label!r} must have a row '| trained horizon | LOW–HIGH steps |'.")
+    return horizon
 
 
 def _folder(name):
@@ -159,12 +223,5 @@ def _folder(name):
 
 @functools.lru_cache(maxsize=8)
 def _load(name):
-    with importlib.resources.as_file(_folder(name) / "theta.safetensors") as path:
+    with importlib.resources.as_file(_folder(name) / packing.THETA) as path:
         return checkpoint.load(path)
-
-
-def _trained_horizon(name):
-    match = re.search(r"^\| trained horizon \| (\d+)(?:–(\d+))? steps \|$", card(name), re.MULTILINE)
-    if match is None:
-        raise ValueError(f"the card of {name!r} must have a row '| trained horizon | LOW–HIGH steps |'.")
-    return int(match[1]), int(match[2] or match[1])

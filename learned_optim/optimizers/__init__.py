@@ -4,16 +4,17 @@ To add one to the library, write a file in this folder, named after the kind lik
 add it to `_CONSTRUCTORS`. A package offers its own architecture by an entry point of the group
 `learned_optim.architectures`, whose name is the kind and whose object is the constructor:
 
-    [options.entry_points]
-    learned_optim.architectures =
-        my_optimizer = my_package.my_optimizer:my_optimizer
+    [project.entry-points."learned_optim.architectures"]
+    my_optimizer = "my_package.my_optimizer:my_optimizer"
+
+The constructor keeps the contract of `register_architecture`. It is imported when a file of its kind is first loaded.
 """
 
 from collections.abc import Callable
-import importlib.metadata
 import inspect
 from typing import Any
 
+from learned_optim import installed
 from learned_optim.base import LearnedOptimizer
 from learned_optim.optimizers.adam_residual import adam_residual as adam_residual
 from learned_optim.optimizers.adaptive_muon import adaptive_muon as adaptive_muon
@@ -107,19 +108,19 @@ def constructor_of(kind: str) -> Callable[..., LearnedOptimizer]:
         return KINDS[kind]
     if kind in _registered:
         return _registered[kind]
-    offered = _entry_points()
-    if kind in offered:
-        try:
-            return offered[kind].load()
-        except Exception as error:  # importing a package may raise anything
-            raise ValueError(
-                f"the architecture {kind!r} comes from the entry point {offered[kind].value!r} of an installed "
-                f"package, which cannot be loaded: {type(error).__name__}: {error}"
-            ) from error
+    offers = installed.offers(ENTRY_POINTS)
+    offered = [offer for offer in offers if offer.name == kind]
+    if len({offer.package for offer in offered}) > 1:
+        packages = " and ".join(repr(offer.package) for offer in offered)
+        raise ValueError(f"the architecture {kind!r} is offered by the packages {packages}: uninstall all but one.")
+    if offered:
+        return _load(kind, offered[0])
+    others = "".join(f" The installed package {offer.package!r} offers {offer.name!r}." for offer in offers)
     raise ValueError(
-        f"there is no architecture {kind!r}. Known: {', '.join(sorted({*KINDS, *_registered, *offered}))}. "
+        f"there is no architecture {kind!r}. Known: {', '.join(sorted({*KINDS, *_registered}))}.{others} "
         f"If it is your own, call learned_optim.register_architecture({kind!r}, constructor) first, or install the "
-        "package that provides it. If it was saved by a newer version of learned_optim, upgrade."
+        "package that provides it into this environment with pip. If it was saved by a newer version of learned_optim, "
+        "upgrade."
     )
 
 
@@ -145,6 +146,11 @@ def build(spec: dict[str, Any]) -> LearnedOptimizer:
         optimizer = constructor(**arguments)
     except TypeError as error:
         raise ValueError(f"the spec does not fit the architecture {kind!r}: {error}. Got {spec}.") from error
+    if not isinstance(optimizer, LearnedOptimizer):
+        raise ValueError(
+            f"the constructor of the architecture {kind!r} must return a LearnedOptimizer, got "
+            f"{type(optimizer).__name__}: let it return what learned_optim.base.define makes."
+        )
     if version != (supported := optimizer.spec["feature_version"]):
         raise ValueError(
             f"spec['feature_version'] of {kind!r} must be {supported}, got {version!r}: "
@@ -153,5 +159,15 @@ def build(spec: dict[str, Any]) -> LearnedOptimizer:
     return optimizer
 
 
-def _entry_points():
-    return {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+def _load(kind: str, offer: installed.Offer) -> Any:
+    """The constructor that a package offers."""
+    said = f"the architecture {kind!r} comes from {installed.describe(offer)}, which"
+    try:
+        constructor = offer.point.load()
+    except Exception as error:  # importing a package may raise anything
+        raise ValueError(
+            f"{said} cannot be loaded: {type(error).__name__}: {error}. Install the package again, or tell its authors."
+        ) from error
+    if not callable(constructor):
+        raise ValueError(f"{said} must be a constructor, got {type(constructor).__name__}: tell the package's authors.")
+    return constructor

@@ -72,6 +72,35 @@ def coordinatewise_lstm(
     References:
       Andrychowicz et al. 2016, https://arxiv.org/abs/1606.04474
     """
+    return _build(hidden_size, num_layers, output_scale, preprocess_p, separate_kernels, by_units=False)
+
+
+def by_units(optimizer: LearnedOptimizer) -> LearnedOptimizer:
+    """The same optimizer with a state that suits meta-training: float32[hidden_size, ...] instead of [..., hidden_size].
+
+    It takes the same theta and gives the same updates, and its derivative with respect to theta takes less time. Its
+    states cannot be exchanged with those of `optimizer`.
+
+    Args:
+      optimizer: what `coordinatewise_lstm` returns.
+
+    Raises:
+      ValueError: if it is another kind of optimizer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> optimizer = by_units(coordinatewise_lstm(hidden_size=4))
+      >>> tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+      >>> jax.tree.leaves(tx.init(jnp.ones(3)).slots)[0].shape
+      (4, 3)
+    """
+    arguments = {name: value for name, value in optimizer.spec.items() if name not in ("kind", "feature_version")}
+    if optimizer.spec["kind"] != "coordinatewise_lstm":
+        raise ValueError(f"by_units needs a coordinatewise_lstm, got a {optimizer.spec['kind']}.")
+    return _build(**{"separate_kernels": False, **arguments}, by_units=True)
+
+
+def _build(hidden_size, num_layers, output_scale, preprocess_p, separate_kernels, by_units):
     hidden_size = checks.whole_number("hidden_size", hidden_size, 1)
     num_layers = checks.whole_number("num_layers", num_layers, 1)
     output_scale = checks.real_number("output_scale", output_scale)
@@ -93,6 +122,12 @@ def coordinatewise_lstm(
         def update(grad, param, slots, step):
             del param, step
             weights = theta[_GROUPS[0] if grad.ndim > 2 else _GROUPS[1]] if separate_kernels else theta
+            if by_units:
+                rows = jnp.stack([x.reshape(-1) for x in features.log_sign(grad, preprocess_p)])
+                state = jax.tree.map(lambda slot: slot.reshape(hidden_size, -1), slots.lstm)
+                output, state = networks.lstm_by_units(weights, rows, state)
+                states = jax.tree.map(lambda slot: slot.reshape(hidden_size, *grad.shape), state)
+                return output_scale * output.reshape(grad.shape), Slots(states)
             inputs = [x.reshape(-1, 1) for x in features.log_sign(grad, preprocess_p)]
             state = jax.tree.map(lambda slot: slot.reshape(-1, hidden_size), slots.lstm)
 
@@ -105,6 +140,8 @@ def coordinatewise_lstm(
             return output_scale * output.reshape(grad.shape), Slots(states)
 
         def slot(param):
+            if by_units:
+                return jnp.broadcast_to(zeros(param), (hidden_size, *param.shape))
             return jnp.broadcast_to(zeros(param)[..., None], (*param.shape, hidden_size))
 
         return per_tensor(Slots((networks.LSTMState(slot, slot),) * num_layers), update)

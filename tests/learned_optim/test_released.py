@@ -17,12 +17,13 @@ import pytest
 
 import learned_optim
 from learned_optim import __main__ as command_line
+from learned_optim import installed
 from learned_optim import released
 
 _GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 goldens = types.SimpleNamespace(**runpy.run_path(str(_GOLDENS / "regenerate.py")))
 
-every_name = pytest.mark.parametrize("name", learned_optim.list_pretrained())
+every_name = pytest.mark.parametrize("name", released.released_names())
 
 
 @pytest.fixture
@@ -45,9 +46,10 @@ def _horizon(name):
 
 # The tests of `every_name` are one for each released optimizer: without one they would not exist.
 def test_something_is_released_and_the_default_is_among_it():
-    assert learned_optim.list_pretrained() != ()
-    assert released.DEFAULT in learned_optim.list_pretrained()
-    assert list(learned_optim.list_pretrained()) == sorted(learned_optim.list_pretrained())
+    names = released.released_names()
+    assert released.DEFAULT in names
+    assert list(names) == sorted(names)
+    assert learned_optim.list_pretrained()[: len(names)] == names
 
 
 @every_name
@@ -81,7 +83,7 @@ def test_golden_trajectory_of_the_released_weights(name):
 
 def test_every_golden_belongs_to_a_released_optimizer():
     """Released weights are not withdrawn."""
-    assert {path.stem for path in (_GOLDENS / "released").glob("*.json")} == set(learned_optim.list_pretrained())
+    assert {path.stem for path in (_GOLDENS / "released").glob("*.json")} == set(released.released_names())
 
 
 @every_name
@@ -109,7 +111,7 @@ def test_learned_optimizer_lowers_a_loss(name):
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("name", learned_optim.list_pretrained())
+@every_name
 def test_what_load_pretrained_returns_may_be_changed(name):
     _, theta = learned_optim.load_pretrained(name)
     before = jax.tree.map(np.copy, theta)
@@ -145,6 +147,14 @@ def test_an_unknown_name_is_an_error_that_suggests_a_near_one(function):
     for unsafe in ("", ".", "../pretrained", "__pycache__"):
         with pytest.raises(ValueError, match="there is no released optimizer"):
             function(unsafe)
+
+
+def test_released_names_look_at_no_installed_package(monkeypatch):
+    monkeypatch.setattr(installed, "offers", lambda group: pytest.fail(f"read the entry points of {group}"))
+    released._load.cache_clear()
+    for name in ("default", "mlp-digits-v1"):
+        assert learned_optim.learned_optimizer(name) is not None
+        assert learned_optim.card(name)
 
 
 def test_a_file_is_used_like_a_name(tmp_path, unwarned):
