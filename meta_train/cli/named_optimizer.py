@@ -1,4 +1,4 @@
-"""Learned optimizers as the command line names them: released ones by name, others by their file or run."""
+"""Learned optimizers as the command line names them: released and installed ones by name, others by file or folder."""
 
 from collections.abc import Sequence
 import os
@@ -20,7 +20,8 @@ def load(name: str, horizons: Sequence[int], *, step_scale: float | None = None)
     """Loads an optimizer as a function of num_steps, which may be traced, or None.
 
     Args:
-      name: a released name, or the path of a .safetensors file, or of a folder with a theta.safetensors.
+      name: a released name, "package/name" of an installed package, or the path of a .safetensors file, or of a folder
+        with a theta.safetensors.
       horizons: numbers of steps that it will be told; a warning is given here if it was not trained for one.
       step_scale: a factor on its steps.
 
@@ -31,10 +32,10 @@ def load(name: str, horizons: Sequence[int], *, step_scale: float | None = None)
       >>> load("default", [500])(500).update is not None
       True
     """
-    if name in _released():
-        for num_steps in horizons:
-            learned_optim.learned_optimizer(name, num_steps=num_steps)
-    optimizer, theta = _read(name)
+    place = _place(name)
+    for num_steps in horizons:
+        learned_optim.learned_optimizer(place, num_steps=num_steps)
+    optimizer, theta = learned_optim.load_pretrained(place)
     return lambda num_steps: optimizer.transform(theta, num_steps=num_steps, step_scale=step_scale)
 
 
@@ -58,7 +59,7 @@ def prior(name: str, *, told: bool = True) -> dict[str, Contender]:
       >>> list(prior("default"))
       ['default, before training']
     """
-    optimizer, _ = _read(name)
+    optimizer, _ = learned_optim.load_pretrained(_place(name))
     theta, other = (optimizer.init(jax.random.key(seed)) for seed in (0, 1))
     pairs = zip(jax.tree.leaves(theta), jax.tree.leaves(other), strict=True)
     drawn = any(not np.array_equal(one, another) for one, another in pairs)
@@ -68,9 +69,13 @@ def prior(name: str, *, told: bool = True) -> dict[str, Contender]:
     return {label: optimizer.transform(theta)}
 
 
-def _read(name):
-    """The architecture and theta of a released name, a file or a folder."""
-    return learned_optim.load_pretrained(name) if name in _released() else learned_optim.load(_file(name))
+def _place(name: str) -> str | pathlib.Path:
+    """What `learned_optim` takes for it: a name, or the path of a file or a folder."""
+    if name in _released():
+        return name
+    file = _file(name)
+    folder = pathlib.Path(name)  # not the file in it, so that its hash is compared with that of the manifest
+    return folder if folder.is_dir() else file
 
 
 def _released():

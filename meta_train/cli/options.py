@@ -26,7 +26,9 @@ def path(text: str | pathlib.Path) -> pathlib.Path:
 
 STOPPED = "Stopped. What baselines gave is kept: the same command goes on from there."  # after Ctrl-C
 
-OPTIMIZER_HELP = "a released name ('learned-optim list'), a .safetensors file, or the folder of a run"
+OPTIMIZER_HELP = (
+    "a name from 'learned-optim list', a .safetensors file, or a folder: of a run, or of 'learned-optim pack'"
+)
 
 Optimizer = Annotated[str, typer.Argument(metavar="OPTIMIZER", help=f"{OPTIMIZER_HELP.capitalize()}.")]
 Optimizers = Annotated[list[str], typer.Argument(metavar="OPTIMIZER", help=f"Each {OPTIMIZER_HELP}.")]

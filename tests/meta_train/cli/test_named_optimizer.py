@@ -71,6 +71,17 @@ def test_a_file_or_the_folder_of_a_run(path, tmp_path, ending):
     assert jnp.array_equal(_second_update(named_optimizer.load(str(tmp_path / ending), [10])(10)), expected)
 
 
+def test_a_packed_folder_is_checked_and_knows_its_horizons(path, tmp_path):
+    folder = learned_optim.pack(path, tmp_path / "packed", horizon=(10, 20))
+    expected = _second_update(named_optimizer.load(path, [10])(10))
+    assert jnp.array_equal(_second_update(named_optimizer.load(str(folder), [10])(10)), expected)
+    with pytest.warns(UserWarning, match="was made for runs of 10 to 20 steps; num_steps=30"):
+        named_optimizer.load(str(folder), [10, 30])
+    (folder / "theta.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="is not the file that"):
+        named_optimizer.load(str(folder), [])
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
