@@ -2,10 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from meta_train.estimators import aruba_rates as aruba_rates
 from meta_train.estimators import linear_solvers as linear_solvers
 from meta_train.estimators.adjoint import adjoint as adjoint
 from meta_train.estimators.antithetic import Shaping as Shaping
 from meta_train.estimators.antithetic import centered_ranks as centered_ranks
+from meta_train.estimators.aruba import aruba as aruba
 from meta_train.estimators.base import EstimateFn as EstimateFn
 from meta_train.estimators.base import Estimator as Estimator
 from meta_train.estimators.base import EstimatorInitFn as EstimatorInitFn
@@ -28,6 +30,7 @@ from meta_train.estimators.pes import pes as pes
 from meta_train.estimators.reversible import reversible as reversible
 from meta_train.estimators.truncated_backprop import truncated_backprop as truncated_backprop
 from meta_train.estimators.truncated_es import truncated_es as truncated_es
+from meta_train.estimators.warp_grad import warp_grad as warp_grad
 from meta_train.estimators.watched import watched as watched
 from meta_train.host.renamed import renamed as _renamed
 
@@ -38,6 +41,8 @@ __all__ = [
     "Info",
     "Shaping",
     "adjoint",
+    "aruba",
+    "aruba_rates",
     "centered_ranks",
     "check_particles",
     "check_std",
@@ -58,6 +63,7 @@ __all__ = [
     "reversible",
     "truncated_backprop",
     "truncated_es",
+    "warp_grad",
     "watched",
 ]
 
