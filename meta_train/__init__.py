@@ -9,6 +9,7 @@ from meta_train.host import renamed
 try:
     from meta_train import data as data
     from meta_train import estimators as estimators
+    from meta_train import few_shot as few_shot
     from meta_train import problems as problems
     from meta_train import tasks as tasks
     from meta_train.estimators import Estimator as Estimator
@@ -39,6 +40,7 @@ __all__ = [
     "Task",
     "data",
     "estimators",
+    "few_shot",
     "fit",
     "objectives",
     "problems",

@@ -35,6 +35,25 @@ _MASKS = ("test_mask.csv", "test_mask.csv.gz")  # of data.csv
 _SUBSETS = {"cifar2k": ("cifar10", "subset.npz")}  # data sets that may be a file in the folder of another one
 
 
+def chosen(data_dir: str | os.PathLike[str] | None) -> Path | None:
+    """The folder of data sets as an absolute path, or None if there is none.
+
+    Args:
+      data_dir: the folder; None takes what LEARNED_OPTIM_DATA names.
+
+    Raises:
+      FileNotFoundError: if it does not exist.
+    """
+    given = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE)
+    if not given:
+        return None
+    folder = Path(os.path.expanduser(given)).resolve()  # leaves ~ as it is where the home folder is unknown
+    if not folder.is_dir():
+        source = "data_dir" if data_dir is not None else DATA_DIR_VARIABLE
+        raise FileNotFoundError(f"{source} must name a folder that exists, got {os.fspath(given)!r}.")
+    return folder
+
+
 def find(folder: Path, name: str) -> tuple[Path, ...]:
     """Finds the files of a data set, without opening them.
 

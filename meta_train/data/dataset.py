@@ -6,7 +6,6 @@ tensorflow-datasets. The folder is the argument `data_dir` or the environment va
 
 import functools
 import os
-from pathlib import Path
 from typing import Literal
 from typing import NamedTuple
 from typing import TypeAlias
@@ -105,7 +104,7 @@ def load(
       >>> load("digits").train_x.shape, load("digits", size=4).train_x.shape
       ((1437, 8, 8, 1), (1437, 4, 4, 1))
     """
-    return _load(name, size, gray, None if name in embedded() else _folder(data_dir))
+    return _load(name, size, gray, None if name in embedded() else data_folder.chosen(data_dir))
 
 
 def available(name: str, data_dir: str | os.PathLike[str] | None = None) -> str | None:
@@ -128,7 +127,7 @@ def available(name: str, data_dir: str | os.PathLike[str] | None = None) -> str 
     """
     if name in embedded():
         return "scikit-learn"
-    folder = _folder(data_dir)
+    folder = data_folder.chosen(data_dir)
     if folder and data_folder.find(folder, name):
         return "folder"
     return "tensorflow-datasets" if tfds.at_hand(name) else None
@@ -196,18 +195,6 @@ def _read(name, folder):
         raise FileNotFoundError(f"the data set {name!r} is not at hand.\n{data_missing.ways(name, folder)}")
     hint = f"there is no data set {name!r}. {nearest.hint(name, known)}".rstrip()
     raise ValueError(f"{hint}\n{data_missing.ways(name, folder)}")
-
-
-def _folder(data_dir):
-    """The folder of data sets as an absolute path, or None if there is none."""
-    given = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE)
-    if not given:
-        return None
-    folder = Path(os.path.expanduser(given)).resolve()  # leaves ~ as it is where the home folder is unknown
-    if not folder.is_dir():
-        source = "data_dir" if data_dir is not None else DATA_DIR_VARIABLE
-        raise FileNotFoundError(f"{source} must name a folder that exists, got {os.fspath(given)!r}.")
-    return folder
 
 
 def _prepare(where, raw, size, gray):

@@ -50,10 +50,10 @@ def read(path: Path) -> Parts:
       ModuleNotFoundError: if Pillow is not installed.
     """
     parts = {"train": [], "test": []}
-    for name, content in _files(path):
+    for name, content in files(path):
         match = _PICTURE.fullmatch(name)
         if match:
-            picture = _decode(f"{path}: {name}", content)
+            picture = decode(f"{path}: {name}", content)
             parts[match[1]].append(_Picture(match[2], match[3], picture))
     for part, pictures in parts.items():
         if not pictures:
@@ -87,8 +87,13 @@ def _stack(path, pictures, size, in_color):
     return x, np.array([picture.label for _, picture in ranked])
 
 
-def _decode(where, content):
-    """The content of a picture file -> its pixels."""
+def decode(where: str, content: bytes) -> np.ndarray:
+    """The content of a picture file -> its pixels, uint8[height, width] or uint8[height, width, 3].
+
+    Raises:
+      ValueError: if it is damaged or no picture; the message begins with `where`.
+      ModuleNotFoundError: if Pillow is not installed.
+    """
     try:
         from PIL import Image
     except ModuleNotFoundError as error:
@@ -102,8 +107,12 @@ def _decode(where, content):
         raise ValueError(f"{where} cannot be read as a picture ({error}).") from error
 
 
-def _files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Names, relative to the folder or archive, and contents of its files."""
+def files(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Names, relative to the folder or archive, and contents of its files.
+
+    Raises:
+      ValueError: if the archive is cut short or damaged.
+    """
     if os.path.isdir(path):
         for part in ("train", "test"):
             for file in sorted(path.glob(f"{part}/*/*")):

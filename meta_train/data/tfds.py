@@ -13,6 +13,8 @@ import os
 from pathlib import Path
 import re
 from typing import Any
+from typing import Protocol
+import zipfile
 
 import numpy as np
 
@@ -23,6 +25,23 @@ from meta_train.host import cache_folder
 
 # Sets that are often used. TensorFlow is needed to prepare them. Other sets of labeled pictures or of text work, too.
 NAMES = ("cifar10", "fashion_mnist", "kmnist", "mnist", "svhn_cropped", "tiny_shakespeare")
+_BY_EXAMPLE = ("omniglot",)  # likewise, but too large to be read by `read`
+
+
+class ConvertFn(Protocol):
+    """Makes arrays of a data set's examples."""
+
+    def __call__(self, info: Any, examples: dict[str, Iterator[dict[str, Any]]], /) -> dict[str, np.ndarray]:
+        """Makes them.
+
+        Args:
+          info: tensorflow-datasets' `DatasetInfo`.
+          examples: the examples of each split, dictionaries of NumPy arrays.
+
+        Returns:
+          The arrays by name.
+        """
+        ...
 
 
 def at_hand(name: str) -> bool:
@@ -80,8 +99,49 @@ def read(name: str) -> Parts | str | None:
     return raw
 
 
+def read_examples(name: str, kept_as: str, convert: ConvertFn) -> dict[str, np.ndarray] | None:
+    """Reads a set one example at a time, for sets that memory may not hold as they come, and keeps what is made of it.
+
+    Args:
+      name: the data set's name.
+      kept_as: what to call the file in the cache folder.
+      convert: `(info, examples) -> arrays`.
+
+    Returns:
+      The arrays, or None if they are not in the cache folder, and tensorflow-datasets is not installed or knows no set
+      of that name. A damaged file in the cache folder is replaced.
+
+    Raises:
+      FileNotFoundError: if it knows the set but cannot download, prepare or read it.
+    """
+    path = cached(kept_as)
+    if path:
+        try:
+            with np.load(path) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            pass  # fetched again
+    builder = _builder(name) if installed() else None
+    if builder is None:
+        return None
+    arrays = _prepared(name, builder, lambda examples: convert(builder.info, examples))
+    cache_folder.put(_cache_folder() / f"{kept_as}-{builder.version}.npz", lambda file: np.savez(file, **arrays))
+    return arrays
+
+
 def _fetch(name):
     """Reads a data set by tensorflow-datasets and puts it into the cache folder; None if there is no such set."""
+    builder = _builder(name)
+    if builder is None:
+        return None
+    examples = _prepared(name, builder, lambda examples: {part: list(rows) for part, rows in examples.items()})
+    raw = _convert(name, builder.info, examples)
+    _keep(f"{_slug(name)}-{builder.version}", raw)
+    return raw
+
+
+def _builder(name):
+    """What makes the data set, or None if there is no such set, configuration or version."""
     import tensorflow_datasets as tfds  # takes seconds, and few need it
 
     folder = _prepared_folder()
@@ -91,11 +151,17 @@ def _fetch(name):
             "TFDS_DATA_DIR to a folder."
         )
     try:
-        builder = tfds.builder(name, data_dir=folder)
-    except (ValueError, AssertionError):  # no such set, configuration or version
+        return tfds.builder(name, data_dir=folder)
+    except (ValueError, AssertionError):
         return None
+
+
+def _prepared(name, builder, use):
+    """What `use` makes of the examples of each split, a dict of iterators, once the data set has been prepared."""
+    import tensorflow_datasets as tfds
+
     prepared = builder.is_prepared()
-    if name in NAMES and not prepared and not _importable("tensorflow"):
+    if name in (*NAMES, *_BY_EXAMPLE) and not prepared and not _importable("tensorflow"):
         raise FileNotFoundError(
             f"to prepare {name!r}, tensorflow-datasets needs TensorFlow, which is not there: pip install tensorflow."
         )
@@ -103,15 +169,12 @@ def _fetch(name):
         if not prepared:
             # ArrayRecord is not there on every system; the default format takes TensorFlow to read.
             builder.download_and_prepare(file_format="array_record" if _importable("array_record") else None)
-        examples = {part: list(_examples(tfds, builder, part)) for part in builder.info.splits}
+        return use({part: _examples(tfds, builder, part) for part in builder.info.splits})
     except Exception as error:  # a missing network or module, a full disk, a changed checksum, …
         raise FileNotFoundError(
             f"tensorflow-datasets knows {name!r} but could not download, prepare or read it: "
             f"{type(error).__name__}: {error}"
         ) from error
-    raw = _convert(name, builder.info, examples)
-    _keep(f"{_slug(name)}-{builder.version}", raw)
-    return raw
 
 
 def _examples(tfds: Any, builder: Any, part: str) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,8 @@ from meta_train.few_shot.base import Episodes as Episodes
 from meta_train.few_shot.base import Network as Network
 from meta_train.few_shot.networks import conv4 as conv4
 from meta_train.few_shot.networks import perceptron as perceptron
+from meta_train.few_shot.pictures import ClassPool as ClassPool
+from meta_train.few_shot.pictures import episodes as episodes
 from meta_train.few_shot.sinusoids import sinusoids as sinusoids
 
-__all__ = ["Batch", "Episode", "Episodes", "Network", "conv4", "perceptron", "sinusoids"]
+__all__ = ["Batch", "ClassPool", "Episode", "Episodes", "Network", "conv4", "episodes", "perceptron", "sinusoids"]
