@@ -1,4 +1,4 @@
-"""The command line: `python -m meta_train {demo,train,evaluate,compare,tasks,plot}`. Its commands are in `cli/`."""
+"""The command line: `python -m meta_train {demo,train,watch,runs,evaluate,…}`. Its commands are in `cli/`."""
 
 import os
 import sys

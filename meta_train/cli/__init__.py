@@ -1,4 +1,4 @@
-"""The command line, a command a file: `python -m meta_train {demo,train,evaluate,compare,tasks,plot}`."""
+"""The command line, a command a file: `python -m meta_train {demo,train,watch,runs,evaluate,…}`."""
 
 import sys
 import traceback
@@ -11,7 +11,9 @@ from meta_train.cli import demo
 from meta_train.cli import evaluate
 from meta_train.cli import list_tasks
 from meta_train.cli import plot
+from meta_train.cli import runs
 from meta_train.cli import train
+from meta_train.cli import watch
 from meta_train.host import cores
 from meta_train.host import parallel
 from meta_train.training import engine
@@ -29,6 +31,8 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command(help=train.train_help())(train.train)
+app.command()(watch.watch)
+app.command()(runs.runs)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command("tasks")(list_tasks.list_tasks)

@@ -81,6 +81,8 @@ DataDir = Annotated[
     ),
 ]
 
+AsJsonLines = Annotated[bool, typer.Option("--json", help="Print a line of JSON instead of text, for machines.")]
+
 
 def tuned(rivals: Sequence[str], kind: TuningKind) -> tuple[str, ...]:
     """The names of the baselines, with those that --tuning adds."""

@@ -23,6 +23,7 @@ from meta_train.outer.search.base import SearchStrategy
 from meta_train.training import engine
 from meta_train.training import run_folder
 from meta_train.training import run_metrics
+from meta_train.training import run_session
 from meta_train.training import tensorboard as events
 
 
@@ -154,7 +155,10 @@ def _start(run_engine, folder, theta, seed, num_steps, known):
         raise ValueError(f"{folder.path} holds a run of {held} already, more than num_steps={num_steps}.")
     state = run_engine.init(theta, seed, ahead=done < num_steps)
     folder.identify(known | _fingerprint(state))
-    return folder.restore(state)
+    state, metrics = folder.restore(state)
+    if distributed.is_main():
+        run_session.write(folder.path, num_steps=num_steps, first_step=len(metrics))
+    return state, metrics
 
 
 def _go_on(

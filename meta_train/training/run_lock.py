@@ -5,11 +5,14 @@ import contextlib
 import os
 import pathlib
 import socket
+import time
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+_ATTEMPTS, _PAUSE_SECONDS = 4, 0.05  # `at_work` holds a lock for a moment
 
 
 @contextlib.contextmanager
@@ -36,12 +39,50 @@ def held(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
+def at_work(folder: pathlib.Path) -> bool | None:
+    """Returns whether a process holds the lock of a folder; None where there are no locks. Nothing is changed.
+
+    Example:
+      >>> import tempfile
+      >>> folder = pathlib.Path(tempfile.mkdtemp())
+      >>> with held(folder):
+      ...     at_work(folder)
+      True
+      >>> at_work(folder)
+      False
+    """
+    if fcntl is None:
+        return None
+    try:
+        with (folder / "lock").open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # closing the file frees it
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
+
+
+def holder(folder: pathlib.Path) -> str | None:
+    """Returns which process took the lock of a folder last, as text, or None if that is not known."""
+    try:
+        return (folder / "lock").read_text(encoding="utf-8", errors="replace").strip() or None
+    except OSError:
+        return None
+
+
 def _taken(file):
     if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # no locks on this file system
-            pass
+        for attempt in range(_ATTEMPTS):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if attempt + 1 == _ATTEMPTS:
+                    return False
+                time.sleep(_PAUSE_SECONDS)
+            except OSError:  # no locks on this file system
+                break
     return True

@@ -170,7 +170,7 @@ def test_bad_arguments_are_answered_with_what_would_be_right(arguments, hint, ca
     assert hint in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "compare", "tasks", "plot"])
+@pytest.mark.parametrize("command", ["demo", "train", "watch", "runs", "evaluate", "compare", "tasks", "plot"])
 def test_help_teaches(command, capsys):
     assert run(command, "--help") == 0
     assert "Usage: meta-train" in capsys.readouterr().out
