@@ -12,6 +12,8 @@ try:
     from meta_train import few_shot as few_shot
     from meta_train import problems as problems
     from meta_train import tasks as tasks
+    from meta_train.adaptation.adapt import Adapted as Adapted
+    from meta_train.adaptation.adapt import adapt as adapt
     from meta_train.estimators import Estimator as Estimator
     from meta_train.host.cores import use_all_cores as use_all_cores
     from meta_train.outer import safeguards as safeguards
@@ -32,12 +34,14 @@ else:
     _say_what_to_install = None
 
 __all__ = [
+    "Adapted",
     "Bilevel",
     "Estimator",
     "FitResult",
     "Problem",
     "SearchStrategy",
     "Task",
+    "adapt",
     "data",
     "estimators",
     "few_shot",

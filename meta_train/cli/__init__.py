@@ -6,6 +6,7 @@ import warnings
 
 import typer
 
+from meta_train.cli import adapt
 from meta_train.cli import compare
 from meta_train.cli import demo
 from meta_train.cli import evaluate
@@ -35,6 +36,7 @@ app.command()(watch.watch)
 app.command()(runs.runs)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
+app.command()(adapt.adapt)
 app.command("tasks")(list_tasks.list_tasks)
 app.command()(plot.plot)
 

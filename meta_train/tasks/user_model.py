@@ -86,6 +86,23 @@ class UserData(NamedTuple):
     held_out: Any  # a batch
 
 
+class SeenData(UserData):
+    """The data of a task without held-out data: `held_out` is a batch of training data."""
+
+    __slots__ = ()
+
+
+def has_held_out(task: Task) -> bool:
+    """Whether a task has held-out data. Of the tasks here, only those of a user may lack them.
+
+    Example:
+      >>> from meta_train import tasks
+      >>> has_held_out(tasks.get("digits-softmax"))
+      True
+    """
+    return not isinstance(task.data, SeenData)
+
+
 def from_functions(
     name: str,
     *,
@@ -167,7 +184,7 @@ def from_functions(
 
     return Task(
         name,
-        UserData(source.arrays, held),
+        (SeenData if held_out is None else UserData)(source.arrays, held),
         sample=lambda key: (),
         init=lambda key, config: init(key),
         loss=training_loss,
