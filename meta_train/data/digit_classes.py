@@ -45,7 +45,7 @@ def digit_classes() -> ClassSplit:
 
     Example:
       >>> split = digit_classes()
-      >>> len(split.train.names), len(split.test.names), split.test.names[1]
+      >>> len(split.train.names), len(split.test.names), split.test.names[5]
       (26, 16, '4 turned 1')
     """
     return _posed()
