@@ -1,12 +1,20 @@
 """Few-shot methods, one a file: each builds a `Learner` for episodes and a network."""
 
+from meta_train.recipes.few_shot import adjoint as adjoint
+from meta_train.recipes.few_shot import aruba as aruba
 from meta_train.recipes.few_shot import comln as comln
+from meta_train.recipes.few_shot import imaml as imaml
+from meta_train.recipes.few_shot import warpgrad as warpgrad
 from meta_train.recipes.few_shot.base import AdaptFn as AdaptFn
 from meta_train.recipes.few_shot.base import Learner as Learner
 from meta_train.recipes.few_shot.base import LearnerFn as LearnerFn
 
 METHODS: dict[str, LearnerFn] = {
+    "imaml": imaml.learner,
+    "adjoint": adjoint.learner,
     "comln": comln.learner,
+    "warpgrad": warpgrad.learner,
+    "aruba": aruba.learner,
 }
 
-__all__ = ["METHODS", "AdaptFn", "Learner", "LearnerFn", "comln"]
+__all__ = ["METHODS", "AdaptFn", "Learner", "LearnerFn", "adjoint", "aruba", "comln", "imaml", "warpgrad"]

@@ -26,8 +26,8 @@ class AdaptFn(Protocol):
           key: random key.
           support: the examples to learn from.
           query_inputs: float32[n, ...].
-          num_steps: inner steps, a Python int; 0 does not adapt. A method that follows a flow for a learned or a set
-            time cuts that time into so many steps, or ignores the number where it says so.
+          num_steps: inner steps, a Python int; 0 does not adapt. "comln", which follows its flow for the learned time
+            with as many steps as a solver takes, looks only whether it is 0.
 
         Returns:
           float32[n, outputs] on the query set: logits, or predictions.
@@ -72,7 +72,7 @@ class LearnerFn(Protocol):
         key: jax.Array,
         num_steps: int | None = None,
         num_particles: int | None = None,
-        outer_rate: float = 1e-3,
+        outer_rate: float | None = None,
     ) -> Learner:
         """Builds it.
 
@@ -82,7 +82,7 @@ class LearnerFn(Protocol):
           key: random key of the initial meta-parameters.
           num_steps: inner steps of an episode in training. None takes the method's number for such episodes.
           num_particles: episodes in an outer step. None takes the method's number for such episodes.
-          outer_rate: learning rate of the outer optimizer.
+          outer_rate: learning rate of the outer optimizer. None takes the method's.
         """
         ...
 

@@ -28,7 +28,7 @@ def learner(
     key: jax.Array,
     num_steps: int | None = None,
     num_particles: int | None = None,
-    outer_rate: float = 1e-3,
+    outer_rate: float | None = None,
     first_time: float = 1.0,
 ) -> Learner:
     """Builds the learner; see `LearnerFn`.
@@ -40,7 +40,7 @@ def learner(
       num_steps: not used: the flow goes on for the learned time, however many steps its solver takes. `adapt` ignores
         its number as well, but for 0, which does not adapt.
       num_particles: episodes in an outer step; None: 8.
-      outer_rate: learning rate of Adam, which also moves the logarithm of the time.
+      outer_rate: learning rate of Adam, which also moves the logarithm of the time; None: 1e-3.
       first_time: the time before training.
 
     Raises:
@@ -65,7 +65,7 @@ def learner(
         description="a linear head follows its gradient flow for a learned time, on learned features",
         theta=HeadFlowTheta(initial_params(network, episodes, key), log_time),
         estimator=estimators.full_backprop(problem, num_particles=num_particles, horizon=truncation.constant(1)),
-        outer_optimizer=optax.adam(outer_rate),
+        outer_optimizer=optax.adam(1e-3 if outer_rate is None else outer_rate),
         adapt=adapt,
         num_steps=num_steps,
         inner_steps_per_outer_step=num_particles,

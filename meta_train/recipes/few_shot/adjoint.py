@@ -1,0 +1,74 @@
+"""A-MAML: adaptation is a gradient flow from the initial parameters, differentiated by the adjoint method.
+
+Li, Wang, Kirby, Zhe 2021, "Meta-Learning with Adjoint Methods", https://arxiv.org/abs/2110.08432
+"""
+
+import jax
+import optax
+
+from meta_train import estimators
+from meta_train import problems
+from meta_train.few_shot import Episodes
+from meta_train.few_shot import Network
+from meta_train.recipes.few_shot.base import Learner
+from meta_train.recipes.few_shot.base import check_counts
+from meta_train.recipes.few_shot.base import initial_params
+from meta_train.recipes.few_shot.support_and_query import adapted_params
+from meta_train.recipes.few_shot.support_and_query import support_and_query
+
+
+def learner(
+    episodes: Episodes,
+    network: Network,
+    *,
+    key: jax.Array,
+    num_steps: int | None = None,
+    num_particles: int | None = None,
+    outer_rate: float | None = None,
+    duration: float | None = None,
+) -> Learner:
+    """Builds the learner; see `LearnerFn`.
+
+    Args:
+      episodes: what to learn from.
+      network: all of it is adapted.
+      key: random key of the initial parameters.
+      num_steps: steps of gradient descent that stand for the flow in `adapt`: each has the rate duration / num_steps,
+        so that more steps go on for longer. None: 16. In training a solver chooses its own steps.
+      num_particles: episodes in an outer step; None: 8 where episodes classify, else 24.
+      outer_rate: learning rate of Adam; None: 1e-3.
+      duration: of the flow; None: 1.6 where episodes classify, else 0.16.
+
+    Raises:
+      ValueError: if an argument is out of range.
+      ModuleNotFoundError: if diffrax is not installed.
+    """
+    num_steps = 16 if num_steps is None else num_steps
+    num_particles = (8 if episodes.classifies else 24) if num_particles is None else num_particles
+    check_counts(num_steps, num_particles)
+    duration = (1.6 if episodes.classifies else 0.16) if duration is None else duration
+    bilevel = support_and_query(episodes, network)
+    flow = problems.gradient_flow(bilevel, duration=duration)
+    inner_optimizer = optax.sgd(duration / num_steps)
+
+    def adapt(theta, key, support, query_inputs, num_steps):
+        params = adapted_params(bilevel, inner_optimizer, theta, key, support, num_steps)
+        return network.apply(params, query_inputs)
+
+    return Learner(
+        name="adjoint",
+        description="initial parameters of a gradient flow, differentiated by the adjoint method",
+        theta=initial_params(network, episodes, key),
+        estimator=_estimator(flow, num_particles),
+        outer_optimizer=optax.adam(1e-3 if outer_rate is None else outer_rate),
+        adapt=adapt,
+        num_steps=num_steps,
+        inner_steps_per_outer_step=num_steps * num_particles,
+    )
+
+
+def _estimator(flow, num_particles):
+    import diffrax  # here, so that all other methods work without it
+
+    controller = diffrax.PIDController(rtol=1e-3, atol=1e-4)
+    return estimators.adjoint(flow, num_particles=num_particles, step_controller=controller, max_steps=256)
