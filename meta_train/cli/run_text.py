@@ -15,7 +15,7 @@ _LABEL = 12  # characters before the text of a line
 
 
 def snapshot(status: RunStatus, *, columns: int = 80, rows: int = 40, encoding: str | None = "utf-8") -> list[str]:
-    """Returns lines that show a run, none of them longer than the terminal.
+    """Returns lines that show a run and fit the terminal.
 
     Args:
       status: of the run.
@@ -23,7 +23,10 @@ def snapshot(status: RunStatus, *, columns: int = 80, rows: int = 40, encoding: 
       encoding: of the terminal, which may lack the characters of the curve.
     """
     width = max(20, columns - _LABEL - 1)
-    lines = [f"{status.folder}: {_state(status)}", _labelled("step", _steps(status, width))]
+    lines = [f"{status.folder}: {_state(status)}"]
+    if status.damage is not None:
+        lines.append(_labelled("damage", status.damage))
+    lines.append(_labelled("step", _steps(status, width)))
     if status.loss is not None or status.curve:
         lines.append(_labelled("loss", f"{_number(status.loss)} (mean of the last {counted(status.averaged, 'step')})"))
         curve = [loss for loss in status.curve if math.isfinite(loss)]
@@ -38,10 +41,8 @@ def snapshot(status: RunStatus, *, columns: int = 80, rows: int = 40, encoding: 
     if status.checkpoint_step is not None:
         age = durations.ago(status.checkpoint_age or 0.0)
         lines.append(_labelled("checkpoint", f"of step {status.checkpoint_step:,}, {age}"))
-    lines += _tasks(status, max(1, rows - len(lines) - 3))
-    if status.damage is not None:
-        lines.append(_labelled("damage", status.damage))
-    return [line[: max(20, columns - 1)] for line in lines]
+    lines += _tasks(status, max(1, rows - len(lines)))
+    return [line[: max(20, columns - 1)] for line in lines[: max(1, rows)]]
 
 
 def one_line(status: RunStatus) -> str:
@@ -93,6 +94,8 @@ def sparkline(values: Sequence[float], width: int = 60, encoding: str | None = "
 def _state(status):
     if status.state == run_status.RUNNING:
         return f"running ({status.process})" if status.process else "running"
+    if status.state == run_status.STOPPED and status.num_steps is None:
+        return f"stopped, {durations.ago(status.age)}, before its end or at it"
     if status.state == run_status.STOPPED:
         return f"stopped, {durations.ago(status.age)}. Go on with the command that began it and --resume"
     return f"{status.state}, {durations.ago(status.age)}"

@@ -28,6 +28,8 @@ from meta_train.host import parallel
 from meta_train.training import engine
 from meta_train.training import fit as train
 from meta_train.training import run_lock
+from meta_train.training import run_session
+from meta_train.training import run_status
 from meta_train.unroll import truncation
 
 THETA = {"x": np.array([3.0, -4.0], np.float32)}
@@ -151,6 +153,18 @@ def test_resume_is_bit_for_bit(tmp_path, counts):
         assert len(result.metrics) == count
     _assert_same(result, expected)
     assert _logged(tmp_path) == result.metrics
+
+
+def test_what_a_session_is_to_do_is_written_down_and_not_needed_to_resume(tmp_path):
+    """Runs of earlier versions have no such file."""
+    _fit(num_steps=7, run_dir=tmp_path)
+    assert run_session.read(tmp_path)[:2] == (7, 0)
+    assert run_status.read(tmp_path).state == "finished"
+    (tmp_path / "session.json").unlink()
+    _assert_same(_fit(run_dir=tmp_path, resume=True), _fit())
+    assert run_session.read(tmp_path)[:2] == (20, 7)
+    found = run_status.read(tmp_path)
+    assert (found.state, found.step, found.checkpoint_step, found.damage) == ("finished", 20, 20, None)
 
 
 @pytest.mark.parametrize(

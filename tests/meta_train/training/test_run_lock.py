@@ -45,3 +45,31 @@ def test_where_there_are_no_locks_nothing_is_locked(tmp_path, monkeypatch, missi
         monkeypatch.setattr(run_lock.fcntl, "flock", refuse)
     with run_lock.held(tmp_path), run_lock.held(tmp_path):
         pass
+
+
+def test_whether_a_process_is_at_work_can_be_asked_and_disturbs_nobody(tmp_path, monkeypatch):
+    assert run_lock.at_work(tmp_path) is False and run_lock.holder(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+    with run_lock.held(tmp_path):
+        assert run_lock.at_work(tmp_path) is True
+        assert run_lock.holder(tmp_path).startswith(f"process {os.getpid()} on ")
+    assert run_lock.at_work(tmp_path) is False
+
+    with (tmp_path / "lock").open() as asking:  # as another process does for a moment
+        run_lock.fcntl.flock(asking, run_lock.fcntl.LOCK_SH)
+        monkeypatch.setattr(run_lock.time, "sleep", lambda seconds: asking.close())
+        with run_lock.held(tmp_path):
+            assert run_lock.at_work(tmp_path) is True
+
+
+def test_without_locks_it_is_not_known(tmp_path, monkeypatch):
+    with run_lock.held(tmp_path):
+        pass
+
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(run_lock.fcntl, "flock", refuse)
+    assert run_lock.at_work(tmp_path) is None
+    monkeypatch.setattr(run_lock, "fcntl", None)
+    assert run_lock.at_work(tmp_path) is None
