@@ -10,6 +10,7 @@ from meta_train.cli import adapt
 from meta_train.cli import compare
 from meta_train.cli import demo
 from meta_train.cli import evaluate
+from meta_train.cli import few_shot
 from meta_train.cli import list_tasks
 from meta_train.cli import plot
 from meta_train.cli import runs
@@ -37,6 +38,7 @@ app.command()(runs.runs)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(adapt.adapt)
+app.command("few-shot", help=few_shot.help_text())(few_shot.few_shot)
 app.command("tasks")(list_tasks.list_tasks)
 app.command()(plot.plot)
 
