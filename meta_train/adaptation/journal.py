@@ -42,7 +42,7 @@ class Journal:
         settings = json.loads(json.dumps({"version": _VERSION, **settings}))
         if self._path is None:
             return
-        if not self._path.is_file():
+        if not self._path.is_file() or not (resume or _has_work(self._path)):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
         elif resume:
@@ -96,3 +96,8 @@ class Journal:
             self._before = line["seconds"]
         kept = [json.dumps(line) for line in lines]
         path.write_text("\n".join(kept) + "\n", encoding="utf-8")  # without a half line at the end
+
+
+def _has_work(path):
+    """Whether there is more than settings and the first measurement, after which a run may be refused."""
+    return len(path.read_text(encoding="utf-8").splitlines()) > 2
