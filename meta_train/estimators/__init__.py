@@ -27,6 +27,7 @@ from meta_train.estimators.implicit import implicit as implicit
 from meta_train.estimators.normalized import normalized as normalized
 from meta_train.estimators.nres import nres as nres
 from meta_train.estimators.pes import pes as pes
+from meta_train.estimators.reptile import reptile as reptile
 from meta_train.estimators.reversible import reversible as reversible
 from meta_train.estimators.truncated_backprop import truncated_backprop as truncated_backprop
 from meta_train.estimators.truncated_es import truncated_es as truncated_es
@@ -60,6 +61,7 @@ __all__ = [
     "nres",
     "perturbation",
     "pes",
+    "reptile",
     "reversible",
     "truncated_backprop",
     "truncated_es",
