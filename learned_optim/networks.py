@@ -191,7 +191,8 @@ def _lstm_layer_backward(residuals, cotangents):
     )
     d_rows = w @ d_gates
     split = w.shape[0] - 1 - cell.shape[0]
-    return rows @ d_gates.T, d_rows[:split], d_rows[split:-1], d_cell * keep
+    d_w = jax.lax.dot_general(d_gates, rows, (((1,), (1,)), ((), ()))).T
+    return d_w, d_rows[:split], d_rows[split:-1], d_cell * keep
 
 
 def _lstm_gates(w, rows, cell):

@@ -18,6 +18,7 @@ from learned_optim import checks
 from learned_optim import features
 from learned_optim import networks
 from learned_optim.base import LearnedOptimizer
+from learned_optim.base import TensorSlot
 from learned_optim.base import define
 from learned_optim.base import per_tensor
 from learned_optim.base import zeros
@@ -76,7 +77,7 @@ def coordinatewise_lstm(
 
 
 def by_units(optimizer: LearnedOptimizer) -> LearnedOptimizer:
-    """The same optimizer with a state that suits meta-training: float32[hidden_size, ...] instead of [..., hidden_size].
+    """The same optimizer with a state that suits meta-training: a row for each unit instead of each coordinate.
 
     It takes the same theta and gives the same updates, and its derivative with respect to theta takes less time. Its
     states cannot be exchanged with those of `optimizer`.
@@ -124,10 +125,8 @@ def _build(hidden_size, num_layers, output_scale, preprocess_p, separate_kernels
             weights = theta[_GROUPS[0] if grad.ndim > 2 else _GROUPS[1]] if separate_kernels else theta
             if by_units:
                 rows = jnp.stack([x.reshape(-1) for x in features.log_sign(grad, preprocess_p)])
-                state = jax.tree.map(lambda slot: slot.reshape(hidden_size, -1), slots.lstm)
-                output, state = networks.lstm_by_units(weights, rows, state)
-                states = jax.tree.map(lambda slot: slot.reshape(hidden_size, *grad.shape), state)
-                return output_scale * output.reshape(grad.shape), Slots(states)
+                output, state = networks.lstm_by_units(weights, rows, slots.lstm)
+                return output_scale * output.reshape(grad.shape), Slots(state)
             inputs = [x.reshape(-1, 1) for x in features.log_sign(grad, preprocess_p)]
             state = jax.tree.map(lambda slot: slot.reshape(-1, hidden_size), slots.lstm)
 
@@ -139,11 +138,10 @@ def _build(hidden_size, num_layers, output_scale, preprocess_p, separate_kernels
             states = jax.tree.map(lambda row: row.reshape(*grad.shape, hidden_size), rows)
             return output_scale * output.reshape(grad.shape), Slots(states)
 
-        def slot(param):
-            if by_units:
-                return jnp.broadcast_to(zeros(param), (hidden_size, *param.shape))
+        def by_coordinates(param):
             return jnp.broadcast_to(zeros(param)[..., None], (*param.shape, hidden_size))
 
+        slot = _rows_of_units(hidden_size) if by_units else by_coordinates
         return per_tensor(Slots((networks.LSTMState(slot, slot),) * num_layers), update)
 
     spec = {
@@ -157,3 +155,7 @@ def _build(hidden_size, num_layers, output_scale, preprocess_p, separate_kernels
     if separate_kernels:  # left out otherwise, so that older versions can load the file
         spec["separate_kernels"] = True
     return define(spec, init, rule)
+
+
+def _rows_of_units(hidden_size):
+    return TensorSlot(lambda param: jnp.zeros((hidden_size, param.size), jnp.float32))

@@ -10,6 +10,7 @@ from meta_train.problems.initial_parameters import initial_theta as initial_thet
 from meta_train.problems.momentum_descent import momentum_descent as momentum_descent
 from meta_train.problems.optimizer_weights import optimizer_weights as optimizer_weights
 from meta_train.problems.proximal import proximal as proximal
+from meta_train.problems.sampled_coordinates import sampled_coordinates as sampled_coordinates
 from meta_train.problems.softmax_flow import softmax_flow as softmax_flow
 from meta_train.problems.unrolled import unrolled as unrolled
 
@@ -24,6 +25,7 @@ __all__ = [
     "momentum_descent",
     "optimizer_weights",
     "proximal",
+    "sampled_coordinates",
     "softmax_flow",
     "unrolled",
 ]

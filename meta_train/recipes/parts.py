@@ -8,6 +8,7 @@ import optax
 
 import learned_optim
 from learned_optim import LearnedOptimizer
+from learned_optim.optimizers.coordinatewise_lstm import by_units
 from meta_train import estimators
 from meta_train import problems
 from meta_train import tasks
@@ -199,6 +200,43 @@ def truncated_backprop_on_one_task(task_name: str, num_particles: int, num_steps
         theta=optimizer.init(jax.random.key(seed)),
         estimators=(estimator,),
         outer_optimizer=optax.adam(optax.cosine_decay_schedule(3e-3, num_steps, alpha=0.03)),
+        num_steps=num_steps,
+        seed=seed,
+        clip_norm=1.0,
+    )
+
+
+def sampled_backprop_on_one_task(
+    task_name: str, every: int, num_steps: int, seed: int, *, peak_rate: float, final_rate: float
+) -> Recipe:
+    """`truncated_backprop_on_one_task` for long runs on larger networks: one function at a time, as in the paper.
+
+    Deviations from the paper: the derivative is estimated from a sample of the coordinates of large tensors, see
+    `problems.sampled_coordinates`; windows begin anywhere in an episode; and the outer learning rate decays as a
+    cosine, where the paper searched for a constant one.
+
+    Args:
+      task_name: a task of the suites.
+      every: derivatives pass through one of so many coordinates of a large tensor.
+      num_steps, seed: fields of the recipe.
+      peak_rate, final_rate: outer learning rates at the beginning and at the end.
+    """
+    optimizer = learned_optim.coordinatewise_lstm()
+    task = tasks.get(task_name)
+    scale = task.scale
+    task = task._replace(normalize=lambda loss: loss / scale)  # the loss itself, and not its logarithm
+    estimator = estimators.truncated_backprop(
+        problems.sampled_coordinates(by_units(optimizer), task, every=every),
+        num_particles=1,
+        unroll_length=20,
+        horizon=truncation.constant(100),
+    )
+    rate = optax.cosine_decay_schedule(peak_rate, num_steps, alpha=final_rate / peak_rate)
+    return Recipe(
+        optimizer=optimizer,
+        theta=optimizer.init(jax.random.key(seed)),
+        estimators=(estimator,),
+        outer_optimizer=optax.adam(rate),
         num_steps=num_steps,
         seed=seed,
         clip_norm=1.0,

@@ -122,6 +122,7 @@ TASKS = {
     "digits-mlp-large": _train(mlp, _DIGITS, hidden_sizes=(256, 256), batch_size=64),
     "digits-mlp-tanh": _train(mlp, _DIGITS, hidden_sizes=(40, 20), activation=jax.nn.tanh, batch_size=32),
     "digits-mlp-sigmoid": _train(mlp, _DIGITS, hidden_sizes=(20,), activation=jax.nn.sigmoid),
+    "mnist-mlp-sigmoid": _train(mlp, _MNIST, hidden_sizes=(20,), activation=jax.nn.sigmoid),
     "digits-mlp-layernorm": _train(mlp, _DIGITS, hidden_sizes=(32, 32), normalization=layer_norm),
     "digits-conv": _train(convnet, _DIGITS),
     "digits-resnet": _train(resnet, _DIGITS, num_blocks=1),

@@ -124,6 +124,27 @@ def test_coordinatewise_lstm_equals_numpy(num_layers, n):
         np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-6)
 
 
+def test_lstm_by_units_has_the_outputs_and_the_derivatives_of_coordinatewise_lstm():
+    """With respect to weights, inputs and state, of a function of all outputs."""
+    network, random = networks.coordinatewise_lstm(3, 2), np.random.RandomState(7)
+    draw = lambda *shape: random.standard_normal(shape)
+    inputs, state = _float32((draw(5, 2), tuple(networks.LSTMState(draw(5, 3), draw(5, 3)) for _ in range(2))))
+    theta, weights = _random_theta(network, inputs, state), _float32((draw(5), draw(4, 5, 3)))
+
+    def total(theta, inputs, state, by_units):
+        if by_units:
+            output, state = networks.lstm_by_units(theta, inputs.T, jax.tree.map(jnp.transpose, state))
+            state = jax.tree.map(jnp.transpose, state)
+        else:
+            output, state = network.apply(theta, inputs, state)
+        rows = jnp.stack(jax.tree.leaves(state))
+        return jnp.vdot(weights[0], output) + jnp.vdot(weights[1], rows), (output, rows)
+
+    derive = jax.jit(jax.grad(total, argnums=(0, 1, 2), has_aux=True), static_argnums=3)
+    have, want = (derive(theta, inputs, state, by_units) for by_units in (True, False))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), have, want)
+
+
 @pytest.mark.parametrize("mixing_layers", [0, 1, 2])
 def test_tensor_lstm_equals_numpy(mixing_layers):
     network = networks.tensor_lstm(4, (3, 1), mixing_layers=mixing_layers)

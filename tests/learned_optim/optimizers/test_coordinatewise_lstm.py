@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import learned_optim
+from learned_optim.optimizers.coordinatewise_lstm import by_units
 
 
 def _theta(hidden_size, num_layers):
@@ -157,3 +158,17 @@ def test_state_holds_hidden_and_cell_of_each_layer_for_each_coordinate():
 def test_bad_sizes_are_an_error(hidden_size, num_layers):
     with pytest.raises(ValueError, match=rf"must be at least 1, got {min(hidden_size, num_layers)}"):
         learned_optim.coordinatewise_lstm(hidden_size, num_layers)
+
+
+@pytest.mark.parametrize("separate_kernels", [False, True])
+def test_by_units_gives_the_same_updates_from_the_same_theta(separate_kernels):
+    plain = learned_optim.coordinatewise_lstm(3, 2, output_scale=0.3, separate_kernels=separate_kernels)
+    theta = plain.init(jax.random.key(0))
+    assert by_units(plain).spec == plain.spec
+    for have, want in zip(_updates(by_units(plain), theta, SHAPES), _updates(plain, theta, SHAPES), strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), have, want)
+
+
+def test_by_units_of_another_kind_is_an_error():
+    with pytest.raises(ValueError, match="by_units needs a coordinatewise_lstm, got a learned_sgd"):
+        by_units(learned_optim.learned_sgd())
