@@ -1,5 +1,6 @@
 """`meta-train compare`."""
 
+import json
 import pathlib
 import sys
 from typing import Annotated
@@ -12,6 +13,7 @@ from meta_train.cli import options
 from meta_train.cli import outputs
 from meta_train.cli import planned
 from meta_train.evaluation import baselines
+from meta_train.evaluation import page
 from meta_train.evaluation import report
 from meta_train.evaluation import targets
 from meta_train.evaluation import timing
@@ -46,6 +48,8 @@ def compare(
         pathlib.Path, typer.Option(parser=options.path, metavar="PATH", help="PNG file for the training curves.")
     ] = pathlib.Path("compare.png"),
     data_dir: options.DataDir = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
 ):
     """Compare optimizers on one task: a table, verdicts, and curves as a PNG.
 
@@ -55,13 +59,14 @@ def compare(
     Example: python -m meta_train compare default runs/mine/theta.safetensors --task digits-softmax
     """
     options.use_data_dir(data_dir)
+    tell = outputs.silent if quiet else outputs.tell
     rivals = tuple(baseline or (named_task.RIVALS if user_file.is_file(task) else _RIVALS))
     baselines.check(rivals)
     rivals = options.tuned(rivals, tuning)
     horizons = [steps] if steps else []
     loaded = {name: named_optimizer.load(name, ()) for name in optimizers}
     outputs.check_file(out, outputs.PICTURES)
-    chosen = named_task.load(task, horizons)
+    chosen = named_task.load(task, horizons, tell)
     try:
         with named_task.told([task]):
             plan = planned.plan(
@@ -73,6 +78,7 @@ def compare(
                 default_steps=500,
                 num_seeds=seeds,
                 halves=halves,
+                tell=tell,
             )
             loaded = {name: named_optimizer.load(name, plan.horizons) for name in optimizers}
             judgements = judge_suite(
@@ -85,17 +91,33 @@ def compare(
                 halves=halves,
                 learning_rates=plan.learning_rates,
                 cache=cache_folder() / "evaluations",
+                quiet=quiet,
+                tables=not as_json,
             )
-            timings = timing.time_tasks([chosen], loaded, rivals, progress=outputs.tell) if seconds else None
+            timings = timing.time_tasks([chosen], loaded, rivals, progress=tell) if seconds else None
     except KeyboardInterrupt:
         print(options.STOPPED, file=sys.stderr)
         raise typer.Exit(130) from None
+    for judged in judgements.values():
+        (found,) = judged.values()
+        report.plot({chosen.name: [*found.contenders, *found.baselines]}, out)
+    if as_json:
+        print(json.dumps(_record(chosen.name, judgements, timings, len(loaded)) | {"files": [str(out)]}))
+        return
     for count, judged in judgements.items():
         for number in range(len(loaded)):
             print(f"\n{counted(count, 'step')}: {verdict.as_text(verdict.verdict(judged, number), len(judged))}")
         print(f"\n{targets.as_text(targets.races(judged, timings))}")
-        (found,) = judged.values()
-        report.plot({chosen.name: [*found.contenders, *found.baselines]}, out)
     if timings is not None:
         print(f"\n{timing.as_text(timings[chosen.name])}")
     print(f"Wrote {out}")
+
+
+def _record(title, judgements, timings, number):
+    """The comparison as JSON values: that of an evaluation, with a verdict for each of the optimizers."""
+    record = page.record(title, judgements, timings)
+    for count, judged in judgements.items():
+        at = record["horizons"][str(count)]
+        del at["verdict"]
+        at["verdicts"] = [verdict.as_json(verdict.verdict(judged, each)) for each in range(number)]
+    return record

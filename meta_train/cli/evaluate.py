@@ -1,5 +1,6 @@
 """`meta-train evaluate`."""
 
+import json
 import pathlib
 import sys
 from typing import Annotated
@@ -70,6 +71,8 @@ def evaluate(
         typer.Option(parser=options.path, metavar="PATH", help="JSON file; plots and an HTML page go beside it."),
     ] = None,
     data_dir: options.DataDir = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
 ):
     """Judge an optimizer on a suite of tasks, beside baselines.
 
@@ -82,6 +85,7 @@ def evaluate(
     Example: python -m meta_train evaluate default --embedded --steps 500 --out evaluation.json
     """
     options.use_data_dir(data_dir)
+    tell = outputs.silent if quiet else outputs.tell
     files, others = named_task.split(task or ())
     usual = baselines.FOR_LARGE if suite == _LARGE else baselines.USUAL
     rivals = tuple(baseline or (named_task.RIVALS if files and not others else usual))
@@ -92,7 +96,7 @@ def evaluate(
     before = named_optimizer.prior(optimizer, told=not without_num_steps) if prior else {}
     if out is not None:
         outputs.check_file(out, (".json",))
-    own = named_task.load_files(files, steps or (), names)
+    own = named_task.load_files(files, steps or (), names, tell)
     found = _load(names, must=bool(task))
     chosen = [*own, *found.tasks]
     try:
@@ -107,6 +111,7 @@ def evaluate(
                 num_seeds=seeds,
                 halves=halves,
                 large=suite == _LARGE and bool(names),
+                tell=tell,
             )
             contenders = named_optimizer.contender(optimizer, plan.horizons, told=not without_num_steps)
             judgements = judge_suite(
@@ -120,25 +125,37 @@ def evaluate(
                 learning_rates=plan.learning_rates,
                 tuning_seeds=plan.tuning_seeds,
                 cache=cache_folder() / "evaluations",
+                quiet=quiet,
+                tables=not as_json,
             )
-            timings = timing.time_tasks(chosen, contenders, rivals, progress=outputs.tell) if seconds else None
+            timings = timing.time_tasks(chosen, contenders, rivals, progress=tell) if seconds else None
     except KeyboardInterrupt:
         print(options.STOPPED, file=sys.stderr)
         raise typer.Exit(130) from None
-    for count, judged in judgements.items():
-        rated = evaluation_prior.without(judged) if prior else judged
-        print(f"\n{counted(count, 'step')}: {verdict.as_text(verdict.verdict(rated), len(judged))}")
-        print(targets.as_text(targets.races(rated, timings)))
-        if prior:
-            print(evaluation_prior.as_text(evaluation_prior.gain(judged)))
+    parts = [task.name for task in own]
+    parts += [_which(suite, embedded, len(found.tasks), len(tasks.suite(suite)))] if names else []
+    counts = " and ".join(counted(count, "step") for count in plan.horizons)
+    title = f"{next(iter(contenders))}: {', '.join(parts)}, {counts}, {counted(plan.num_seeds, 'seed')}"
+    made = [] if out is None else page.write(out, title, judgements, timings, with_prior=prior)
+    if as_json:
+        record = page.record(title, judgements, timings, with_prior=prior)
+        print(json.dumps(record | {"left_out": list(found.left_out), "files": list(map(str, made))}))
+        return
+    _show(judgements, timings, with_prior=prior)
     if found.left_out:
         print(f"\nLeft out for lack of data: {', '.join(found.left_out)}")
-    if out is not None:
-        parts = [task.name for task in own]
-        parts += [_which(suite, embedded, len(found.tasks), len(tasks.suite(suite)))] if names else []
-        counts = " and ".join(counted(count, "step") for count in plan.horizons)
-        title = f"{next(iter(contenders))}: {', '.join(parts)}, {counts}, {counted(plan.num_seeds, 'seed')}"
-        print(f"Wrote {', '.join(map(str, page.write(out, title, judgements, timings, with_prior=prior)))}")
+    if made:
+        print(f"Wrote {', '.join(map(str, made))}")
+
+
+def _show(judgements, timings, *, with_prior):
+    """Prints verdicts and scores."""
+    for count, judged in judgements.items():
+        rated = evaluation_prior.without(judged) if with_prior else judged
+        print(f"\n{counted(count, 'step')}: {verdict.as_text(verdict.verdict(rated), len(judged))}")
+        print(targets.as_text(targets.races(rated, timings)))
+        if with_prior:
+            print(evaluation_prior.as_text(evaluation_prior.gain(judged)))
 
 
 def _names(suite, embedded, chosen):

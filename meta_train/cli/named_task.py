@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
-import sys
 
 from meta_train import tasks
+from meta_train.cli import outputs
 from meta_train.host import user_code
+from meta_train.host.progress import TellFn
 from meta_train.tasks import user_file
 from meta_train.tasks.base import Task
 
@@ -26,22 +27,25 @@ def split(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return files, [name for name in names if name not in files]
 
 
-def load(name: str, horizons: Sequence[int]) -> Task:
+def load(name: str, horizons: Sequence[int], tell: TellFn = outputs.tell) -> Task:
     """Loads a task.
 
     Args:
       name: of a named task, or the path of a file that ends with `.py`.
       horizons: numbers of steps that it will be trained for, as far as they are known.
+      tell: is told about the model and its data.
 
     Raises:
       ValueError: if there is no such task, or the file is refused; see `user_file.from_file`.
     """
     if not user_file.is_file(name):
         return tasks.get(name)
-    return user_file.from_file(name, num_batches=max([_NUM_BATCHES, *horizons]), progress=_tell)
+    return user_file.from_file(name, num_batches=max([_NUM_BATCHES, *horizons]), progress=tell)
 
 
-def load_files(paths: Sequence[str], horizons: Sequence[int], others: Sequence[str]) -> list[Task]:
+def load_files(
+    paths: Sequence[str], horizons: Sequence[int], others: Sequence[str], tell: TellFn = outputs.tell
+) -> list[Task]:
     """Loads tasks of files, which must be named differently from each other and from the others.
 
     Raises:
@@ -49,7 +53,7 @@ def load_files(paths: Sequence[str], horizons: Sequence[int], others: Sequence[s
     """
     found = []
     for path in paths:
-        found.append(load(path, horizons))
+        found.append(load(path, horizons, tell))
         if found[-1].name in (*others, *(task.name for task in found[:-1])):
             raise ValueError(f"tasks must have different names, and two are named {found[-1].name!r}. Rename {path}.")
     return found
@@ -62,7 +66,3 @@ def told(names: Sequence[str]) -> Iterator[None]:
         for path in split(names)[0]:
             stack.enter_context(user_code.told(path))
         yield
-
-
-def _tell(line):
-    print(line, file=sys.stderr, flush=True)

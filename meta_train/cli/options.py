@@ -81,6 +81,12 @@ DataDir = Annotated[
     ),
 ]
 
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="No progress and no remarks about the work; results, warnings and errors only.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON, for machines, and nothing else on standard output.")
+]
 AsJsonLines = Annotated[bool, typer.Option("--json", help="Print a line of JSON instead of text, for machines.")]
 
 

@@ -13,6 +13,10 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def silent(line: str) -> None:
+    """Takes the place of `tell` where --quiet is given."""
+
+
 def check_file(path: pathlib.Path, endings: tuple[str, ...]) -> None:
     """Makes the folder of a file that is to be written.
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-import sys
 
+from meta_train.cli import outputs
 from meta_train.evaluation import baselines
 from meta_train.evaluation import budget
 from meta_train.evaluation import protocol
 from meta_train.evaluation import tuning
 from meta_train.evaluation.budget import Plan
 from meta_train.evaluation.protocol import Contender
+from meta_train.host.progress import TellFn
 from meta_train.tasks.base import Task
 
 NUM_SEEDS = 5  # unless --seeds or --minutes says otherwise
@@ -27,6 +28,7 @@ def plan(
     num_seeds: int | None,
     halves: bool = False,
     large: bool = False,
+    tell: TellFn = outputs.tell,
 ) -> Plan:
     """Makes the plan of a comparison. If --minutes was given, it calibrates, and tells what it chose.
 
@@ -40,6 +42,7 @@ def plan(
       halves: of --halves.
       large: whether the tasks are of the suite "large". Then rates are tuned over a smaller grid with one seed, there
         are fewer seeds, and no speedups, which need runs of four times the steps. --minutes has its own plans.
+      tell: is told what is measured and chosen.
 
     Raises:
       ValueError: if nothing fits into the minutes.
@@ -49,10 +52,10 @@ def plan(
         if large:
             return Plan(steps, num_seeds or NUM_SEEDS_LARGE, baselines.LARGE_LEARNING_RATES, (), tuning_seeds=1)
         return Plan(steps, num_seeds or NUM_SEEDS, tuning.LEARNING_RATES, protocol.PACEMAKERS)
-    print("Measuring how long a step takes", file=sys.stderr, flush=True)
+    tell("Measuring how long a step takes")
     steps = sorted(set(horizons)) or None
     found, needed = budget.choose(
         minutes, chosen, contenders, rivals, horizons=steps, num_seeds=num_seeds, halves=halves
     )
-    print(f"Chosen for --minutes {minutes:g}: {budget.as_text(found)}. About {needed:.1f} minutes.", file=sys.stderr)
+    tell(f"Chosen for --minutes {minutes:g}: {budget.as_text(found)}. About {needed:.1f} minutes.")
     return found

@@ -1,6 +1,7 @@
 """`meta-train train`."""
 
 import inspect
+import json
 import math
 import pathlib
 import shlex
@@ -50,6 +51,8 @@ def train(
     coordinator: Annotated[str | None, typer.Option(help="HOST:PORT of process 0.")] = None,
     process_id: Annotated[int | None, typer.Option(min=0, help="Which of the processes this is.")] = None,
     data_dir: options.DataDir = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
 ):
     """Meta-train a recipe. Writes theta.safetensors, metrics.jsonl and checkpoints to the folder.
 
@@ -84,7 +87,7 @@ def train(
         chosen = chosen._replace(outer_optimizer=made, share=1.0)  # the share was chosen for the recipe's own
     try:
         with user_code.told(recipe):
-            result = recipes.run(chosen, run_dir=out, resume=resume, tensorboard=tensorboard)
+            result = recipes.run(chosen, run_dir=out, resume=resume, tensorboard=tensorboard, progress=not quiet)
     except KeyboardInterrupt:
         print(f"Stopped. Go on with the same command and --resume; what is saved is in {out}.", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -92,7 +95,12 @@ def train(
         return
     path = out / named_optimizer.THETA_FILE
     learned_optim.save(path, chosen.optimizer, result.theta)
-    print(_last_losses([row["loss"] for row in result.metrics]))
+    losses = [row["loss"] for row in result.metrics]
+    if as_json:
+        made = {"recipe": recipe, "run": str(out), "theta": str(path), "steps": len(losses), "loss": _mean(losses)[0]}
+        print(json.dumps(made))
+        return
+    print(_last_losses(losses))
     print(f"Wrote {path}. Next: python -m meta_train evaluate {shlex.quote(str(path))}")
 
 
@@ -110,17 +118,21 @@ def train_help() -> str:
 
 def _last_losses(losses):
     """A line about the last twentieth of the outer steps."""
-    last = losses[-max(1, len(losses) // 20) :]
-    finite = [loss for loss in last if math.isfinite(loss)]
-    steps = counted(len(last), "outer step")
-    if not finite:
+    mean, number, left_out = _mean(losses)
+    steps = counted(number, "outer step")
+    if mean is None:
         return f"The meta-loss is not finite in the last {steps}."
-    mean = sum(finite) / len(finite)
-    if len(finite) < len(last):
-        left_out = len(last) - len(finite)
+    if left_out:
         which = f"{left_out} that {'is' if left_out == 1 else 'are'} not finite"
         return f"Mean meta-loss of the last {steps}, without {which}: {mean:.3f}"
     return f"Mean meta-loss of the last {steps}: {mean:.3f}"
+
+
+def _mean(losses):
+    """The mean over the last twentieth, None if none is finite; of how many; and how many of them are not finite."""
+    last = losses[-max(1, len(losses) // 20) :]
+    finite = [loss for loss in last if math.isfinite(loss)]
+    return (sum(finite) / len(finite) if finite else None), len(last), len(last) - len(finite)
 
 
 def _check_pairs(coordinator, process_id, outer, bounds):

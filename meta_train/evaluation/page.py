@@ -56,7 +56,7 @@ def write(
         takes no part in verdicts, scores and profiles.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    sections, record, made = [], {}, [out, out.with_suffix(".html")]
+    sections, made = [], [out, out.with_suffix(".html")]
     for steps, of_tasks in judgements.items():
         results = {task: [*judged.contenders, *judged.baselines] for task, judged in of_tasks.items()}
         curves, profile = (out.with_name(f"{out.stem}-{steps}-{what}.png") for what in ("curves", "profile"))
@@ -66,19 +66,38 @@ def write(
         found, races = verdict.verdict(judged), targets.races(judged, timings)
         gain = prior.gain(of_tasks) if with_prior else None
         sections.append(section(steps, found, of_tasks, curves, profile, races, gain))
-        record[str(steps)] = {
-            "verdict": verdict.as_json(found),
-            "time_to_target": targets.as_json(races),
-            **({} if gain is None else {"prior": prior.as_json(gain)}),
-            "tasks": report.as_json(results),
-        }
         made += [curves, profile]
     out.with_suffix(".html").write_text(page(title, sections), "utf-8", "xmlcharrefreplace")
-    whole: dict[str, Any] = {"title": title, "horizons": record}
-    if timings is not None:
-        whole["timings"] = {task: {name: t._asdict() for name, t in each.items()} for task, each in timings.items()}
+    whole = record(title, judgements, timings, with_prior=with_prior)
     out.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     return made
+
+
+def record(
+    title: str,
+    judgements: Mapping[int, Mapping[str, Judgement]],
+    timings: Mapping[str, Mapping[str, Timing]] | None = None,
+    *,
+    with_prior: bool = False,
+) -> dict[str, Any]:
+    """An evaluation as JSON values.
+
+    Args:
+      title, judgements, timings, with_prior: as of `write`.
+    """
+    horizons = {}
+    for steps, of_tasks in judgements.items():
+        judged = prior.without(of_tasks) if with_prior else of_tasks
+        horizons[str(steps)] = {
+            "verdict": verdict.as_json(verdict.verdict(judged)),
+            "time_to_target": targets.as_json(targets.races(judged, timings)),
+            **({"prior": prior.as_json(prior.gain(of_tasks))} if with_prior else {}),
+            "tasks": report.as_json({task: [*each.contenders, *each.baselines] for task, each in of_tasks.items()}),
+        }
+    whole: dict[str, Any] = {"title": title, "horizons": horizons}
+    if timings is not None:
+        whole["timings"] = {task: {name: t._asdict() for name, t in each.items()} for task, each in timings.items()}
+    return whole
 
 
 def page(title: str, sections: Sequence[str]) -> str:

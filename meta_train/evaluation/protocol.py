@@ -92,6 +92,7 @@ def judge(
     tuning_seeds: int = tuning.NUM_SEEDS,
     cache: str | os.PathLike[str] | None = None,
     progress: TellFn = lambda line: None,
+    finished: TellFn = lambda name: None,
 ) -> dict[int, Judgement]:
     """Judges optimizers on one task, at several horizons.
 
@@ -111,6 +112,7 @@ def judge(
       cache: folder that keeps the results of baselines; None keeps nothing. Results are found again only for the same
         program, data, halves, seeds and horizons.
       progress: called with a line of text before each piece of work.
+      finished: called with the name of each contender and each baseline when all of its runs are made.
 
     Returns:
       A `Judgement` for each horizon, in increasing order.
@@ -151,8 +153,13 @@ def judge(
         progress,
         tuning_seeds,
     )
-    own = [measured(bench._replace(cache=None), as_baseline(name, each))[0] for name, each in contenders.items()]
-    rivals = {key: measured(bench, BASELINES[key], ladder=key in pacemakers) for key in baselines}
+    own, rivals = [], {}
+    for name, each in contenders.items():
+        own += measured(bench._replace(cache=None), as_baseline(name, each))[:1]
+        finished(name)
+    for key in baselines:
+        rivals[key] = measured(bench, BASELINES[key], ladder=key in pacemakers)
+        finished(key)
     found = {}
     for steps in bench.horizons:
         mine = [each[steps].result for each in own]

@@ -9,9 +9,12 @@ from typing import Any
 from typing import Protocol
 from typing import TextIO
 
+from meta_train.host import durations
 from meta_train.host.counted import counted
+from meta_train.host.time_left import TimeLeft
 
 LINE_SECONDS = 30.0  # from one line to the next, unless another tenth of the work is done
+_WITHOUT_ESTIMATE = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # as tqdm means it
 
 
 class TellFn(Protocol):
@@ -55,7 +58,14 @@ class Bar(Protocol):
 
 
 def bar(
-    total: int | None, *, unit: str, initial: int = 0, disable: bool = False, delay: float = 0.0, leave: bool = True
+    total: int | None,
+    *,
+    unit: str,
+    initial: int = 0,
+    disable: bool = False,
+    delay: float = 0.0,
+    leave: bool = True,
+    estimate: bool = True,
 ) -> Bar:
     """Makes a progress bar on standard error.
 
@@ -66,6 +76,7 @@ def bar(
       disable: shows nothing.
       delay: shows nothing before this number of seconds.
       leave: whether the bar stays on the terminal at its end.
+      estimate: whether to show the time that is left, as if all pieces were of one size.
 
     Example:
       >>> with bar(3, unit="step", disable=True) as shown:
@@ -76,9 +87,16 @@ def bar(
         import tqdm  # here, so that the command line starts without it, to say what is missing
 
         return tqdm.tqdm(
-            total=total, unit=unit, initial=initial, disable=disable, delay=delay, leave=leave, dynamic_ncols=True
+            total=total,
+            unit=unit,
+            initial=initial,
+            disable=disable,
+            delay=delay,
+            leave=leave,
+            dynamic_ncols=True,
+            bar_format=None if estimate else _WITHOUT_ESTIMATE,
         )
-    return _Lines(total, unit, initial, delay)
+    return _Lines(total, unit, initial, delay, estimate)
 
 
 def over(items: Collection[Any], *, unit: str, delay: float = 0.0, leave: bool = True) -> Iterator[Any]:
@@ -98,10 +116,17 @@ class _Lines:
     """A bar for files and pipes: a line each tenth of the work, or after half a minute without one."""
 
     def __init__(
-        self, total: int | None, unit: str, initial: int, delay: float, clock: Callable[[], float] = time.monotonic
+        self,
+        total: int | None,
+        unit: str,
+        initial: int,
+        delay: float,
+        estimate: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total, self._unit, self._done, self._clock = total, unit, initial, clock
         self._began = clock()
+        self._left = TimeLeft(total - initial, clock) if estimate and total is not None else None
         self._next_time = self._began + max(delay, LINE_SECONDS)
         self._quiet_until = self._began + delay
         self._tenths = self._reached()
@@ -109,6 +134,8 @@ class _Lines:
 
     def update(self, n: int = 1) -> None:
         self._done += n
+        if self._left is not None:
+            self._left.done(n)
         self._perhaps_print()
 
     def set_description(self, text: str) -> None:
@@ -137,10 +164,9 @@ class _Lines:
         if now < self._quiet_until or (now < self._next_time and self._reached() <= self._tenths):
             return
         self._tenths, self._next_time = self._reached(), now + LINE_SECONDS
-        minutes, seconds = divmod(int(now - self._began), 60)
         done = counted(self._done, self._unit)
         if self._total is not None:
             done = f"{self._done:,} of {counted(self._total, self._unit)}"
-        parts = [f"{done} in {minutes}:{seconds:02}"]
-        parts += [text for text in (self._postfix, self._description) if text]
+        parts = [f"{done} in {durations.clock(now - self._began)}", "" if self._left is None else self._left.text()]
+        parts = [text for text in (*parts, self._postfix, self._description) if text]
         print(", ".join(parts), file=sys.stderr, flush=True)

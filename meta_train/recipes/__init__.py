@@ -124,9 +124,18 @@ def get(name_or_file: str, *, num_steps: int | None = None, seed: int | None = N
 
 
 def run(
-    recipe: Recipe, *, run_dir: str | os.PathLike[str], resume: bool = False, tensorboard: bool = False
+    recipe: Recipe,
+    *,
+    run_dir: str | os.PathLike[str],
+    resume: bool = False,
+    tensorboard: bool = False,
+    progress: bool = True,
 ) -> FitResult:
     """Meta-trains a recipe with `fit`, keeping the run's files in `run_dir`, where `resume` finds them.
+
+    Args:
+      recipe: what to train.
+      run_dir, resume, tensorboard, progress: as of `fit`.
 
     Raises:
       ValueError: if the recipe's share is not above 0 and at most 1, and what `fit` raises.
@@ -143,6 +152,7 @@ def run(
         run_dir=run_dir,
         resume=resume,
         tensorboard=tensorboard,
+        progress=progress,
     )
     theta = optax.incremental_update(result.theta, recipe.theta, recipe.share)
     return result._replace(theta=jax.tree.map(np.asarray, theta))

@@ -1,5 +1,7 @@
 """`meta-train compare`: optimizers by all their names, and what is refused before any work."""
 
+import json
+
 import pytest
 
 from meta_train.cli import compare as command
@@ -127,3 +129,15 @@ def test_refused_before_any_work(arguments, hint, run, tmp_path, capsys, monkeyp
     (tmp_path / "folder.png").mkdir()
     assert run("compare", *arguments) == 2
     assert hint in capsys.readouterr().err
+
+
+@pytest.mark.optax_promotion
+def test_for_machines_there_is_json_and_nothing_else(run, sgd, cache, model, tmp_path, capsys):
+    arguments = ("--steps", 2, "--seeds", 1, "--baseline", "adam-1e-3", "--out", tmp_path / "curves.png")
+    assert run("compare", sgd, sgd, "--task", model(), *arguments, "--quiet", "--json") == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    found = json.loads(captured.out)
+    assert (found["title"], found["files"]) == ("mine", [str(tmp_path / "curves.png")])
+    assert [each["optimizer"] for each in found["horizons"]["2"]["verdicts"]] == [str(sgd)]
+    assert len(found["horizons"]["2"]["tasks"]["mine"]) == 2

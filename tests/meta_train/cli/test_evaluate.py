@@ -186,3 +186,17 @@ def test_two_tasks_of_one_name_are_refused(run, sgd, model, capsys, no_work):
     path = model(name="rosenbrock.py")
     assert run("evaluate", sgd, "--task", path, "--task", "rosenbrock") == 2
     assert f"two are named 'rosenbrock'. Rename {path}." in capsys.readouterr().err
+
+
+@pytest.mark.optax_promotion
+def test_for_machines_there_is_json_and_nothing_else(run, sgd, cache, tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    arguments = ("--task", "quadratic", "--suite", "meta-train", "--steps", 3, "--seeds", 1, "--baseline", "adam-1e-3")
+    assert run("evaluate", sgd, *arguments, "--quiet", "--json", "--out", out) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert captured.err == ""
+    written = json.loads(out.read_text())
+    assert found == written | {"left_out": [], "files": found["files"]}
+    assert found["files"][0] == str(out) and len(found["files"]) == 4
+    assert [each["optimizer"] for each in found["horizons"]["3"]["tasks"]["quadratic"]] == [str(sgd), "Adam 1e-3"]

@@ -1,5 +1,6 @@
 """`meta-train train`: recipes of all kinds of quality, and what comes next."""
 
+import json
 from math import inf
 from math import nan
 import shlex
@@ -11,6 +12,7 @@ from meta_train import recipes
 from meta_train import tasks
 from meta_train.cli import train
 from meta_train.host import distributed
+from meta_train.training import run_metrics
 
 BEGINNING = """
 import jax, jax.numpy as jnp, learned_optim, optax
@@ -123,6 +125,18 @@ def test_the_next_command_works(run, recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert run(*command, "--steps", 2, "--seeds", 1, "--baseline", "adam-1e-3") == 0
     assert f"2 steps: {out / 'theta.safetensors'} on 1 task\n" in capsys.readouterr().out
+
+
+def test_for_machines_there_is_json_and_nothing_else(run, recipe, tmp_path, capsys):
+    out = tmp_path / "run"
+    source = BEGINNING.replace('theta["log_learning_rate"] * jnp.ones(()) @ w', 'theta["log_learning_rate"] * w @ w')
+    path = recipe(source)
+    assert run("train", path, "--steps", 2, "--out", out, "--quiet", "--json") == 0
+    captured = capsys.readouterr()
+    made = json.loads(captured.out)
+    assert captured.err == ""
+    expected = {"recipe": str(path), "run": str(out), "theta": str(out / "theta.safetensors"), "steps": 2}
+    assert made == expected | {"loss": pytest.approx(run_metrics.read(out / "metrics.jsonl")[-1]["loss"])}
 
 
 @pytest.mark.parametrize(

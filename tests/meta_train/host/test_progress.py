@@ -31,7 +31,7 @@ def test_a_file_gets_a_line_each_tenth_and_not_more(capsys):
 
 def test_slow_work_gets_a_line_each_half_minute(capsys):
     clock = Clock()
-    bar = progress._Lines(1, "task", 0, 0.0, clock)
+    bar = progress._Lines(1, "task", 0, 0.0, clock=clock)
     for clock.now in range(0, 100):
         bar.set_description(f"second {clock.now}")
     assert _lines(capsys) == [
@@ -40,7 +40,7 @@ def test_slow_work_gets_a_line_each_half_minute(capsys):
 
 
 def test_what_is_resumed_begins_where_it_was(capsys):
-    bar = progress._Lines(100, "step", 55, 0.0, Clock())
+    bar = progress._Lines(100, "step", 55, 0.0, clock=Clock())
     for _ in range(10):
         bar.update()
     assert _lines(capsys) == ["60 of 100 steps in 0:00"]
@@ -48,7 +48,7 @@ def test_what_is_resumed_begins_where_it_was(capsys):
 
 def test_nothing_is_said_before_the_delay(capsys):
     clock = Clock()
-    bar = progress._Lines(10, "task", 0, 2.0, clock)
+    bar = progress._Lines(10, "task", 0, 2.0, clock=clock)
     for clock.now in (0.5, 1.0, 1.5, 2.5):
         bar.update()
     assert _lines(capsys) == ["4 of 10 tasks in 0:02"]
@@ -56,11 +56,23 @@ def test_nothing_is_said_before_the_delay(capsys):
 
 def test_work_of_unknown_length(capsys):
     clock = Clock()
-    bar = progress._Lines(None, "run", 0, 0.0, clock)
+    bar = progress._Lines(None, "run", 0, 0.0, clock=clock)
     bar.update(3)
     clock.now = 31.0
     bar.update()
     assert _lines(capsys) == ["4 runs in 0:31"]
+
+
+def test_the_end_is_estimated_from_what_was_done_in_this_session(capsys):
+    for estimate, told in ((True, ", about 1:30 left, loss 3"), (False, ", loss 3")):
+        clock = Clock()
+        bar = progress._Lines(100, "step", 50, 0.0, estimate, clock)
+        bar.set_postfix_str("loss 3")
+        clock.now = 60.0
+        bar.update(20)
+        clock.now = 150.0
+        bar.update(30)
+        assert _lines(capsys) == [f"70 of 100 steps in 1:00{told}", "100 of 100 steps in 2:30, loss 3"]
 
 
 def test_what_is_written_goes_to_standard_output(capsys):
