@@ -1,4 +1,4 @@
-"""How far an adaptation is: a progress bar over all its phases, in seconds, with an estimate of the end."""
+"""How far an adaptation is: a progress bar over all its phases, in seconds, which shows how many are left."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -31,14 +31,11 @@ class Clock:
         return self._total - self._seconds()
 
     def tell(self, text: str) -> None:
-        """Shows what is done now, and what is left."""
+        """Shows what is done now, and how much time is gone; the bar itself says how much is left."""
         reached = min(int(self._seconds()), int(self._total))
-        minutes, seconds = divmod(max(0, int(self.left())), 60)
-        self._bar.set_postfix_str(f"about {minutes}:{seconds:02} left", refresh=False)
-        self._bar.set_description(text)
-        if reached > self._shown:
-            self._bar.update(reached - self._shown)
-            self._shown = reached
+        self._bar.set_postfix_str(text, refresh=False)  # a description would be printed with the old time
+        self._bar.update(max(0, reached - self._shown))
+        self._shown = max(reached, self._shown)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ NUM_CANDIDATES = 7  # that the choice is among, beside the default
 FEWEST = 24  # trainings in the least search
 _ENOUGH = 100  # trainings that a search over whole runs should have; with fewer, it sees shorter ones
 _SHARES = (1.0, 0.5, 0.25)  # of the steps, that trainings in the search may have
-_MOST_FOR_VERDICT = 0.4  # of the minutes, for a verdict of more than the least size
+_MOST_FOR_VERDICT = 0.4  # of the minutes, for a verdict of more than the least size,
+_MOST_FOR_RUNS = 0.15  # or this for its trainings, where compiling takes longer than these
 _LEAST_COMPILE = 4.0  # seconds of a program; those of the default may have been kept on disk, and took less
 _MARGIN = 0.03  # of the minutes, for what is in no estimate
 
@@ -45,11 +46,11 @@ class Plan(NamedTuple):
 
 _GRID = tuning.LEARNING_RATES
 SIZES = (
-    Size(5, 6, _GRID, 8),
-    Size(5, 5, _GRID[::2], 4),
-    Size(5, 4, _GRID[::2], 2),
-    Size(4, 3, _GRID[::3], 2),
-    Size(3, 3, _GRID[::3], 1),
+    Size(8, 6, _GRID, 8),
+    Size(8, 5, _GRID[::2], 4),
+    Size(6, 4, _GRID[::2], 2),
+    Size(5, 4, _GRID[::3], 2),
+    Size(5, 3, _GRID[::3], 1),
 )
 
 
@@ -69,12 +70,14 @@ def choose(minutes: float, spent: float, num_steps: int, rivals: Sequence[str], 
     Example:
       >>> plan = choose(10.0, 30.0, 1000, ("adamw-cosine", "muon"), Pace(10.0, 1e-3, 2))
       >>> plan.horizon, plan.num_trainings, len(plan.size.learning_rates)
-      (1000, 760, 19)
+      (1000, 734, 19)
     """
     total = 60.0 * minutes
     sizes = SIZES if rivals else [size._replace(learning_rates=()) for size in SIZES]
-    costs = [_verdict_seconds(size, num_steps, rivals, pace) for size in sizes]
-    fitting = [i for i, cost in enumerate(costs) if cost <= _MOST_FOR_VERDICT * total]
+    compiling = _compile_seconds(rivals, pace)
+    costs = [compiling + _run_seconds(size, num_steps, rivals, pace) for size in sizes]
+    most = max(_MOST_FOR_VERDICT * total, compiling + _MOST_FOR_RUNS * total)
+    fitting = [i for i, cost in enumerate(costs) if cost <= most]
     number = fitting[0] if fitting else len(sizes) - 1
     left = total * (1.0 - _MARGIN) - spent - costs[number]
     training = num_steps * pace.step_seconds / pace.devices
@@ -98,7 +101,7 @@ def as_text(plan: Plan, num_steps: int) -> str:
     Example:
       >>> plan = choose(10.0, 30.0, 1000, ("adamw-cosine", "muon"), Pace(10.0, 1e-3, 2))
       >>> print(as_text(plan, 1000))
-      a search by about 760 trainings of 1,000 steps, a verdict on 5 seeds, rivals tuned over 19 learning rates
+      a search by about 734 trainings of 1,000 steps, a verdict on 8 seeds, rivals tuned over 19 learning rates
     """
     shorter = "" if plan.horizon == num_steps else f", shorter than the {num_steps:,} asked for, to have enough of them"
     rates = len(plan.size.learning_rates)
@@ -109,15 +112,20 @@ def as_text(plan: Plan, num_steps: int) -> str:
     )
 
 
-def _verdict_seconds(size, num_steps, rivals, pace):
+def _compile_seconds(rivals, pace):
+    """Each rival, and the default and each rival again for the time of a step."""
+    rounds = -(-len(rivals) // pace.devices)
+    return (rounds + 1 + len(rivals)) * max(pace.compile_seconds, _LEAST_COMPILE)
+
+
+def _run_seconds(size, num_steps, rivals, pace):
+    """The trainings of choice and verdict."""
     choice = (NUM_CANDIDATES + 1) * size.choice_seeds
     own = size.num_seeds * (2 + sum(RUNGS))
     seconds = (choice + own) * num_steps * pace.step_seconds / pace.devices
-    if not size.learning_rates:
+    if not rivals:
         return seconds
     scouts = min(tuning.NUM_SCOUTS, size.tuning_seeds)
     tuned = len(size.learning_rates) * scouts + 2 * tuning.NUM_FINALISTS * (size.tuning_seeds - scouts)
     runs = tuned + 2 * max(size.num_seeds, tuning.MIN_LANES)  # a choice by training loss, and one by held-out loss
-    rounds = -(-len(rivals) // pace.devices)
-    compiled = max(pace.compile_seconds, _LEAST_COMPILE)  # each rival, and each optimizer again for the time of a step
-    return seconds + rounds * (runs * num_steps * pace.step_seconds + compiled) + (1 + len(rivals)) * compiled
+    return seconds + -(-len(rivals) // pace.devices) * runs * num_steps * pace.step_seconds
