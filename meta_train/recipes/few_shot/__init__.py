@@ -1,15 +1,25 @@
 """Few-shot methods, one a file: each builds a `Learner` for episodes and a network."""
 
 from meta_train.recipes.few_shot import adjoint as adjoint
+from meta_train.recipes.few_shot import anil as anil
 from meta_train.recipes.few_shot import aruba as aruba
 from meta_train.recipes.few_shot import comln as comln
+from meta_train.recipes.few_shot import fomaml as fomaml
 from meta_train.recipes.few_shot import imaml as imaml
+from meta_train.recipes.few_shot import maml as maml
+from meta_train.recipes.few_shot import meta_sgd as meta_sgd
+from meta_train.recipes.few_shot import reptile as reptile
 from meta_train.recipes.few_shot import warpgrad as warpgrad
 from meta_train.recipes.few_shot.base import AdaptFn as AdaptFn
 from meta_train.recipes.few_shot.base import Learner as Learner
 from meta_train.recipes.few_shot.base import LearnerFn as LearnerFn
 
 METHODS: dict[str, LearnerFn] = {
+    "maml": maml.learner,
+    "fomaml": fomaml.learner,
+    "meta-sgd": meta_sgd.learner,
+    "anil": anil.learner,
+    "reptile": reptile.learner,
     "imaml": imaml.learner,
     "adjoint": adjoint.learner,
     "comln": comln.learner,
@@ -17,4 +27,19 @@ METHODS: dict[str, LearnerFn] = {
     "aruba": aruba.learner,
 }
 
-__all__ = ["METHODS", "AdaptFn", "Learner", "LearnerFn", "adjoint", "aruba", "comln", "imaml", "warpgrad"]
+__all__ = [
+    "METHODS",
+    "AdaptFn",
+    "Learner",
+    "LearnerFn",
+    "adjoint",
+    "anil",
+    "aruba",
+    "comln",
+    "fomaml",
+    "imaml",
+    "maml",
+    "meta_sgd",
+    "reptile",
+    "warpgrad",
+]

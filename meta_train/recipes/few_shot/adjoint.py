@@ -11,10 +11,8 @@ from meta_train import problems
 from meta_train.few_shot import Episodes
 from meta_train.few_shot import Network
 from meta_train.recipes.few_shot.base import Learner
-from meta_train.recipes.few_shot.base import check_counts
-from meta_train.recipes.few_shot.base import initial_params
-from meta_train.recipes.few_shot.support_and_query import adapted_params
-from meta_train.recipes.few_shot.support_and_query import support_and_query
+from meta_train.recipes.few_shot.base import counts
+from meta_train.unroll.capabilities import require_bilevel
 
 
 def learner(
@@ -43,22 +41,19 @@ def learner(
       ValueError: if an argument is out of range.
       ModuleNotFoundError: if diffrax is not installed.
     """
-    num_steps = 16 if num_steps is None else num_steps
-    num_particles = (8 if episodes.classifies else 24) if num_particles is None else num_particles
-    check_counts(num_steps, num_particles)
+    num_steps, num_particles = counts(episodes, num_steps, num_particles, steps=16)
     duration = (1.6 if episodes.classifies else 0.16) if duration is None else duration
-    bilevel = support_and_query(episodes, network)
-    flow = problems.gradient_flow(bilevel, duration=duration)
     inner_optimizer = optax.sgd(duration / num_steps)
+    problem = problems.initial_parameters(episodes, network, inner_optimizer, num_steps)
+    flow = problems.gradient_flow(require_bilevel(problem, "adjoint"), duration=duration)
 
     def adapt(theta, key, support, query_inputs, num_steps):
-        params = adapted_params(bilevel, inner_optimizer, theta, key, support, num_steps)
-        return network.apply(params, query_inputs)
+        return problems.adaptation(episodes, network, inner_optimizer, num_steps)(theta, key, support, query_inputs)
 
     return Learner(
         name="adjoint",
         description="initial parameters of a gradient flow, differentiated by the adjoint method",
-        theta=initial_params(network, episodes, key),
+        theta=problems.initial_theta(episodes, network, key),
         estimator=_estimator(flow, num_particles),
         outer_optimizer=optax.adam(1e-3 if outer_rate is None else outer_rate),
         adapt=adapt,

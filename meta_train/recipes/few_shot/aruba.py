@@ -7,14 +7,12 @@ import jax
 import optax
 
 from meta_train import estimators
+from meta_train import problems
 from meta_train.estimators import aruba_rates
 from meta_train.few_shot import Episodes
 from meta_train.few_shot import Network
 from meta_train.recipes.few_shot.base import Learner
-from meta_train.recipes.few_shot.base import check_counts
-from meta_train.recipes.few_shot.base import initial_params
-from meta_train.recipes.few_shot.support_and_query import adapted_params
-from meta_train.recipes.few_shot.support_and_query import support_and_query
+from meta_train.recipes.few_shot.base import counts
 
 
 def learner(
@@ -43,23 +41,20 @@ def learner(
     Raises:
       ValueError: if an argument is out of range.
     """
-    num_steps = 10 if num_steps is None else num_steps
-    num_particles = (8 if episodes.classifies else 24) if num_particles is None else num_particles
-    check_counts(num_steps, num_particles)
+    num_steps, num_particles = counts(episodes, num_steps, num_particles, steps=10)
     inner_rate = (0.1 if episodes.classifies else 0.01) if inner_rate is None else inner_rate
     sizes = {"distance": slope * inner_rate, "slope": slope}
-    bilevel = support_and_query(episodes, network)
+    problem = problems.initial_parameters(episodes, network, optax.sgd(inner_rate), num_steps)
 
     def adapt(theta, key, support, query_inputs, num_steps):
-        tx = aruba_rates.descent(theta)
-        params = adapted_params(bilevel, tx, theta.initial, key, support, num_steps)
-        return network.apply(params, query_inputs)
+        run = problems.adaptation(episodes, network, aruba_rates.descent(theta), num_steps)
+        return run(theta.initial, key, support, query_inputs)
 
     return Learner(
         name="aruba",
         description="initial parameters where tasks end, with a learning rate for each coordinate",
-        theta=aruba_rates.begin(initial_params(network, episodes, key), **sizes),
-        estimator=estimators.aruba(bilevel, num_steps=num_steps, num_particles=num_particles, **sizes),
+        theta=aruba_rates.begin(problems.initial_theta(episodes, network, key), **sizes),
+        estimator=estimators.aruba(problem, num_steps=num_steps, num_particles=num_particles, **sizes),
         outer_optimizer=aruba_rates.outer(optax.sgd(0.5 if outer_rate is None else outer_rate)),
         adapt=adapt,
         num_steps=num_steps,

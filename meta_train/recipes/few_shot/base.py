@@ -87,16 +87,22 @@ class LearnerFn(Protocol):
         ...
 
 
-def initial_params(network: Network, episodes: Episodes, key: jax.Array) -> Any:
-    """Draws a network's parameters for the inputs of the episodes, which are drawn with the same key to be seen."""
-    draw_key, init_key = jax.random.split(key)
-    episode = jax.eval_shape(episodes.sample, draw_key, episodes.train)
-    return jax.jit(network.init)(init_key, jax.numpy.zeros(episode.support.inputs.shape, episode.support.inputs.dtype))
+def counts(episodes: Episodes, num_steps: int | None, num_particles: int | None, *, steps: int) -> tuple[int, int]:
+    """Fills in what was left out: inner steps, and episodes in an outer step.
 
+    Args:
+      episodes: what to learn from: 8 of them in an outer step where they classify, else 24.
+      num_steps: as given.
+      num_particles: as given.
+      steps: the method's inner steps.
 
-def check_counts(num_steps: int, num_particles: int) -> None:
-    """Raises ValueError unless there is at least one inner step and one episode."""
+    Raises:
+      ValueError: if a number is below 1.
+    """
+    num_steps = steps if num_steps is None else num_steps
+    num_particles = (8 if episodes.classifies else 24) if num_particles is None else num_particles
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1 inner step, got {num_steps}.")
     if num_particles < 1:
         raise ValueError(f"num_particles must be at least 1 episode, got {num_particles}.")
+    return num_steps, num_particles

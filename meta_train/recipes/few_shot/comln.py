@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import optax
 
 from meta_train import estimators
+from meta_train import problems
 from meta_train.few_shot import Episodes
 from meta_train.few_shot import Network
 from meta_train.problems.head_flow import HeadFlowTheta
 from meta_train.problems.head_flow import adapted_outputs
 from meta_train.problems.head_flow import head_flow
 from meta_train.recipes.few_shot.base import Learner
-from meta_train.recipes.few_shot.base import check_counts
-from meta_train.recipes.few_shot.base import initial_params
+from meta_train.recipes.few_shot.base import counts
 from meta_train.unroll import truncation
 
 
@@ -46,9 +46,7 @@ def learner(
     Raises:
       ValueError: if the episodes have no labels, or an argument is out of range.
     """
-    num_steps = 1 if num_steps is None else num_steps
-    num_particles = 8 if num_particles is None else num_particles
-    check_counts(num_steps, num_particles)
+    num_steps, num_particles = counts(episodes, num_steps, num_particles, steps=1)
     if not first_time > 0:
         raise ValueError(f"first_time must be positive, got {first_time}.")
     problem = head_flow(episodes, network)
@@ -63,7 +61,7 @@ def learner(
     return Learner(
         name="comln",
         description="a linear head follows its gradient flow for a learned time, on learned features",
-        theta=HeadFlowTheta(initial_params(network, episodes, key), log_time),
+        theta=HeadFlowTheta(problems.initial_theta(episodes, network, key), log_time),
         estimator=estimators.full_backprop(problem, num_particles=num_particles, horizon=truncation.constant(1)),
         outer_optimizer=optax.adam(1e-3 if outer_rate is None else outer_rate),
         adapt=adapt,

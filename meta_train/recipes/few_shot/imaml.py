@@ -8,13 +8,16 @@ import optax
 
 from meta_train import estimators
 from meta_train import problems
+from meta_train.few_shot import Episode
 from meta_train.few_shot import Episodes
 from meta_train.few_shot import Network
+from meta_train.problems.unrolled import UnrolledState
+from meta_train.problems.unrolled import inner_update
 from meta_train.recipes.few_shot.base import Learner
-from meta_train.recipes.few_shot.base import check_counts
-from meta_train.recipes.few_shot.base import initial_params
-from meta_train.recipes.few_shot.support_and_query import adapted_params
-from meta_train.recipes.few_shot.support_and_query import support_and_query
+from meta_train.recipes.few_shot.base import counts
+from meta_train.unroll.capabilities import require_bilevel
+
+_CLIP_NORM = 10.0  # of inner and outer gradients: nothing in the meta-gradient keeps inner steps from overshooting
 
 
 def learner(
@@ -37,28 +40,30 @@ def learner(
       num_steps: inner steps, which are to come near the minimum; None: 16.
       num_particles: episodes in an outer step; None: 8 where episodes classify, else 24.
       outer_rate: learning rate of Adam; None: 1e-3.
-      inner_rate: of gradient descent; None: 0.1 where episodes classify, else 0.01.
+      inner_rate: of gradient descent; None: 0.1 where episodes classify, else 0.005.
       strength: λ of the pull; None: 2 where episodes classify, else 10.
 
     Raises:
       ValueError: if an argument is out of range.
     """
-    num_steps = 16 if num_steps is None else num_steps
-    num_particles = (8 if episodes.classifies else 24) if num_particles is None else num_particles
-    check_counts(num_steps, num_particles)
-    inner_rate = (0.1 if episodes.classifies else 0.01) if inner_rate is None else inner_rate
+    num_steps, num_particles = counts(episodes, num_steps, num_particles, steps=16)
+    inner_rate = (0.1 if episodes.classifies else 0.005) if inner_rate is None else inner_rate
     strength = (2.0 if episodes.classifies else 10.0) if strength is None else strength
-    bilevel = problems.proximal(support_and_query(episodes, network), strength=strength)
-    inner_optimizer = optax.sgd(inner_rate)
+    inner_optimizer = optax.chain(optax.clip_by_global_norm(_CLIP_NORM), optax.sgd(inner_rate))
+    problem = problems.initial_parameters(episodes, network, inner_optimizer, num_steps)
+    bilevel = problems.proximal(require_bilevel(problem, "imaml"), strength=strength)
 
     def adapt(theta, key, support, query_inputs, num_steps):
-        params = adapted_params(bilevel, inner_optimizer, theta, key, support, num_steps)
-        return network.apply(params, query_inputs)
+        episode = Episode(support, support)  # the inner loss does not look at the query set
+        step = lambda inner, key: (inner_update(bilevel, inner_optimizer, key, theta, inner, episode), None)
+        start = UnrolledState(theta, inner_optimizer.init(theta))
+        inner, _ = jax.lax.scan(step, start, jax.random.split(key, num_steps))
+        return network.apply(inner.params, query_inputs)
 
     return Learner(
         name="imaml",
         description="initial parameters, differentiated at the minimum that they pull adaptation towards",
-        theta=initial_params(network, episodes, key),
+        theta=problems.initial_theta(episodes, network, key),
         estimator=estimators.implicit(
             bilevel,
             inner_optimizer=inner_optimizer,
@@ -71,4 +76,5 @@ def learner(
         adapt=adapt,
         num_steps=num_steps,
         inner_steps_per_outer_step=num_steps * num_particles,
+        clip_norm=_CLIP_NORM,
     )

@@ -7,15 +7,13 @@ import jax
 import optax
 
 from meta_train import estimators
+from meta_train import problems
 from meta_train.few_shot import Episodes
 from meta_train.few_shot import Network
 from meta_train.few_shot.warped import split
 from meta_train.few_shot.warped import warped
 from meta_train.recipes.few_shot.base import Learner
-from meta_train.recipes.few_shot.base import check_counts
-from meta_train.recipes.few_shot.base import initial_params
-from meta_train.recipes.few_shot.support_and_query import adapted_params
-from meta_train.unroll.problem import Bilevel
+from meta_train.recipes.few_shot.base import counts
 
 
 def learner(
@@ -43,23 +41,23 @@ def learner(
     Raises:
       ValueError: if an argument is out of range.
     """
-    num_steps = 5 if num_steps is None else num_steps
-    num_particles = (8 if episodes.classifies else 24) if num_particles is None else num_particles
-    check_counts(num_steps, num_particles)
+    num_steps, num_particles = counts(episodes, num_steps, num_particles, steps=5)
     inner_rate = (0.1 if episodes.classifies else 0.01) if inner_rate is None else inner_rate
     network, inner_optimizer = warped(network), optax.sgd(inner_rate)
-    bilevel = _bilevel(episodes, network)
+    theta = problems.initial_theta(episodes, network, key)
+    layers = sorted(split(theta)[0])  # those that adapt; the warp layers stay as theta has them
+    problem = problems.initial_parameters(episodes, network, inner_optimizer, num_steps, adapt=layers)
 
     def adapt(theta, key, support, query_inputs, num_steps):
-        params = adapted_params(bilevel, inner_optimizer, theta, key, support, num_steps)
-        return network.apply({**theta, **params}, query_inputs)
+        run = problems.adaptation(episodes, network, inner_optimizer, num_steps, adapt=layers)
+        return run(theta, key, support, query_inputs)
 
     return Learner(
         name="warpgrad",
         description="initial parameters and warp layers, by single steps from points of past trajectories",
-        theta=initial_params(network, episodes, key),
+        theta=theta,
         estimator=estimators.warp_grad(
-            bilevel,
+            problem,
             inner_optimizer=inner_optimizer,
             num_steps=num_steps,
             num_points=4,
@@ -70,21 +68,5 @@ def learner(
         adapt=adapt,
         num_steps=num_steps,
         inner_steps_per_outer_step=num_steps * num_particles,
-    )
-
-
-def _bilevel(episodes, network):
-    """The losses of all layers but the warps, which are part of theta, as is where the others begin."""
-
-    def loss(params, theta, batch):
-        _, warps = split(theta)
-        return episodes.loss(network.apply({**params, **warps}, batch.inputs), batch.targets)
-
-    return Bilevel(
-        inner_loss=lambda params, theta, key, episode: loss(params, theta, episode.support),
-        outer_loss=lambda params, theta, key, episode: loss(params, theta, episode.query),
-        init=lambda key, theta: split(theta)[0],
-        data=episodes.train,
-        name=episodes.name,
-        sample=episodes.sample,
+        clip_norm=10.0,
     )
