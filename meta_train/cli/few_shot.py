@@ -26,6 +26,7 @@ from meta_train.cli.few_shot_data import DataKind
 from meta_train.host import progress
 from meta_train.host.counted import counted
 from meta_train.recipes import few_shot as recipes
+from meta_train.recipes.few_shot import theta_file
 from meta_train.training import run_folder
 from meta_train.training.fit import fit
 
@@ -56,6 +57,7 @@ def few_shot(
         int | None,
         typer.Option(help=f"Of the four convolutions for pictures.  [default: {few_shot_data.CHANNELS}]"),
     ] = None,
+    no_rivals: Annotated[bool, typer.Option("--no-rivals", help="Judge nothing beside the method.")] = False,
     out: Annotated[
         pathlib.Path | None,
         typer.Option(
@@ -97,6 +99,7 @@ def few_shot(
         seed=seed,
         outer_rate=outer_rate,
         command=f"python -m meta_train {shlex.join(context.obj or ['few-shot', method])}",
+        rivals=not no_rivals,
         quiet=quiet,
     )
     try:
@@ -124,6 +127,7 @@ class _Run(NamedTuple):
     seed: int
     outer_rate: float | None
     command: str
+    rivals: bool
     quiet: bool
 
     def tell(self, line: str) -> None:
@@ -153,7 +157,7 @@ def _train(run, resume):
         progress=not run.quiet,
     )
     costs = few_shot_files.cost(result.metrics, time.process_time() - began)
-    few_shot_files.save_theta(run.out / few_shot_files.THETA_FILE, result.theta)
+    theta_file.save_theta(run.out / few_shot_files.THETA_FILE, result.theta)
     return result, costs
 
 
@@ -161,7 +165,9 @@ def _judge(run, result, costs, judge_key, rival_key):
     """Judges theta on held-out episodes, draws, and writes the report. Returns it."""
     setting, score = run.setting, few_shot_judging.score_name(run.setting)
     run.tell(f"Judging on {few_shot_judging.NUM_EPISODES} held-out episodes.")
-    found = list(few_shot_judging.contenders(setting, run.learner, result.theta, rival_key, run.num_steps))
+    found = few_shot_judging.trained(setting, run.learner, result.theta)
+    if run.rivals:
+        found += few_shot_judging.rivals(setting, run.learner, rival_key, run.num_steps)
     rows = []
     with progress.bar(len(found), unit="contender", disable=run.quiet) as bar:
         for each in found:
@@ -180,7 +186,7 @@ def _judge(run, result, costs, judge_key, rival_key):
     )
     few_shot_files.write_report(run.out / few_shot_files.REPORT_FILE, made)
     few_shot_pictures.curves(result.metrics, rows, score, run.out / few_shot_files.CURVES_FILE)
-    few_shot_judging.draw(setting, found, judge_key, run.out / few_shot_files.EPISODE_FILE)
+    few_shot_judging.draw(setting, found, run.learner.num_steps, judge_key, run.out / few_shot_files.EPISODE_FILE)
     return made
 
 

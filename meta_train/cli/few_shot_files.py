@@ -1,4 +1,4 @@
-"""What `meta-train few-shot` writes: theta as a safetensors file, and the report."""
+"""The report that `meta-train few-shot` writes, and the names of its files."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import safetensors.numpy
 
 from learned_optim import atomic_file
 from meta_train.cli.few_shot_data import Setting
@@ -20,31 +19,6 @@ from meta_train.recipes.few_shot import Learner
 
 THETA_FILE, REPORT_FILE = "theta.safetensors", "report.json"
 CURVES_FILE, EPISODE_FILE = "curves.png", "episode.png"
-
-
-def save_theta(path: pathlib.Path, theta: Any) -> None:
-    """Writes meta-parameters to a safetensors file, each array named by its path, such as `block_0/w`.
-
-    Raises:
-      ValueError: if theta holds NaN or infinity.
-
-    Example:
-      >>> import tempfile
-      >>> path = pathlib.Path(tempfile.mkdtemp()) / "theta.safetensors"
-      >>> save_theta(path, {"head": {"b": np.zeros(3, np.float32)}})
-      >>> sorted(safetensors.numpy.load_file(path))
-      ['head/b']
-    """
-    tensors = {}
-    for keys, leaf in jax.tree.leaves_with_path(theta):
-        name = jax.tree_util.keystr(keys, simple=True, separator="/") or "theta"
-        tensors[name] = np.ascontiguousarray(leaf)
-        if not np.isfinite(tensors[name]).all():
-            raise ValueError(
-                f"training diverged: theta holds NaN or infinity in {name!r}. "
-                "Lower --outer-rate, or give another --seed."
-            )
-    atomic_file.write(path, safetensors.numpy.save(tensors))
 
 
 def cost(metrics: Sequence[Mapping[str, Any]], cpu_seconds: float) -> dict[str, Any]:
@@ -117,7 +91,7 @@ def report(
         "versions": {"python": platform.python_version(), "jax": jax.__version__},
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    return _finite(made)
+    return {key: _finite(value) for key, value in made.items()}
 
 
 def write_report(path: pathlib.Path, made: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Judges a few-shot method on held-out episodes, beside what it is compared with."""
 
-from collections.abc import Iterator
 from collections.abc import Sequence
 import pathlib
 from typing import Any
@@ -36,26 +35,33 @@ class Contender(NamedTuple):
     theta: Any
 
 
-def contenders(setting: Setting, learner: Learner, theta: Any, key: jax.Array, outer_steps: int) -> Iterator[Contender]:
-    """Yields the trained method after different numbers of inner steps, and then its rivals.
+def trained(setting: Setting, learner: Learner, theta: Any) -> list[Contender]:
+    """The trained method without adaptation, and after different numbers of inner steps, that of training included.
 
     Args:
-      setting: what was learned, by what.
+      setting: what was learned.
       learner: the method.
       theta: what it learned.
-      key: random key of the rivals' training.
-      outer_steps: as many steps are made where a rival is pretrained, on as many episodes each.
     """
     numbers = {0, learner.num_steps}
     if learner.name not in _FOR_A_LEARNED_TIME:
         numbers |= {_MANY_STEPS} if setting.training.classifies else {*_REGRESSION_STEPS}
-    for number in sorted(numbers):
-        yield Contender(learner.name, number, _bound(learner.adapt, number), theta)
+    return [Contender(learner.name, number, _bound(learner.adapt, number), theta) for number in sorted(numbers)]
+
+
+def rivals(setting: Setting, learner: Learner, key: jax.Array, outer_steps: int) -> list[Contender]:
+    """What the method is compared with; trains the one that is pretrained.
+
+    Args:
+      setting: what was learned, by what network.
+      learner: the method; pretraining makes steps on as many episodes each.
+      key: random key of pretraining.
+      outer_steps: that the method made, and pretraining makes.
+    """
     if setting.training.classifies:
-        yield Contender("nearest neighbour, pixels", None, nearest_neighbor(setting.training.num_outputs), ())
+        nearest = Contender("nearest neighbour, pixels", None, nearest_neighbor(setting.training.num_outputs), ())
         adapt = few_shot_rivals.from_scratch(setting.training, setting.network)
-        yield Contender("from scratch", _SCRATCH_STEPS, _bound(adapt, _SCRATCH_STEPS), ())
-        return
+        return [nearest, Contender("from scratch", _SCRATCH_STEPS, _bound(adapt, _SCRATCH_STEPS), ())]
     adapt = few_shot_rivals.fine_tuning(setting.training, setting.network)
     made = few_shot_rivals.pretrained(
         setting.training,
@@ -65,8 +71,7 @@ def contenders(setting: Setting, learner: Learner, theta: Any, key: jax.Array, o
         num_episodes=learner.estimator.num_particles,
         adaptation=_REGRESSION_STEPS,
     )
-    for number, tuned in made.items():
-        yield Contender("pretrained on all tasks", number, _bound(adapt, number), tuned)
+    return [Contender("pretrained on all tasks", n, _bound(adapt, n), tuned) for n, tuned in made.items()]
 
 
 def judge(setting: Setting, contender: Contender, key: jax.Array) -> dict[str, Any]:
@@ -91,12 +96,13 @@ def judge(setting: Setting, contender: Contender, key: jax.Array) -> dict[str, A
     }
 
 
-def draw(setting: Setting, found: Sequence[Contender], key: jax.Array, path: pathlib.Path) -> None:
-    """Draws held-out episodes with the answers: of the method as trained for pictures, of all for sinusoids.
+def draw(setting: Setting, found: Sequence[Contender], num_steps: int, key: jax.Array, path: pathlib.Path) -> None:
+    """Draws held-out episodes with the answers: for pictures of the method as trained, for sinusoids of all.
 
     Args:
       setting: what was learned.
-      found: what `contenders` gave.
+      found: what `trained` gave, and the rivals.
+      num_steps: inner steps of the method in training.
       key: random key of the episodes, the first of those that `judge` draws with it.
       path: the PNG file.
     """
@@ -108,8 +114,8 @@ def draw(setting: Setting, found: Sequence[Contender], key: jax.Array, path: pat
         jax.jit(contender.adapt)(contender.theta, pairs[number][1], episodes[number].support, inputs)
     )
     if setting.training.classifies:
-        trained = [each for each in found if each.name == found[0].name][1]  # the first makes no steps
-        labels = answer(trained, 0, episodes[0].query.inputs).argmax(axis=-1)
+        as_trained = next(each for each in found if each.inner_steps == num_steps)
+        labels = answer(as_trained, 0, episodes[0].query.inputs).argmax(axis=-1)
         few_shot_pictures.classified(episodes[0], labels, path)
         return
     inputs = np.linspace(-5.0, 5.0, 201, dtype=np.float32)[:, None]
