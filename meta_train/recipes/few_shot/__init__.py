@@ -13,6 +13,8 @@ from meta_train.recipes.few_shot import warpgrad as warpgrad
 from meta_train.recipes.few_shot.base import AdaptFn as AdaptFn
 from meta_train.recipes.few_shot.base import Learner as Learner
 from meta_train.recipes.few_shot.base import LearnerFn as LearnerFn
+from meta_train.recipes.few_shot.theta_file import load_theta as load_theta
+from meta_train.recipes.few_shot.theta_file import save_theta as save_theta
 
 METHODS: dict[str, LearnerFn] = {
     "maml": maml.learner,
@@ -38,8 +40,10 @@ __all__ = [
     "comln",
     "fomaml",
     "imaml",
+    "load_theta",
     "maml",
     "meta_sgd",
     "reptile",
+    "save_theta",
     "warpgrad",
 ]
