@@ -70,6 +70,8 @@ def as_json(status: RunStatus, **more: Any) -> dict[str, Any]:
 def sparkline(values: Sequence[float], width: int = 60, encoding: str | None = "utf-8") -> str:
     """Returns a curve of one line. Values that are not finite are shown as ×.
 
+    The highest twentieth is as high as what is just below it, so that a first loss does not flatten all others.
+
     Args:
       values: from left to right.
       width: at most so many characters; more values are averaged.
@@ -86,9 +88,10 @@ def sparkline(values: Sequence[float], width: int = 60, encoding: str | None = "
     means = [_finite_mean(values[low:high]) for low, high in itertools.pairwise(cuts) if high > low]
     finite = [mean for mean in means if math.isfinite(mean)]
     levels, missing = (_BLOCKS, "×") if _can_encode(_BLOCKS + "×", encoding) else (_PLAIN, "x")
-    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    low, high = (sorted(finite)[0], sorted(finite)[-1 - len(finite) // 20]) if finite else (0.0, 0.0)
     scale = (len(levels) - 1) / (high - low) if high > low else 0.0
-    return "".join(levels[round((mean - low) * scale)] if math.isfinite(mean) else missing for mean in means)
+    heights = [round((min(mean, high) - low) * scale) if math.isfinite(mean) else None for mean in means]
+    return "".join(missing if height is None else levels[height] for height in heights)
 
 
 def _state(status):

@@ -148,7 +148,8 @@ def _damage(folder, seen, checkpoint_step):
     """What is wrong with the files; None if nothing is. A run that has just begun has none of them."""
     step = seen.last[-1]["step"] if seen.last else 0
     if not (folder / "run.json").is_file():
-        return "run.json is missing, which says of which run the files are" if step or checkpoint_step else None
+        held = checkpoint_step or _has_content(folder / "metrics.jsonl")
+        return "run.json is missing, which says of which run the files are" if held else None
     if not isinstance(_json(folder / "run.json"), dict):
         return "run.json is not JSON"
     if seen.damage is not None:
@@ -192,13 +193,10 @@ def _seconds_left(records: Sequence[dict[str, Any]], num_steps: int | None, sinc
         if seconds is None or (dispatches and seconds > next(reversed(dispatches))):  # of an earlier session
             break
         dispatches.setdefault(seconds, record["step"])
-    if not dispatches:
+    if len(dispatches) < 2:  # the time of the first one includes the compilation
         return None
-    (end_seconds, end), *_, (begin_seconds, begin) = [*dispatches.items(), *dispatches.items()]
-    if len(dispatches) == 1:  # its time includes the compilation
-        begin = min(record["step"] for record in records if _number(record.get("seconds")) == end_seconds) - 1
-        begin_seconds = 0.0
-    if end <= begin or end_seconds <= begin_seconds:
+    (end_seconds, end), *_, (begin_seconds, begin) = dispatches.items()
+    if end <= begin:
         return None
     return max(0.0, (num_steps - end) * (end_seconds - begin_seconds) / (end - begin) - since)
 
@@ -220,6 +218,10 @@ def _json(path):
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def _has_content(path):
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _changed(path):

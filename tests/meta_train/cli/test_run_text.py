@@ -96,6 +96,7 @@ def test_small_character_sets(encoding):
         ([math.nan, math.inf], 10, "××"),
         ([0.0, 0.0, 1.0, 1.0], 2, "▁█"),
         ([0.0, math.nan, 1.0], 3, "▁×█"),
+        ([1e9, *[7.0 - i for i in range(8)] * 3], 60, "█" + "█▇▆▅▄▃▂▁" * 3),
     ],
 )
 def test_sparklines(values, width, expected):

@@ -1,6 +1,7 @@
 """The state of a run by its files: new, running, stopped, finished, damaged, and those of earlier versions."""
 
 import json
+import math
 import os
 import time
 
@@ -128,10 +129,11 @@ def test_where_there_are_no_locks_the_age_of_the_files_decides(tmp_path, records
     [
         ([], None),
         ([None, None], None),
-        ([10.0, 10.0], 8 * 5.0),  # one dispatch of two steps, with the compilation
+        ([10.0, 10.0], None),  # one dispatch of two steps, with the compilation
         ([10.0, 10.0, 11.0, 11.0], 6 * 0.5),
         ([500.0, 500.0, 10.0, 12.0], 6 * 2.0),  # an earlier session before
         ([5.0, 5.0, 0.0], None),
+        ([1.0, math.nan, 2.0, 3.0], 6 * 1.0),
     ],
 )
 def test_the_time_that_is_left(seconds, left):
@@ -141,6 +143,12 @@ def test_the_time_that_is_left(seconds, left):
     if left is not None:
         assert run_status._seconds_left(records, 10, 1.0) == left - 1.0
         assert run_status._seconds_left(records, 10, 1e9) == 0.0
+
+
+def test_half_a_line_without_the_rest_of_a_run(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'\xff\xfe{"st')
+    found = run_status.read(tmp_path)
+    assert (found.state, found.step) == ("damaged", 0) and "run.json is missing" in found.damage
 
 
 def test_what_is_no_run(tmp_path):
