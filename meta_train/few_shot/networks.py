@@ -106,11 +106,14 @@ class _Block(hk.Module):
         w = hk.get_parameter("w", shape, x.dtype, hk.initializers.TruncatedNormal(1 / (9 * inputs) ** 0.5))
         scale = hk.get_parameter("scale", (self._channels,), x.dtype, jnp.ones)
         offset = hk.get_parameter("offset", (self._channels,), x.dtype, jnp.zeros)
-        x = conv3x3(x, w, stride=2 if self._strided else 1)
+        # Pooling comes first, for the rest is then a fourth of the work. It commutes with what follows, which grows in
+        # x where the scale is positive; so where it is not, the signs of filters and scale are turned over.
+        sign = jnp.where(scale < 0, -1, 1).astype(x.dtype)
+        x = conv3x3(x, w * sign, stride=2 if self._strided else 1)
         mean = x.mean(axis=(0, 1, 2))
         variance = jnp.square(x - mean).mean(axis=(0, 1, 2))
-        x = (x - mean) * (scale * jax.lax.rsqrt(variance + _EPSILON)) + offset
-        return jax.nn.relu(x if self._strided else _max_pool(x))
+        x = x if self._strided else _max_pool(x)
+        return jax.nn.relu((x - mean) * (scale * sign * jax.lax.rsqrt(variance + _EPSILON)) + offset)
 
 
 def _max_pool(x):

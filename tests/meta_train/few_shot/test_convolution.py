@@ -12,10 +12,12 @@ def _by_xla(x, w, *, stride):
     return jax.lax.conv_general_dilated(x, w, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-@pytest.mark.parametrize(("size", "stride"), [((6, 4), 1), ((6, 4), 2), ((7, 5), 2), ((3, 1), 1), ((1, 2), 2)])
-def test_equals_xla(size, stride):
-    x = jax.random.normal(jax.random.key(0), (2, *size, 3))
-    w = jax.random.normal(jax.random.key(1), (4, 3, 3, 3, 5))
+@pytest.mark.parametrize(
+    ("size", "stride", "inputs"), [((6, 4), 1, 3), ((7, 5), 2, 3), ((3, 1), 1, 3), ((1, 2), 2, 3), ((6, 5), 2, 1)]
+)
+def test_equals_xla(size, stride, inputs):
+    x = jax.random.normal(jax.random.key(0), (2, *size, inputs))
+    w = jax.random.normal(jax.random.key(1), (4, 3, 3, inputs, 5))
     values = []
     for conv in (conv3x3, _by_xla):
 

@@ -49,6 +49,8 @@ def test_four_blocks_by_hand(strided):
     params = network.init(jax.random.key(1), x)
     noise = iter(jax.random.split(jax.random.key(2), 20))
     params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(next(noise), p.shape), params)
+    for i in range(4):
+        params[f"block_{i}"]["scale"] *= jnp.array([1.0, -1.0, 1.0, -1.0])
     y = x
     for i in range(4):
         y = _block(y, params[f"block_{i}"], strided)
