@@ -1,5 +1,6 @@
 """Writes a file in one step, so that nobody reads a half, and several writers do not disturb each other."""
 
+import errno
 import os
 import pathlib
 import secrets
@@ -22,7 +23,10 @@ def write(path: pathlib.Path, content: bytes) -> None:
       >>> path.read_bytes(), len(list(path.parent.iterdir()))
       (b'text', 1)
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # as a file, which "File exists" would not say
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)) from error
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")  # of this call alone
     try:
         with temporary.open("xb") as file:

@@ -29,6 +29,12 @@ def test_writers_at_once_leave_one_complete_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "a").touch()
+    with pytest.raises(NotADirectoryError, match=r"Not a directory: '.*a'"):
+        atomic_file.write(tmp_path / "a" / "b", b"")
+
+
 def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "a"
     atomic_file.write(path, b"before")
