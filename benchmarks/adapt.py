@@ -31,7 +31,9 @@ def row(report):
         "speedup",
         "default_steps",
         "adapted_steps",
-        "told_steps",
+        "told_speedup",
+        "default_told_steps",
+        "adapted_told_steps",
         "steps",
         "step_milliseconds",
     )

@@ -188,7 +188,15 @@ def _judge(setup: Setup, trainings: Trainings, plan: Plan, point: np.ndarray, ti
     timer.tell("verdict: the default and the adapted optimizer")
     results = verdicts.own_results(trainings, setup.space, point, seeds, data, marks)
     shorter = verdicts.told_fewer(
-        trainings, setup.space, point, steps, seeds, data, objective=setup.objective, scale=setup.scale
+        trainings,
+        setup.space,
+        point,
+        steps,
+        seeds,
+        data,
+        rungs=plan.size.rungs,
+        objective=setup.objective,
+        scale=setup.scale,
     )
     names = setup.rivals if plan.size.learning_rates else ()
     if names:

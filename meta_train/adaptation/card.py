@@ -10,7 +10,6 @@ from typing import Any
 import jax
 
 import learned_optim
-from meta_train.adaptation.plan import RUNGS
 from meta_train.adaptation.verdict import Verdict
 from meta_train.evaluation import report as tables
 from meta_train.host.counted import counted
@@ -159,7 +158,15 @@ def _said(report):
             f" It reaches the default's final loss in {gain['adapted_steps']:,.0f} steps, the default in "
             f"{gain['default_steps']:,.0f}: {gain['speedup']:.2f} times as fast."
         )
-    if gain["told_steps"] is not None and gain["told_steps"] < report["num_steps"]:
-        most = "at most " if gain["told_steps"] <= min(RUNGS) * report["num_steps"] + 1 else ""
-        text += f" Told to make {most}{gain['told_steps']:,.0f} steps, it ends at the default's loss."
+    if gain["adapted_told_steps"] is not None and gain["default_told_steps"] is not None:
+        text += (
+            f" A training that ends at that loss can be told {_steps(gain['adapted_told_steps'], report)}, with the "
+            f"default {_steps(gain['default_told_steps'], report)}."
+        )
     return text
+
+
+def _steps(number, report):
+    """A number of steps that was found between rungs; the least rung is a bound."""
+    bound = "at most " if number <= max(1, round(min(report["plan"]["size"]["rungs"]) * report["num_steps"])) else ""
+    return f"{bound}{number:,.0f} steps"

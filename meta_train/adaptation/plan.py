@@ -6,7 +6,7 @@ from typing import NamedTuple
 from meta_train.evaluation import tuning
 from meta_train.host.counted import counted
 
-RUNGS = (0.5, 0.625, 0.75, 0.875)  # shares of the steps that the adapted optimizer is told too, for the verdict
+_RUNGS, _FEW_RUNGS = (0.25, 0.5, 0.625, 0.75, 0.875), (0.5, 0.75)
 NUM_CANDIDATES = 7  # that the choice is among, beside the default
 FEWEST = 24  # trainings in the least search
 _ENOUGH = 100  # trainings that a search over whole runs should have; with fewer, it sees shorter ones
@@ -32,6 +32,7 @@ class Size(NamedTuple):
     choice_seeds: int
     learning_rates: tuple[float, ...]  # that rivals are tuned over; () without rivals
     tuning_seeds: int
+    rungs: tuple[float, ...]  # shares of the steps that both optimizers are told too, and make
 
 
 class Plan(NamedTuple):
@@ -46,11 +47,11 @@ class Plan(NamedTuple):
 
 _GRID = tuning.LEARNING_RATES
 SIZES = (
-    Size(8, 6, _GRID, 8),
-    Size(8, 5, _GRID[::2], 4),
-    Size(6, 4, _GRID[::2], 2),
-    Size(5, 4, _GRID[::3], 2),
-    Size(5, 3, _GRID[::3], 1),
+    Size(8, 6, _GRID, 8, _RUNGS),
+    Size(8, 5, _GRID[::2], 4, _RUNGS),
+    Size(6, 4, _GRID[::2], 2, _RUNGS),
+    Size(5, 4, _GRID[::3], 2, _FEW_RUNGS),
+    Size(5, 3, _GRID[::3], 1, _FEW_RUNGS),
 )
 
 
@@ -70,7 +71,7 @@ def choose(minutes: float, spent: float, num_steps: int, rivals: Sequence[str], 
     Example:
       >>> plan = choose(10.0, 30.0, 1000, ("adamw-cosine", "muon"), Pace(10.0, 1e-3, 2))
       >>> plan.horizon, plan.num_trainings, len(plan.size.learning_rates)
-      (1000, 734, 19)
+      (1000, 708, 19)
     """
     total = 60.0 * minutes
     sizes = SIZES if rivals else [size._replace(learning_rates=()) for size in SIZES]
@@ -101,7 +102,7 @@ def as_text(plan: Plan, num_steps: int) -> str:
     Example:
       >>> plan = choose(10.0, 30.0, 1000, ("adamw-cosine", "muon"), Pace(10.0, 1e-3, 2))
       >>> print(as_text(plan, 1000))
-      a search by about 734 trainings of 1,000 steps, a verdict on 8 seeds, rivals tuned over 19 learning rates
+      a search by about 708 trainings of 1,000 steps, a verdict on 8 seeds, rivals tuned over 19 learning rates
     """
     shorter = "" if plan.horizon == num_steps else f", shorter than the {num_steps:,} asked for, to have enough of them"
     rates = len(plan.size.learning_rates)
@@ -121,7 +122,7 @@ def _compile_seconds(rivals, pace):
 def _run_seconds(size, num_steps, rivals, pace):
     """The trainings of choice and verdict."""
     choice = (NUM_CANDIDATES + 1) * size.choice_seeds
-    own = size.num_seeds * (2 + sum(RUNGS))
+    own = 2 * size.num_seeds * (1 + sum(size.rungs))
     seconds = (choice + own) * num_steps * pace.step_seconds / pace.devices
     if not rivals:
         return seconds

@@ -11,7 +11,6 @@ from learned_optim import LearnedOptimizer
 from meta_train.adaptation.objective import HELD_OUT
 from meta_train.adaptation.objective import Space
 from meta_train.adaptation.objective import log_losses
-from meta_train.adaptation.plan import RUNGS
 from meta_train.adaptation.plan import Size
 from meta_train.adaptation.trainings import Trainings
 from meta_train.evaluation import lanes
@@ -39,8 +38,8 @@ class Gain(NamedTuple):
       sure: whether the loss is lower, by a one-sided t test at 95 %.
       target: the loss that the default ends at, the median over the seeds.
       default_steps, adapted_steps: median steps to the target; infinite if it is not reached.
-      told_steps: the least number of steps that the adapted optimizer can be told so that it ends at the default's
-        final loss, by interpolation; infinite if it takes more than the default.
+      default_told_steps, adapted_told_steps: the fewest steps that each can be told so that it ends at the default's
+        final loss, by interpolation; infinite if it takes more than all. The least rung is a bound.
     """
 
     change: float
@@ -49,12 +48,19 @@ class Gain(NamedTuple):
     target: float
     default_steps: float
     adapted_steps: float
-    told_steps: float
+    default_told_steps: float
+    adapted_told_steps: float
 
     @property
     def speedup(self) -> float:
-        """How many times as many steps the default needs to its final loss."""
+        """How many times as many steps the default needs to its final loss, on the way of a whole training."""
         return self.default_steps / self.adapted_steps if math.isfinite(self.adapted_steps) else 0.0
+
+    @property
+    def told_speedup(self) -> float:
+        """The same for trainings that are told how many steps they make, and make no more."""
+        finite = math.isfinite(self.adapted_told_steps)
+        return self.default_told_steps / self.adapted_told_steps if finite else 0.0
 
 
 class Verdict(NamedTuple):
@@ -135,26 +141,27 @@ def told_fewer(
     num_seeds: int,
     data: Any,
     *,
+    rungs: Sequence[float],
     objective: str,
     scale: float,
-) -> dict[int, float]:
-    """Mean log of the final loss of the adapted optimizer told fewer steps, and making no more: steps -> mean."""
-    keys, found = lanes.keys(num_seeds, lanes.REPORT), {}
-    for steps in sorted({max(1, round(rung * num_steps)) for rung in RUNGS}):
-        made = trainings.run(
-            np.repeat(space.theta(point[None]), num_seeds, axis=0),
-            keys,
-            (steps,),
-            data=data,
-            held_out=objective == HELD_OUT,
-        )
+) -> dict[int, tuple[float, float]]:
+    """Trainings that are told fewer steps, and make no more.
+
+    Returns:
+      For each number of steps the mean log of the final loss of the default and of the adapted optimizer.
+    """
+    thetas = np.repeat(space.theta(np.stack([np.zeros_like(point), point])), num_seeds, axis=0)
+    keys, found = lanes.keys(num_seeds, lanes.REPORT)[np.tile(np.arange(num_seeds), 2)], {}
+    for steps in sorted({max(1, round(rung * num_steps)) for rung in rungs}):
+        made = trainings.run(thetas, keys, (steps,), data=data, held_out=objective == HELD_OUT)
         final = made.held_out["loss"][-1] if objective == HELD_OUT else lanes.final_losses(made.losses)
-        found[steps] = float(log_losses(final, scale).mean())
+        default, adapted = log_losses(final, scale).reshape(2, num_seeds).mean(axis=1)
+        found[steps] = float(default), float(adapted)
     return found
 
 
 def gain(
-    results: Sequence[Result], shorter: dict[int, float], num_steps: int, *, objective: str, scale: float
+    results: Sequence[Result], shorter: dict[int, tuple[float, float]], num_steps: int, *, objective: str, scale: float
 ) -> tuple[Gain, list[float]]:
     """The adapted optimizer beside the default, and the steps of all results to the default's final loss.
 
@@ -173,8 +180,9 @@ def gain(
     sure = change + (_T[min(number - 2, len(_T) - 1)] * error if number > 1 else 0.0) < 0.0
     target = float(np.sort(_final(results[0], objective))[number // 2])
     steps = [float(np.median(targets.first_below(*_curve(result, objective), target))) for result in results]
-    told = _told_steps({**shorter, num_steps: float(finals[1].mean())}, float(finals[0].mean()))
-    return Gain(change, error, sure, target, steps[0], steps[1], told), steps
+    means = {**shorter, num_steps: tuple(float(final.mean()) for final in finals)}
+    told = [_told_steps({count: both[i] for count, both in means.items()}, means[num_steps][0]) for i in (0, 1)]
+    return Gain(change, error, sure, target, *steps[:2], *told), steps
 
 
 def times(

@@ -20,19 +20,26 @@ def curve(rate, *, spread=(1.0, 1.1, 0.9), steps=100):
 def test_twice_the_rate_is_twice_as_fast():
     results = [curve(0.02), curve(0.04), curve(0.01)]
     for objective, factor in ((TRAINING, 1.0), (HELD_OUT, 2.0)):
-        found, steps = verdict.gain(results, {50: 0.0, 75: -10.0}, 100, objective=objective, scale=1.0)
+        found, steps = verdict.gain(results, {50: (9.0, 0.0), 75: (9.0, -10.0)}, 100, objective=objective, scale=1.0)
         assert found.sure and found.error < 1e-6
         np.testing.assert_allclose(found.change, -0.02 * 97, rtol=0.05)
         np.testing.assert_allclose(found.target, factor * np.exp(-0.02 * 97), rtol=0.06)
         assert steps[:2] == [found.default_steps, found.adapted_steps] and steps[2] == np.inf
         assert 1.6 < found.speedup < 2.1  # means over a tenth of the run lag behind
-        assert 50 < found.told_steps < 75
+        assert 50 < found.adapted_told_steps < 75 and found.default_told_steps == 100
+        assert found.told_speedup == 100 / found.adapted_told_steps
 
 
 def test_a_change_within_the_noise_is_not_sure():
     found, _ = verdict.gain(
-        [curve(0.02), curve(0.021, spread=(1.3, 0.8, 0.9))], {50: 1.0}, 100, objective=TRAINING, scale=1.0
+        [curve(0.02), curve(0.021, spread=(1.3, 0.8, 0.9))], {50: (9.0, 1.0)}, 100, objective=TRAINING, scale=1.0
     )
     assert found.change < 0.0 and not found.sure
-    worse, steps = verdict.gain([curve(0.02), curve(0.01)], {50: 1.0}, 100, objective=TRAINING, scale=1.0)
-    assert not worse.sure and worse.speedup == 0.0 and worse.told_steps == np.inf and steps[1] == np.inf
+    worse, steps = verdict.gain([curve(0.02), curve(0.01)], {50: (9.0, 1.0)}, 100, objective=TRAINING, scale=1.0)
+    assert (
+        not worse.sure
+        and worse.speedup == 0.0
+        and worse.adapted_told_steps == np.inf
+        and worse.told_speedup == 0.0
+        and steps[1] == np.inf
+    )

@@ -15,13 +15,15 @@ REPORT = {
     "num_steps": 30,
     "folder": "some folder",
     "table": "the table",
+    "plan": {"size": {"rungs": [0.5, 0.75]}},
     "verdict": {
         "change": -0.5,
         "error": 0.1,
         "adapted_steps": 20.0,
         "default_steps": 30.0,
         "speedup": 1.5,
-        "told_steps": 22.0,
+        "default_told_steps": 30.0,
+        "adapted_told_steps": 22.0,
     },
 }
 
@@ -54,7 +56,8 @@ def test_the_outcome_and_three_lines_of_code(run, asked, model, tmp_path, capsys
     assert output.out.startswith(
         "the table\n\nThe adapted optimizer ends at 0.607 times the training loss of the default"
     )
-    assert "in 20 steps, the default in 30: 1.50 times as fast. Told to make 22 steps, it ends" in output.out
+    assert "in 20 steps, the default in 30: 1.50 times as fast. A training that ends at that loss" in output.out
+    assert "can be told 22 steps, with the default 30 steps." in output.out
     assert 'tx = learned_optimizer("some folder", num_steps=30)\n' in output.out
 
 
