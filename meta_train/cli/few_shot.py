@@ -47,9 +47,11 @@ def few_shot(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Outer steps.  [default: the method's]")] = None,
     inner_steps: Annotated[
-        int | None, typer.Option(help="Inner steps of an episode in training.  [default: the method's]")
+        int | None, typer.Option(min=1, help="Inner steps of an episode in training.  [default: the method's]")
     ] = None,
-    episodes: Annotated[int | None, typer.Option(help="Episodes in an outer step.  [default: the method's]")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Episodes in an outer step.  [default: the method's]")
+    ] = None,
     outer_rate: Annotated[
         float | None, typer.Option(help="Learning rate of the outer optimizer.  [default: the method's]")
     ] = None,
@@ -65,7 +67,7 @@ def few_shot(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the run.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no lines about the work.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as a line of JSON.")] = False,
     data_dir: options.DataDir = None,
