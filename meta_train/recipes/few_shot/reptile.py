@@ -32,16 +32,16 @@ def learner(
       episodes: what to learn from.
       network: all of it is adapted.
       key: random key of the initial parameters.
-      num_steps: inner steps; None: 10.
+      num_steps: inner steps; None: 10 where episodes classify, else 32.
       num_particles: episodes in an outer step; None: 8 where episodes classify, else 24.
       outer_rate: share of the way to where adaptation ends that an outer step goes; None: 0.5.
-      inner_rate: of gradient descent; None: 0.1 where episodes classify, else 0.01.
+      inner_rate: of gradient descent; None: 0.1 where episodes classify, else 0.02.
 
     Raises:
       ValueError: if an argument is out of range.
     """
-    num_steps, num_particles = counts(episodes, num_steps, num_particles, steps=10)
-    inner_optimizer = optax.sgd((0.1 if episodes.classifies else 0.01) if inner_rate is None else inner_rate)
+    num_steps, num_particles = counts(episodes, num_steps, num_particles, steps=10 if episodes.classifies else 32)
+    inner_optimizer = optax.sgd((0.1 if episodes.classifies else 0.02) if inner_rate is None else inner_rate)
     problem = problems.initial_parameters(episodes, network, inner_optimizer, num_steps)
 
     def adapt(theta, key, support, query_inputs, num_steps):
