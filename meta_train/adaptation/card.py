@@ -47,26 +47,29 @@ def write(
 
 def as_card(report: Mapping[str, Any]) -> str:
     """The card, in Markdown."""
-    steps, search = report["num_steps"], report["search"]
+    steps, search, size = report["num_steps"], report["search"], report["plan"]["size"]
     model = f"{report['task']}, a model of {counted(report['num_parameters'], 'parameter')}"
     trainings = f"{counted(search['trainings'], 'training')} of {counted(search['horizon'], 'step')}"
     rows = {
         "kind": f"{report['kind']}, adapted from {report['adapted_from']}",
         "made for": f"{model}, and runs of {counted(steps, 'step')}",
+        "weights": "38",
         "objective": f"log of the {_objective(report)}",
         "recipe": f"`{report['command']}`" if report["command"] else "`meta_train.adapt`",
         "trained horizon": f"{steps} steps",
         "uses num_steps": "yes: give the number of steps",
         "compute": f"{report['minutes_taken']:.1f} minutes on {report['device']}; a search by {trainings}",
-        "seeds": f"{report['seed']}; search, choice and verdict have seeds of their own",
+        "seeds": f"{report['seed']} for the search; trainings of search, choice ({size['choice_seeds']} seeds) and "
+        f"verdict ({size['num_seeds']}) have seeds of their own",
         "versions": ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
     }
+    data = " and held-out data" if report["has_held_out"] else ""
     lines = [
         f"# An optimizer for {report['task']}",
         f"`{report['adapted_from']}` with {counted(len(report['changed']), 'constant')} changed for one model, this "
         "one. On other models nothing is known of it: use the default there.",
         "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items())]),
-        f"## Evaluation\n\n{_said(report)} Seeds and held-out data are such as nothing was chosen by.",
+        f"## Evaluation\n\n{_said(report)} Nothing was chosen on these seeds{data}.",
         f"```\n{report['table']}\n```",
         "## Use\n\n```python\n" + three_lines(report["folder"], steps) + "\n```",
         "## Limits\n\n" + "\n".join(f"- {line}" for line in limits(report)),
