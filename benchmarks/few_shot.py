@@ -3,9 +3,9 @@
     python benchmarks/few_shot.py [--out FILE] [--part throughput scaling] [--quick]
     python benchmarks/few_shot.py --table runs/few-shot/maml-omniglot …
 
-`throughput`: outer steps a second of the compiled program that `python -m meta_train few-shot METHOD` runs, beside a
-jitted loop written for the method alone, on digits and on sinusoids. Both draw episodes in the program. Rates are by the
-clock and by CPU seconds.
+`throughput`: inner steps a second of the compiled program that `python -m meta_train few-shot METHOD` runs, beside a
+jitted loop written for the method alone, on digits and on sinusoids. Both draw episodes in the program. Rates are by
+the clock and by CPU seconds.
 
 `scaling`: an outer step of 4 sinusoids, for 1 … 1,000 inner steps: the temporary memory of the compiled program as XLA
 states it, and the time. A-MAML's flow is solved with Euler's method here, a step for each inner step.
@@ -37,6 +37,7 @@ from meta_train.host import progress
 from meta_train.recipes.few_shot import METHODS
 from meta_train.training import engine
 from meta_train.unroll import truncation
+from meta_train.unroll.capabilities import require_bilevel
 
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
 BY_HAND = ("maml", "fomaml", "anil", "meta-sgd", "reptile")  # methods with a loop below
@@ -98,7 +99,8 @@ def by_hand(method: str, episodes: Any, network: Any, *, num_steps: int, num_par
         (params, rates), state = carried
         gradient, gradient_of_rates = gradient_of((params, rates), key, pool)
         learned = (params, rates) if method == "meta-sgd" else params
-        updates, state = tx.update((gradient, gradient_of_rates) if method == "meta-sgd" else gradient, state, learned)
+        of_learned: Any = (gradient, gradient_of_rates) if method == "meta-sgd" else gradient
+        updates, state = tx.update(of_learned, state, learned)
         learned = optax.apply_updates(learned, updates)
         return (learned if method == "meta-sgd" else (learned, rates), state), None
 
@@ -152,7 +154,7 @@ def scaled(name: str, num_steps: int) -> Any:
     problem = problems.initial_parameters(episodes, network, tx, num_steps, second_derivatives=name != "first-order")
     if name == "iMAML":
         return estimators.implicit(
-            problems.proximal(problem.bilevel, strength=10.0),
+            problems.proximal(require_bilevel(problem, name), strength=10.0),
             inner_optimizer=tx,
             inner_steps=num_steps,
             num_particles=_PARTICLES,
@@ -163,7 +165,7 @@ def scaled(name: str, num_steps: int) -> Any:
         import diffrax
 
         return estimators.adjoint(
-            problems.gradient_flow(problem.bilevel, duration=num_steps * _INNER_RATE),
+            problems.gradient_flow(require_bilevel(problem, name), duration=num_steps * _INNER_RATE),
             num_particles=_PARTICLES,
             solver=diffrax.Euler(),
             step_controller=diffrax.ConstantStepSize(),

@@ -147,18 +147,23 @@ def _train(run, resume):
         f"{counted(learner.estimator.num_particles, 'episode')}."
     )
     began = time.process_time()
-    result = fit(
-        learner.estimator,
-        learner.theta,
-        learner.outer_optimizer,
-        num_steps=run.num_steps,
-        seed=run.seed,
-        run_dir=run.out,
-        resume=resume,
-        clip_norm=learner.clip_norm,
-        progress=not run.quiet,
-    )
-    costs = few_shot_files.cost(result.metrics, time.process_time() - began)
+    try:
+        result = fit(
+            learner.estimator,
+            learner.theta,
+            learner.outer_optimizer,
+            num_steps=run.num_steps,
+            seed=run.seed,
+            run_dir=run.out,
+            resume=resume,
+            clip_norm=learner.clip_norm,
+            progress=not run.quiet,
+        )
+    except KeyboardInterrupt:
+        few_shot_files.note_session(run.out, time.process_time() - began)
+        raise
+    taken = few_shot_files.note_session(run.out, time.process_time() - began)
+    costs = {**few_shot_files.clock(result.metrics), **taken}
     theta_file.save_theta(run.out / few_shot_files.THETA_FILE, result.theta)
     return result, costs
 

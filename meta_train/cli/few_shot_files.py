@@ -19,19 +19,41 @@ from meta_train.recipes.few_shot import Learner
 
 THETA_FILE, REPORT_FILE = "theta.safetensors", "report.json"
 CURVES_FILE, EPISODE_FILE = "curves.png", "episode.png"
+SESSIONS_FILE = "sessions.json"
 
 
-def cost(metrics: Sequence[Mapping[str, Any]], cpu_seconds: float) -> dict[str, Any]:
-    """What meta-training took.
+def note_session(folder: pathlib.Path, cpu_seconds: float) -> dict[str, Any]:
+    """Adds a session of meta-training to what the earlier ones took, in `sessions.json`.
 
     Args:
-      metrics: of `fit`.
+      folder: of the run.
       cpu_seconds: of this session, on all cores.
 
     Returns:
-      A dict with `seconds` of all sessions, compilation included; `cpu_seconds` of this one; `outer_steps_per_second`
-      without the first dispatch, None if there was only one; and `peak_megabytes` of this process, None where the
+      A dict with `cpu_seconds`, the sum, and `peak_megabytes`, the highest of the processes up to now; None where the
       system does not say.
+    """
+    path = folder / SESSIONS_FILE
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        before = float(held["cpu_seconds"]), held["peak_megabytes"]
+    except (FileNotFoundError, KeyError, TypeError, ValueError):  # the first session, or a file that is damaged
+        before = 0.0, None
+    peaks = [peak for peak in (before[1], _peak_megabytes()) if peak is not None]
+    made = {"cpu_seconds": round(before[0] + cpu_seconds, 1), "peak_megabytes": max(peaks, default=None)}
+    atomic_file.write(path, (json.dumps(made) + "\n").encode())
+    return made
+
+
+def clock(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How long meta-training took.
+
+    Args:
+      metrics: of `fit`.
+
+    Returns:
+      A dict with `seconds` of all sessions, compilation included, and `outer_steps_per_second` of the last one, without
+      its first dispatch; None if there was only one.
     """
     seconds = [row["seconds"] for row in metrics]
     ends = [now for now, after in zip(seconds, [*seconds[1:], 0.0], strict=True) if after < now]
@@ -39,9 +61,7 @@ def cost(metrics: Sequence[Mapping[str, Any]], cpu_seconds: float) -> dict[str, 
     rate = counts[1:].sum() / (times[-1] - times[0]) if len(times) > 1 else None
     return {
         "seconds": round(sum(ends), 1),
-        "cpu_seconds": round(cpu_seconds, 1),
         "outer_steps_per_second": None if rate is None else round(float(rate), 3),
-        "peak_megabytes": _peak_megabytes(),
     }
 
 
