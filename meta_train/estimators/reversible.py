@@ -20,11 +20,11 @@ from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
 from meta_train.estimators.fixed_point import Buffer
+from meta_train.problems.momentum_descent import counted_loss
 from meta_train.unroll import episode_data
 from meta_train.unroll.capabilities import require
-from meta_train.unroll.problem import Bilevel
+from meta_train.unroll.problem import Momentum
 from meta_train.unroll.problem import Problem
-from meta_train.unroll.problem import RatesFn
 from meta_train.unroll.truncation import Horizon
 
 
@@ -53,8 +53,9 @@ def reversible(
 
     .. math:: v \leftarrow \gamma_t v - (1 - \gamma_t) \nabla L(w, \theta), \qquad w \leftarrow w + \alpha_t v
 
-    is computed in fixed point, where every step can be undone to the last bit, given the digits that the product with
-    the decay dropped: :math:`\log_2 (1 / \gamma)` bits a step and number, about a third more in practice. On the way
+    (with a weight decay if the problem has one, and without the factor :math:`1 - \gamma_t` if it says so) is computed
+    in fixed point, where every step can be undone to the last bit, given the digits that the product with the decay
+    dropped: :math:`\log_2 (1 / \gamma)` bits a step and number, about a third more in practice. On the way
     back the derivatives with respect to learning rates, decays, initial parameters and all that theta does to the inner
     loss are gathered. They are those of the run in fixed point, with each rounding taken as the identity.
 
@@ -75,8 +76,8 @@ def reversible(
       multiples of 2^-16; the losses see the parameters in the type that the problem's init gives them.
 
     Raises:
-      ValueError: if the problem has no such steps, the horizon varies, or an argument is out of range; from `init` if
-        JAX has no 64-bit numbers because `jax_enable_x64` is off.
+      ValueError: if the problem has no such steps, the horizon varies or is not the problem's, or an argument is out of
+        range; from `init` if JAX has no 64-bit numbers because `jax_enable_x64` is off.
 
     Example: one step from 1 down the slope 1 with learning rate theta and decay 1/2 ends at 1 - theta / 2.
       >>> import jax, jax.numpy as jnp
@@ -95,7 +96,8 @@ def reversible(
     References:
       Maclaurin et al. 2015, https://arxiv.org/abs/1502.03492
     """
-    bilevel, rates = require(problem, "momentum", "reversible")
+    momentum = require(problem, "momentum", "reversible")
+    bilevel = momentum.bilevel
     check_particles(num_particles)
     if horizon.low != horizon.high:
         raise ValueError(
@@ -105,6 +107,8 @@ def reversible(
     if not 0.0 < min_decay <= 1.0:
         raise ValueError(f"min_decay must lie above 0 and not above 1, got {min_decay}.")
     num_steps = horizon.high
+    if momentum.num_steps not in (None, num_steps):
+        raise ValueError(f"the problem is made for episodes of {momentum.num_steps} steps, got {num_steps}.")
     rows = fixed_point.rows_needed(num_steps, min_decay)
 
     def init(key, theta):
@@ -122,7 +126,7 @@ def reversible(
             init_key, step_key = jax.random.split(run_key)
             start, start_vjp = jax.vjp(lambda theta: bilevel.init(init_key, theta), theta)
             flat, unravel = jax.flatten_util.ravel_pytree(start)
-            inner = _Inner(bilevel, rates, lambda x: unravel(x.astype(flat.dtype)), theta, step_key, drawn)
+            inner = _Inner(momentum, lambda x: unravel(x.astype(flat.dtype)), theta, step_key, drawn)
             first = _begin(flat.astype(jnp.float64), theta, num_steps, rows)
             last = _there_and_back(inner, objective, min_decay, first)
             exact = jnp.all(last.params == first.params) & jnp.all(last.velocity == 0) & jnp.all(last.buffer.low == 0)
@@ -141,8 +145,7 @@ def reversible(
 class _Inner(NamedTuple):
     """What the steps of an episode share."""
 
-    bilevel: Bilevel
-    rates: RatesFn
+    momentum: Momentum
     unravel: Callable[[jax.Array], Any]  # float64[size] -> params
     theta: Any
     key: jax.Array
@@ -180,15 +183,20 @@ def _there_and_back(inner, objective, min_decay, run):
 def _step(inner, min_decay, back, time, weight, run):
     """Makes the step number `time`, or undoes it and adds its share to the derivatives."""
     inner_key, outer_key = jax.random.split(jax.random.fold_in(inner.key, time))
+    momentum, bilevel = inner.momentum, inner.momentum.bilevel
 
     def gradient(flat, theta):
-        return jax.grad(lambda x: inner.bilevel.inner_loss(inner.unravel(x), theta, inner_key, inner.data))(flat)
+        """That of the inner loss, and the weight decay's."""
+        slope = jax.grad(lambda x: bilevel.inner_loss(inner.unravel(x), theta, inner_key, inner.data))(flat)
+        _, _, *rest = momentum.rates(theta, time)
+        return slope + jnp.asarray(rest[0]).astype(flat.dtype) * flat if rest else slope
 
     def loss(flat, theta):
-        return inner.bilevel.outer_loss(inner.unravel(flat), theta, outer_key, inner.data).astype(flat.dtype)
+        outer = lambda flat: bilevel.outer_loss(inner.unravel(flat), theta, outer_key, inner.data).astype(flat.dtype)
+        return counted_loss(momentum, time, outer, flat)
 
     def rates(theta):
-        return tuple(jnp.asarray(x).astype(jnp.float64) for x in inner.rates(theta, time))
+        return tuple(jnp.asarray(x).astype(jnp.float64) for x in momentum.rates(theta, time)[:2])
 
     (rate, decay), rates_vjp = jax.vjp(rates, inner.theta)
     n = fixed_point.numerator(decay)
@@ -197,7 +205,8 @@ def _step(inner, min_decay, back, time, weight, run):
     before = run.params - jnp.where(back, fixed_point.to_fixed(move(run.velocity)), 0)
     flat = jax.lax.optimization_barrier(fixed_point.to_float(before))
     slope = jax.lax.optimization_barrier(gradient(flat, inner.theta))
-    push = -(1.0 - gamma) * slope
+    factor, d_factor = (1.0 - gamma, -1.0) if momentum.dampened else (1.0, 0.0)
+    push = -factor * slope
     fixed_push = fixed_point.to_fixed(push)
 
     def forwards(run):
@@ -216,9 +225,9 @@ def _step(inner, min_decay, back, time, weight, run):
         d_rate = jnp.sum(d_params * fixed_point.to_float(run.velocity))
         d_velocity = run.d_velocity + rate * d_params
         velocity, buffer = fixed_point.divide(run.velocity - fixed_push, run.buffer, n)
-        d_decay = jnp.sum(d_velocity * (fixed_point.to_float(velocity) + slope))
+        d_decay = jnp.sum(d_velocity * (fixed_point.to_float(velocity) - d_factor * slope))
         _, slope_vjp = jax.vjp(gradient, flat, inner.theta)
-        through_params, through_loss = slope_vjp(-(1.0 - gamma) * d_velocity)
+        through_params, through_loss = slope_vjp(-factor * d_velocity)
         (through_rates,) = rates_vjp((d_rate, d_decay))
         add = lambda total, a, b, c: total + weight.astype(a.dtype) * a + b + c
         run = run._replace(

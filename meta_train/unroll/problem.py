@@ -60,7 +60,7 @@ class SampleFn(Protocol):
 class RatesFn(Protocol):
     """The rates of SGD with momentum at a step."""
 
-    def __call__(self, theta: Any, step: jax.Array, /) -> tuple[Any, Any]:
+    def __call__(self, theta: Any, step: jax.Array, /) -> tuple[Any, ...]:
         """Reads the rates.
 
         Args:
@@ -68,7 +68,7 @@ class RatesFn(Protocol):
           step: int32[], inner steps made so far.
 
         Returns:
-          `(learning_rate, decay)`, scalars.
+          `(learning_rate, decay)`, or `(learning_rate, decay, weight_decay)`, scalars.
         """
         ...
 
@@ -157,15 +157,23 @@ class Bilevel(NamedTuple):
 
 
 class Momentum(NamedTuple):
-    """SGD with momentum: `v = decay * v - (1 - decay) * gradient` and `params = params + learning_rate * v` from v = 0.
+    """SGD with momentum: `v = decay * v - push * gradient` and `params = params + learning_rate * v` from v = 0.
+
+    A weight decay adds `weight_decay * params` to the gradient.
 
     Fields:
       bilevel: the inner loss whose gradient it follows, and the outer loss after each step.
-      rates: `(theta, step) -> (learning_rate, decay)`, scalars.
+      rates: `(theta, step) -> (learning_rate, decay)`, or with a weight decay as a third number; scalars.
+      dampened: whether push is `1 - decay`; else it is 1.
+      num_steps: length of the episodes, of which only the last `num_counted` losses count. None: all losses count.
+      num_counted: how many losses count; the mean of these is the mean of an episode.
     """
 
     bilevel: Bilevel
     rates: RatesFn
+    dampened: bool = True
+    num_steps: int | None = None
+    num_counted: int = 1
 
 
 class Flow(NamedTuple):

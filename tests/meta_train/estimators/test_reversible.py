@@ -184,7 +184,7 @@ def test_two_thousand_steps_come_back_to_the_last_bit():
         momentum, theta = _steps().momentum, _shift()
         flat, rows = momentum.bilevel.init(None, theta), fixed_point.rows_needed(2000, 0.9)
         assert rows == 6
-        inner = module._Inner(*momentum, lambda x: x, theta, jax.random.key(0), ())
+        inner = module._Inner(momentum, lambda x: x, theta, jax.random.key(0), ())
         first = module._begin(flat, theta, 2000, rows)
         last = jax.jit(lambda run: module._there_and_back(inner, lambda losses: losses[-1], 0.9, run))(first)
         np.testing.assert_array_equal(last.params, fixed_point.to_fixed(flat))
