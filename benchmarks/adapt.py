@@ -31,7 +31,7 @@ def row(report):
         "speedup",
         "default_steps",
         "adapted_steps",
-        "told_speedup",
+        "speedup_on_the_way",
         "default_told_steps",
         "adapted_told_steps",
         "steps",

@@ -156,15 +156,15 @@ def _said(report):
     factor = math.exp(gain["change"])
     low, high = (math.exp(gain["change"] + sign * gain["error"]) for sign in (-1.0, 1.0))
     text = f"The adapted optimizer ends at {factor:.3g} times the {loss} of the default ({low:.3g} to {high:.3g})."
-    if gain["adapted_steps"] is not None:
-        text += (
-            f" It reaches the default's final loss in {gain['adapted_steps']:,.0f} steps, the default in "
-            f"{gain['default_steps']:,.0f}: {gain['speedup']:.2f} times as fast."
-        )
     if gain["adapted_told_steps"] is not None and gain["default_told_steps"] is not None:
         text += (
-            f" A training that ends at that loss can be told {_steps(gain['adapted_told_steps'], report)}, with the "
-            f"default {_steps(gain['default_told_steps'], report)}."
+            f" To end at that of the default, it has to be told {_steps(gain['adapted_told_steps'], report)}, the "
+            f"default {_steps(gain['default_told_steps'], report)}: {gain['speedup']:.2f} times as fast."
+        )
+    if gain["adapted_steps"] is not None:
+        text += (
+            f" On the way of a whole training it is there after {gain['adapted_steps']:,.0f} steps, the default after "
+            f"{gain['default_steps']:,.0f}."
         )
     return text
 

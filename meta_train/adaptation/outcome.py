@@ -66,7 +66,7 @@ def as_report(
         "verdict": {
             **{name: _finite(value) for name, value in verdict.gain._asdict().items()},
             "speedup": verdict.gain.speedup,
-            "told_speedup": verdict.gain.told_speedup,
+            "speedup_on_the_way": verdict.gain.speedup_on_the_way,
             "steps": {
                 result.plain_name: _finite(steps) for result, steps in zip(verdict.results, verdict.steps, strict=True)
             },

@@ -53,14 +53,17 @@ class Gain(NamedTuple):
 
     @property
     def speedup(self) -> float:
-        """How many times as many steps the default needs to its final loss, on the way of a whole training."""
-        return self.default_steps / self.adapted_steps if math.isfinite(self.adapted_steps) else 0.0
+        """How many times as many steps the default must be told to end at its final loss; 0 if the adapted never does.
 
-    @property
-    def told_speedup(self) -> float:
-        """The same for trainings that are told how many steps they make, and make no more."""
+        Where a model overfits, the default is there with fewer than all steps.
+        """
         finite = math.isfinite(self.adapted_told_steps)
         return self.default_told_steps / self.adapted_told_steps if finite else 0.0
+
+    @property
+    def speedup_on_the_way(self) -> float:
+        """How many times as many steps of a whole training the default makes until it first is at its final loss."""
+        return self.default_steps / self.adapted_steps if math.isfinite(self.adapted_steps) else 0.0
 
 
 class Verdict(NamedTuple):

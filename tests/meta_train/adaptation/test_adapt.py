@@ -52,7 +52,11 @@ def test_all_phases_and_a_run_that_was_stopped_before_the_choice(tmp_path, monke
     report = adapted.report
     assert report["gain"] and report["objective"] == "training" and not report["has_held_out"]
     assert report["search"]["generations"] == 2 and len(report["choice"]) == 5
-    assert report["verdict"]["sure"] and report["verdict"]["change"] < -0.1 and report["verdict"]["speedup"] > 1.0
+    assert (
+        report["verdict"]["sure"]
+        and report["verdict"]["change"] < -0.1
+        and report["verdict"]["speedup_on_the_way"] > 1.0
+    )
     assert json.loads((out / "report.json").read_text(encoding="utf-8")) == report
     assert (out / "curves.png").stat().st_size > 10_000
     assert "Chosen for 2 minutes: a search by about" in lines[0] and lines[-1].endswith("curves.png")

@@ -25,9 +25,9 @@ def test_twice_the_rate_is_twice_as_fast():
         np.testing.assert_allclose(found.change, -0.02 * 97, rtol=0.05)
         np.testing.assert_allclose(found.target, factor * np.exp(-0.02 * 97), rtol=0.06)
         assert steps[:2] == [found.default_steps, found.adapted_steps] and steps[2] == np.inf
-        assert 1.6 < found.speedup < 2.1  # means over a tenth of the run lag behind
+        assert 1.6 < found.speedup_on_the_way < 2.1  # means over a tenth of the run lag behind
         assert 50 < found.adapted_told_steps < 75 and found.default_told_steps == 100
-        assert found.told_speedup == 100 / found.adapted_told_steps
+        assert found.speedup == 100 / found.adapted_told_steps
 
 
 def test_a_change_within_the_noise_is_not_sure():
@@ -40,6 +40,6 @@ def test_a_change_within_the_noise_is_not_sure():
         not worse.sure
         and worse.speedup == 0.0
         and worse.adapted_told_steps == np.inf
-        and worse.told_speedup == 0.0
+        and worse.speedup == 0.0
         and steps[1] == np.inf
     )

@@ -56,8 +56,8 @@ def test_the_outcome_and_three_lines_of_code(run, asked, model, tmp_path, capsys
     assert output.out.startswith(
         "the table\n\nThe adapted optimizer ends at 0.607 times the training loss of the default"
     )
-    assert "in 20 steps, the default in 30: 1.50 times as fast. A training that ends at that loss" in output.out
-    assert "can be told 22 steps, with the default 30 steps." in output.out
+    assert "told 22 steps, the default 30 steps: 1.50 times as fast. On the way of a whole" in output.out
+    assert "it is there after 20 steps, the default after 30." in output.out
     assert 'tx = learned_optimizer("some folder", num_steps=30)\n' in output.out
 
 
