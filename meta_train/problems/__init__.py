@@ -1,5 +1,7 @@
 """What theta is: each file builds a `Problem` for one kind of meta-parameters."""
 
+from meta_train.problems.data_weights import data_weights as data_weights
+from meta_train.problems.gradient_distance import gradient_distance as gradient_distance
 from meta_train.problems.gradient_flow import gradient_flow as gradient_flow
 from meta_train.problems.head_flow import HeadFlowTheta as HeadFlowTheta
 from meta_train.problems.head_flow import head_flow as head_flow
@@ -13,12 +15,27 @@ from meta_train.problems.initial_parameters import LearnedRates as LearnedRates
 from meta_train.problems.initial_parameters import adaptation as adaptation
 from meta_train.problems.initial_parameters import initial_parameters as initial_parameters
 from meta_train.problems.initial_parameters import initial_theta as initial_theta
+from meta_train.problems.instance_norm_network import instance_norm_network as instance_norm_network
+from meta_train.problems.learned_loss import learned_loss as learned_loss
+from meta_train.problems.learned_loss import loss_weights as loss_weights
+from meta_train.problems.learned_loss import meta_weight_net as meta_weight_net
+from meta_train.problems.learned_rotation import learned_rotation as learned_rotation
+from meta_train.problems.learned_rotation import rotate as rotate
 from meta_train.problems.momentum_descent import momentum_descent as momentum_descent
 from meta_train.problems.optimizer_weights import optimizer_weights as optimizer_weights
 from meta_train.problems.proximal import proximal as proximal
 from meta_train.problems.sampled_coordinates import sampled_coordinates as sampled_coordinates
 from meta_train.problems.softmax_flow import softmax_flow as softmax_flow
+from meta_train.problems.synthetic_data import Synthetic as Synthetic
+from meta_train.problems.synthetic_data import gradient_matching as gradient_matching
+from meta_train.problems.synthetic_data import real_examples as real_examples
+from meta_train.problems.synthetic_data import synthetic_loss as synthetic_loss
+from meta_train.problems.synthetic_data import synthetic_training as synthetic_training
 from meta_train.problems.task_bilevel import task_bilevel as task_bilevel
+from meta_train.problems.trusted_data import TrustedData as TrustedData
+from meta_train.problems.trusted_data import judged_by_trusted as judged_by_trusted
+from meta_train.problems.trusted_data import trusted_data as trusted_data
+from meta_train.problems.trusted_data import weighted_mean as weighted_mean
 from meta_train.problems.unrolled import unrolled as unrolled
 from meta_train.problems.weight_penalty import penalty_theta as penalty_theta
 from meta_train.problems.weight_penalty import weight_penalty as weight_penalty
@@ -28,22 +45,39 @@ __all__ = [
     "HyperTheta",
     "LearnedRates",
     "Schedules",
+    "Synthetic",
+    "TrustedData",
     "adaptation",
     "at_step",
+    "data_weights",
+    "gradient_distance",
     "gradient_flow",
+    "gradient_matching",
     "head_flow",
     "hyper_theta",
     "hyperparameters",
     "initial_parameters",
     "initial_theta",
+    "instance_norm_network",
+    "judged_by_trusted",
+    "learned_loss",
+    "learned_rotation",
+    "loss_weights",
+    "meta_weight_net",
     "momentum_descent",
     "optimizer_weights",
     "penalty_theta",
     "proximal",
+    "real_examples",
+    "rotate",
     "sampled_coordinates",
     "schedules",
     "softmax_flow",
+    "synthetic_loss",
+    "synthetic_training",
     "task_bilevel",
+    "trusted_data",
     "unrolled",
     "weight_penalty",
+    "weighted_mean",
 ]

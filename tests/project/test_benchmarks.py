@@ -280,6 +280,17 @@ def test_paper_figures_are_drawn_and_recorded(tmp_path, monkeypatch):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
 
 
+def test_paper_figures_compare_runs_that_began_alike():
+    """Runs differ by ten, and the LSTM is ahead by .1 and .3 of the better baseline: .2 ± .1."""
+    judge = runpy.run_path(str(BENCHMARKS / "paper_figures.py"))["_judged"]
+    losses = {"LSTM": np.array([1.0, 11.0]), "SGD": np.array([1.1, 11.3]), "Adam": np.array([7.0, 8.0])}
+    judged = judge(losses)
+    assert judged["best_baseline"] == "SGD"
+    np.testing.assert_allclose([judged["ahead_of_it"], judged["standard_error_of_that"]], [0.2, 0.1])
+    np.testing.assert_allclose(judged["standard_error"]["LSTM"], 5.0)
+    assert judged["loss"]["Adam"] == 7.5
+
+
 @pytest.mark.optax_promotion
 def test_slow_starts_benchmark_writes_its_record(tmp_path, monkeypatch, capsys):
     out = tmp_path / "figures.json"
@@ -442,3 +453,36 @@ def test_gpu_benchmark_counts_and_names_what_does_not_fit():
     program = script.Program(None, None, {}, resident=90, extra=20)
     figures = script.race({"a": program}, jax.ShapeDtypeStruct((), np.float32), 1, 1.0, limit=100)
     assert figures == {"a": {"error": "out of memory"}}
+
+
+@pytest.mark.optax_promotion
+def test_learned_loss_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    arguments = ["--quick", "--part", "rotation", "--way", "EvoGrad", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["learned_loss.py", *arguments])
+    monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    runpy.run_path(str(BENCHMARKS / "learned_loss.py"), run_name="__main__")
+    rows = json.loads(out.read_text())["summary"]
+    expected = [("nothing, all", "plain"), ("nothing, trusted only", "plain"), ("angle", "EvoGrad")]
+    assert [(row["learned"], row["way"]) for row in rows] == expected
+    assert all(0 <= row["accuracy"] <= row["best_accuracy"] < 1 for row in rows)
+    assert rows[2]["temporary_bytes"] > 0 and rows[2]["degrees"] != 0
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert "rotation  angle" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_synthetic_data_benchmark_writes_its_record_and_pictures(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    arguments = ["--quick", "--size", "4", "--per-class", "1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["synthetic_data.py", *arguments])
+    monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    runpy.run_path(str(BENCHMARKS / "synthetic_data.py"), run_name="__main__")
+    record = json.loads(out.read_text())
+    (row,) = record["results"]
+    assert list(row["accuracy"]) == ["real", "matched", "unrolled"]
+    assert all(len(each["each"]) == 2 for found in row["accuracy"].values() for each in found.values())
+    assert len(row["matching"]["losses"]) == len(row["unrolling"]["losses"]) == 2
+    assert row["rate"] != 0.1 and 0 < record["whole"]["mean"] < 1
+    assert out.with_name("figures_1.png").stat().st_size > 5_000
+    assert "1 unrolled" in capsys.readouterr().out

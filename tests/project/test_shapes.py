@@ -27,6 +27,7 @@ from learned_optim import distance
 from learned_optim import muon_directions
 from learned_optim import schedule
 from learned_optim import step_control
+from meta_train import few_shot
 from meta_train import tasks
 from meta_train.estimators import fixed_point
 from meta_train.tasks.convolution import Conv2D
@@ -255,7 +256,15 @@ EXAMPLES = {
     "meta_train.outer.search.base:mean_losses": lambda f: f(f32(2, 3)),
     "meta_train.outer.search.base:mean_ranks": lambda f: f(f32(2, 3)),
     "meta_train.evaluation.targets:first_below": lambda f: f(np.ones(4), np.ones((4, 3)), 1.0),
+    "meta_train.problems.learned_rotation:rotate": lambda f: (
+        f(f32(2, 5, 4, 3), 0.5),
+        f(f32(2, 5, 4, 3), f32()),
+    ),
     "meta_train.problems.softmax_flow:softmax_flow": lambda f: f(f32(3, 2), f32(3, 3), i32(3), f32()),
+    "meta_train.problems.synthetic_data:synthetic_loss": lambda f: f(
+        few_shot.perceptron(3, ()), {"head": {"w": f32(4, 3), "b": f32(3)}}, f32(3, 2, 4)
+    ),
+    "meta_train.problems.trusted_data:weighted_mean": lambda f: f(f32(3), f32(3)),
     "meta_train.tasks.attention:layer_norm": lambda f: _in_haiku(lambda: f(f32(2, 3, 4))),
     "meta_train.tasks.attention:positions": lambda f: _in_haiku(lambda: f(3, 4)),
     "meta_train.tasks.attention:transformer": lambda f: _in_haiku(
