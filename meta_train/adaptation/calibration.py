@@ -19,6 +19,7 @@ from meta_train.tasks.base import num_parameters
 
 _MOST_ON_CPU = 4_000_000  # parameters of all trainings on a device together
 _FEW_MINUTES = 2.0  # with fewer, a single width is compiled
+_MOST_TO_COMPILE = 0.05  # of the minutes for a program; with more, there is no third width
 
 
 def widths(number: int, backend: str, minutes: float) -> tuple[int, ...]:
@@ -76,7 +77,8 @@ def calibrate(
         number = num_parameters(task)
         tried = widths(number, jax.default_backend(), minutes)
         found = dict(parallel.over_devices(measure, tried))
-        if min(found, key=lambda width: found[width][1]) == 4 and 1 not in found:  # the smaller of two: one may do
+        dear = max(seconds for seconds, _ in found.values()) > _MOST_TO_COMPILE * 60.0 * minutes
+        if min(found, key=lambda width: found[width][1]) == 4 and 1 not in found and not dear:  # one alone may do
             found |= dict(parallel.over_devices(measure, [1]))
         width = min(found, key=lambda width: found[width][1])
         check(build(width))

@@ -30,5 +30,11 @@ def test_the_fastest_width_is_taken_and_kept(monkeypatch, tmp_path):
     assert pace == Pace(1.5, 1e-3, 2) and made.width == 1 and checked == [made]
     assert sorted(built) == [(1, 50), (4, 50), (16, 50)]
     built.clear()
+    _, made = calibration.calibrate(*arguments, Journal(None, {}, resume=False), 0.4, check=checked.append)
+    assert made.width == 16 and built == [(16, 50)]  # few minutes: nothing else is tried
+    monkeypatch.setattr(calibration, "_FEW_MINUTES", 0.0)
+    _, made = calibration.calibrate(*arguments, Journal(None, {}, resume=False), 0.4, check=checked.append)
+    assert made.width == 4  # compiling takes too much of the time to try one alone
+    built.clear(), checked.clear()
     again, made = calibration.calibrate(*arguments, Journal(path, {}, resume=True), 10.0, check=checked.append)
-    assert (again, made.width, built, len(checked)) == (pace, 1, [(1, 50)], 1)
+    assert (again, made.width, built, len(checked)) == (pace, 1, [(1, 50)], 0)
