@@ -7,6 +7,7 @@ from meta_train.host import extra
 from meta_train.host import renamed
 
 try:
+    from meta_train import continual as continual
     from meta_train import data as data
     from meta_train import estimators as estimators
     from meta_train import few_shot as few_shot
@@ -42,6 +43,7 @@ __all__ = [
     "SearchStrategy",
     "Task",
     "adapt",
+    "continual",
     "data",
     "estimators",
     "few_shot",

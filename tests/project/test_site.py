@@ -28,7 +28,10 @@ IDENTIFIERS = [
 PACKAGES = [
     "learned_optim",
     "meta_train",
-    *(f"meta_train.{name}" for name in ("data", "estimators", "few_shot", "outer.search", "problems", "tasks")),
+    *(
+        f"meta_train.{name}"
+        for name in ("continual", "data", "estimators", "few_shot", "outer.search", "problems", "tasks")
+    ),
 ]
 MODULES = [
     "meta_train.evaluation.baselines",
