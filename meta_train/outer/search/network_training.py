@@ -67,7 +67,7 @@ def network_training(loss: NetworkLossFn, validate: NetworkLossFn, data: Any, *,
         train_key, validation_key = jax.random.split(key)
         training = loss(theta.params, train_key, data)
         shown = validate(jax.lax.stop_gradient(theta.params), validation_key, data)
-        return state, shown + training - jax.lax.stop_gradient(training)
+        return state, shown + (training - jax.lax.stop_gradient(training))  # zero, with the gradient of training
 
     return Problem(lambda key, theta, num_steps: (), step, data, name)
 
