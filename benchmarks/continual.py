@@ -12,6 +12,7 @@ training part, with the accuracy on the test part. Writes JSON and a PNG, and pr
 
 import argparse
 from collections.abc import Callable
+from collections.abc import Sequence
 import pathlib
 import runpy
 from typing import Any
@@ -99,11 +100,14 @@ def trainer(model: hk.Transformed, method: Method, dataset: data.Dataset) -> Cal
     return run
 
 
-def compare(model: hk.Transformed, dataset: data.Dataset, steps: int, num_brackets: int, seeds: int) -> dict[str, Any]:
+def compare(
+    model: hk.Transformed, dataset: data.Dataset, names: Sequence[str], steps: int, num_brackets: int, seeds: int
+) -> dict[str, Any]:
     """The search of each method, and its answer on the test part with other seeds."""
     record = {}
     held_out = validation(dataset)
-    for name, method in progress.over(methods(model.apply).items(), unit="method"):
+    chosen = {name: method for name, method in methods(model.apply).items() if name in names}
+    for name, method in progress.over(chosen.items(), unit="method"):
         run = trainer(model, method, held_out)
         strategy = search.hyperband(method.space, min_budget=max(1, steps // 9), max_budget=steps)
         evaluate = lambda config, budget, run=run: 1.0 - float(run(config, budget, 0)[-1].mean())
@@ -144,6 +148,8 @@ def draw(record: dict[str, Any], path: pathlib.Path) -> None:
 def main() -> None:
     """Compares the methods on a data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = ["plain", "l2", "ewc"]
+    parser.add_argument("--method", nargs="+", choices=names, default=names, metavar="NAME", help="(default: all)")
     parser.add_argument("--data", default="digits", help="a data set of images (default: %(default)s)")
     parser.add_argument("--data-dir", type=pathlib.Path, help="folder of data sets")
     parser.add_argument("--size", type=int, help="height and width to which images are reduced")
@@ -163,7 +169,7 @@ def main() -> None:
     steps, hidden, brackets, seeds = (
         (27, 16, 1, 1) if arguments.quick else (arguments.steps, arguments.hidden, arguments.brackets, arguments.seeds)
     )
-    results = compare(network(hidden, data.num_classes(dataset)), dataset, steps, brackets, seeds)
+    results = compare(network(hidden, data.num_classes(dataset)), dataset, arguments.method, steps, brackets, seeds)
     settings = {name: getattr(arguments, name) for name in ("data", "size", "limit")}
     settings |= {"steps": steps, "hidden": hidden, "brackets": brackets, "seeds": seeds}
     _STANDARD["write"]({**_STANDARD["about"](), **settings, "results": results}, arguments.out)
