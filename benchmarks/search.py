@@ -202,7 +202,7 @@ def meta_training(optimizer: learned_optim.LearnedOptimizer, window: int) -> Cal
 
 
 def score(optimizer: learned_optim.LearnedOptimizer) -> Callable[[Any, int], float]:
-    """`(theta, seed) -> loss`: the mean over 200 steps, normalized by that of guessing, in eight trainings."""
+    """`(theta, seed) -> loss`: the mean over 200 steps, as the task normalizes it, in eight trainings."""
     problem = problems.optimizer_weights(optimizer, tasks.get("digits-mlp"))
     estimator = search.episodes(problem, num_particles=8, horizon=truncation.constant(200))
 
