@@ -44,17 +44,18 @@ class Sizes(NamedTuple):
     blocks: int = 2  # of the convolutional net
     matching_steps: int = 1_000
     matching_batch: int = 32  # real examples of a class in a match
-    matching_rate: float = 1.0  # of SGD on the examples, with momentum .5
+    matching_rate: float = 0.1  # of SGD on the examples, with momentum .5
     unrolled_steps: int = 1_000
     unrolled_batch: int = 256
-    unroll_length: int = 10  # steps of the training that is unrolled
+    unrolled_rate: float = 0.01  # of Adam on the examples and the logarithm of their rate, decayed to 0
+    unroll_length: int = 20  # steps of the training that is unrolled
     whole_steps: int = 1_000  # minibatches of 128 on the whole set
     standard_steps: int = 300
     networks: int = 5  # fresh ones that judge a set
     seed: int = 0
 
 
-QUICK = Sizes(4, 1, 2, 4, 1.0, 2, 8, 2, 2, 2, 2)
+QUICK = Sizes(4, 1, 2, 4, 0.1, 2, 8, 0.01, 2, 2, 2, 2)
 
 
 class Judge(NamedTuple):
@@ -91,7 +92,7 @@ def match(dataset, network, start, sizes):
         stagger=False,
     )
     outer = optax.sgd(sizes.matching_rate, momentum=0.5)
-    return _fit(estimator, start, outer, sizes.matching_steps, sizes.seed)
+    return _fit(estimator, start, outer, sizes.matching_steps, sizes.seed, clip_norm=None)
 
 
 def unroll(dataset, network, start, sizes):
@@ -107,14 +108,21 @@ def unroll(dataset, network, start, sizes):
         stagger=False,
         objective=lambda losses: losses[-1],
     )
-    outer = optax.adam(optax.cosine_decay_schedule(0.03, sizes.unrolled_steps))
-    return _fit(estimator, Synthetic(start, jnp.log(0.1)), outer, sizes.unrolled_steps, sizes.seed)
+    outer = optax.adam(optax.cosine_decay_schedule(sizes.unrolled_rate, sizes.unrolled_steps))
+    return _fit(estimator, Synthetic(start, jnp.log(0.1)), outer, sizes.unrolled_steps, sizes.seed, clip_norm=1.0)
 
 
-def _fit(estimator, theta, outer, num_steps, seed):
+def _fit(estimator, theta, outer, num_steps, seed, clip_norm):
     began = time.perf_counter()
     found = fit(
-        estimator, theta, outer, num_steps=num_steps, seed=seed, clip_norm=None, steps_per_dispatch=50, progress=False
+        estimator,
+        theta,
+        outer,
+        num_steps=num_steps,
+        seed=seed,
+        clip_norm=clip_norm,
+        steps_per_dispatch=50,
+        progress=False,
     )
     return found.theta, {"losses": [row["loss"] for row in found.metrics], "seconds": time.perf_counter() - began}
 
@@ -205,6 +213,7 @@ def main() -> None:
     parser.add_argument("--per-class", nargs="+", type=int, default=[1, 10])
     parser.add_argument("--network", choices=("perceptron", "conv"), default="perceptron")
     parser.add_argument("--steps", type=int, help="outer steps of both ways")
+    parser.add_argument("--matching-rate", type=float, help="of SGD on the examples that are matched")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/synthetic_data.json"))
     parser.add_argument("--quick", action="store_true", help="a smoke test, at toy sizes")
     arguments = parser.parse_args()
@@ -212,6 +221,8 @@ def main() -> None:
     sizes = QUICK if arguments.quick else Sizes()
     if arguments.steps:
         sizes = sizes._replace(matching_steps=arguments.steps, unrolled_steps=arguments.steps)
+    if arguments.matching_rate:
+        sizes = sizes._replace(matching_rate=arguments.matching_rate)
     dataset = standardized(data.load(arguments.data, size=arguments.size, gray=True, data_dir=arguments.data_dir))
     network = make_network(arguments.network, data.num_classes(dataset), sizes)
     judge = make_judge(dataset, network, sizes)
