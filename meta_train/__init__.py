@@ -25,6 +25,8 @@ try:
     from meta_train.tasks import Task as Task
     from meta_train.training.fit import FitResult as FitResult
     from meta_train.training.fit import fit as fit
+    from meta_train.tuning.tune import Tuned as Tuned
+    from meta_train.tuning.tune import tune as tune
     from meta_train.unroll import truncation as truncation
     from meta_train.unroll.problem import Bilevel as Bilevel
     from meta_train.unroll.problem import Problem as Problem
@@ -42,6 +44,7 @@ __all__ = [
     "Problem",
     "SearchStrategy",
     "Task",
+    "Tuned",
     "adapt",
     "continual",
     "data",
@@ -55,6 +58,7 @@ __all__ = [
     "self_training",
     "tasks",
     "truncation",
+    "tune",
     "use_all_cores",
 ]
 

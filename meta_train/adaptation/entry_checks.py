@@ -17,7 +17,7 @@ from meta_train.tasks.base import Task
 from meta_train.tasks.user_checks import RuleError
 from meta_train.tasks.user_checks import place
 
-FEW_STEPS = 20  # over which the default must keep the loss finite
+FEW_STEPS = 20  # over which the optimizer must keep the loss finite
 
 
 def check_gradient(task: Task) -> list[str]:
@@ -52,8 +52,24 @@ def check_gradient(task: Task) -> list[str]:
     return [f"the gradient of params{where} is zero: the loss does not depend on it" for where in zero]
 
 
-def check_first_steps(task: Task, trainings: Trainings, theta: np.ndarray, num_steps: int, data: Any) -> None:
-    """Checks that the default optimizer keeps the loss finite over the first steps, and positive.
+def check_first_steps(
+    task: Task,
+    trainings: Trainings,
+    theta: np.ndarray,
+    num_steps: int,
+    data: Any,
+    *,
+    optimizer: str = "the default optimizer",
+) -> None:
+    """Checks that an optimizer keeps the loss finite over the first steps, and positive.
+
+    Args:
+      task: the model.
+      trainings: the programs.
+      theta: of the optimizer, raveled.
+      num_steps: of the trainings.
+      data: of the task.
+      optimizer: what to call it in errors.
 
     Raises:
       RuleError: if the loss becomes NaN or infinite, or is below zero.
@@ -66,9 +82,9 @@ def check_first_steps(task: Task, trainings: Trainings, theta: np.ndarray, num_s
         seeds, first = int(bad.any(axis=1).sum()), int(np.flatnonzero(bad.any(axis=0))[0])
         when = "the initial parameters" if first == 0 else f"step {first}"
         raise RuleError(
-            f"{task.name}: the loss must stay finite, but it is {made.losses[bad][0]} from {when} on, with the default "
-            f"optimizer, on {seeds} of {len(bad)} seeds. Look for logarithms and divisions that come near zero as the "
-            "parameters change, for NaN in some batches of the data, and for exp of large numbers."
+            f"{task.name}: the loss must stay finite, but it is {made.losses[bad][0]} from {when} on, with "
+            f"{optimizer}, on {seeds} of {len(bad)} seeds. Look for logarithms and divisions that come near zero as "
+            "the parameters change, for NaN in some batches of the data, and for exp of large numbers."
         )
     if (made.losses < 0.0).any():
         raise RuleError(

@@ -23,6 +23,7 @@ class Journal:
       path: the file; None keeps nothing.
       settings: all that the measurements depend on, as JSON values.
       resume: whether to go on with the file if it exists.
+      what: what to call the work in errors.
 
     Raises:
       ValueError: if there is a file and resume is False, or it was made with other settings.
@@ -33,8 +34,16 @@ class Journal:
       (2, 2)
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, settings: dict[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        settings: dict[str, Any],
+        *,
+        resume: bool,
+        what: str = "an adaptation",
+    ) -> None:
         """Reads the file, or begins it."""
+        self._what = what
         self._path = None if path is None else pathlib.Path(path)
         self._found: dict[str, Any] = {}
         self._before = 0.0  # seconds that earlier sessions worked
@@ -49,7 +58,7 @@ class Journal:
             self._read(self._path, settings)
         else:
             raise ValueError(
-                f"{self._path.parent} holds an adaptation already: go on with it by --resume (resume=True in Python), "
+                f"{self._path.parent} holds {self._what} already: go on with it by --resume (resume=True in Python), "
                 "or choose another folder."
             )
 
@@ -88,7 +97,7 @@ class Journal:
         if known != settings:
             other = sorted(key for key in settings if not known or known.get(key) != settings[key])
             raise ValueError(
-                f"{path.parent} holds an adaptation with other settings: {counted(len(other), 'setting')} "
+                f"{path.parent} holds {self._what} with other settings: {counted(len(other), 'setting')} "
                 f"({', '.join(other)}). Give the same ones as then, or choose another folder."
             )
         for line in lines[1:]:

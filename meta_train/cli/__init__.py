@@ -15,6 +15,7 @@ from meta_train.cli import list_tasks
 from meta_train.cli import plot
 from meta_train.cli import runs
 from meta_train.cli import train
+from meta_train.cli import tune
 from meta_train.cli import watch
 from meta_train.host import cores
 from meta_train.host import parallel
@@ -38,6 +39,7 @@ app.command()(runs.runs)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(adapt.adapt)
+app.command()(tune.tune)
 app.command("few-shot", help=few_shot.help_text())(few_shot.few_shot)
 app.command("tasks")(list_tasks.list_tasks)
 app.command()(plot.plot)

@@ -16,6 +16,9 @@ from meta_train.problems.initial_parameters import adaptation as adaptation
 from meta_train.problems.initial_parameters import initial_parameters as initial_parameters
 from meta_train.problems.initial_parameters import initial_theta as initial_theta
 from meta_train.problems.instance_norm_network import instance_norm_network as instance_norm_network
+from meta_train.problems.learned_augmentation import augmented as augmented
+from meta_train.problems.learned_augmentation import augmenter_theta as augmenter_theta
+from meta_train.problems.learned_augmentation import learned_augmentation as learned_augmentation
 from meta_train.problems.learned_loss import learned_loss as learned_loss
 from meta_train.problems.learned_loss import loss_weights as loss_weights
 from meta_train.problems.learned_loss import meta_weight_net as meta_weight_net
@@ -49,6 +52,8 @@ __all__ = [
     "TrustedData",
     "adaptation",
     "at_step",
+    "augmented",
+    "augmenter_theta",
     "data_weights",
     "gradient_distance",
     "gradient_flow",
@@ -60,6 +65,7 @@ __all__ = [
     "initial_theta",
     "instance_norm_network",
     "judged_by_trusted",
+    "learned_augmentation",
     "learned_loss",
     "learned_rotation",
     "loss_weights",

@@ -17,8 +17,9 @@ from meta_train.problems.momentum_descent import momentum_descent
 from meta_train.unroll.problem import Bilevel
 from meta_train.unroll.problem import Problem
 
-_LEAST_DECAY = 1e-8  # weight decays below it count as this one: zero has no logarithm
-_MOMENTA = (1e-3, 1 - 2.0**-10)  # likewise
+_LEAST_DECAY = 1e-6  # smaller weight decays begin here: zero has no logarithm, and from far below none is learned
+_LEAST_MOMENTUM, _MOST_MOMENTUM = 0.01, 0.999  # likewise
+_MOMENTA = (1e-3, 1 - 2.0**-12)  # whatever theta is
 _GRAIN = 2.0**16  # momenta are multiples of its inverse, so that `estimators.reversible` sees the same ones
 
 
@@ -45,8 +46,8 @@ def hyper_theta(
 
     Args:
       learning_rate: above 0.
-      momentum: from 0 to 1; it is kept between 0.001 and 0.999.
-      weight_decay: at least 0; it is kept above 1e-8.
+      momentum: from 0 to 1; it is kept between 0.01 and 0.999.
+      weight_decay: at least 0; it is kept above 1e-6.
       num_blocks: how many values each schedule has.
 
     Raises:
@@ -65,7 +66,7 @@ def hyper_theta(
         raise ValueError(f"weight_decay must not be negative, got {weight_decay}.")
     if num_blocks < 1:
         raise ValueError(f"num_blocks must be at least 1, got {num_blocks}.")
-    momentum = float(np.clip(momentum, *_MOMENTA))
+    momentum = float(np.clip(momentum, _LEAST_MOMENTUM, _MOST_MOMENTUM))
     values = np.log(learning_rate), np.log(momentum / (1 - momentum)), np.log(max(weight_decay, _LEAST_DECAY))
     return HyperTheta(*(np.full(num_blocks, value, np.float32) for value in values))
 

@@ -1,0 +1,313 @@
+"""`tune`: schedules of learning rate, momentum and weight decay for your own model, beside the best constants."""
+
+from collections.abc import Sequence
+import contextlib
+import math
+import os
+import pathlib
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from meta_train.adaptation import calibration
+from meta_train.adaptation import choice
+from meta_train.adaptation import clock
+from meta_train.adaptation import entry_checks
+from meta_train.adaptation import objective as objectives
+from meta_train.adaptation import setup as setups
+from meta_train.adaptation import verdict as verdicts
+from meta_train.adaptation.adapt import JOURNAL_FILE
+from meta_train.adaptation.clock import Clock
+from meta_train.adaptation.journal import Journal
+from meta_train.adaptation.objective import HELD_OUT
+from meta_train.adaptation.objective import TRAINING
+from meta_train.adaptation.objective import Space
+from meta_train.evaluation import halves
+from meta_train.evaluation.bench import NUM_MARKS
+from meta_train.host import user_code
+from meta_train.host.progress import TellFn
+from meta_train.problems.hyperparameters import HyperTheta
+from meta_train.problems.hyperparameters import Schedules
+from meta_train.problems.hyperparameters import hyper_theta
+from meta_train.problems.hyperparameters import schedules
+from meta_train.tasks import user_file
+from meta_train.tasks.base import Task
+from meta_train.tasks.user_model import has_held_out
+from meta_train.tuning import descent
+from meta_train.tuning import grid
+from meta_train.tuning import outcome
+from meta_train.tuning import plan as plans
+from meta_train.tuning.scheduled_sgd import scheduled_sgd
+
+NUM_STEPS, NUM_BLOCKS = 1000, 10
+CONSTANTS, SCHEDULES = "constants", "schedules"
+
+
+class Tuned(NamedTuple):
+    """What `tune` returns.
+
+    Fields:
+      schedules: float32[blocks] each; the best constants, repeated, if there is no gain.
+      theta: the same as meta-parameters.
+      num_steps: of the trainings that they are for.
+      report: all figures, as JSON values; `report["gain"]` says whether there is a gain.
+    """
+
+    schedules: Schedules
+    theta: HyperTheta
+    num_steps: int
+    report: dict[str, Any]
+
+    def transform(self) -> optax.GradientTransformationExtraArgs:
+        """The optax transformation: SGD with these schedules, which gives final updates and needs params."""
+        optimizer = scheduled_sgd(len(self.theta.learning_rate))
+        return optimizer.transform(self.theta, num_steps=self.num_steps)
+
+
+class _Setup(NamedTuple):
+    """What all phases share."""
+
+    task: Task  # its held-out data are those for the verdict
+    whole: Task
+    search_data: Any
+    objective: str
+    num_steps: int
+    num_blocks: int
+    way: str
+
+
+def tune(
+    task: Task | str | os.PathLike[str],
+    *,
+    minutes: float = 10.0,
+    num_steps: int = NUM_STEPS,
+    num_blocks: int = NUM_BLOCKS,
+    objective: str | None = None,
+    way: str = "backprop",
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    quiet: bool = True,
+    command: str | None = None,
+    progress: TellFn = lambda line: None,
+) -> Tuned:
+    """Learns schedules of learning rate, momentum and weight decay for SGD on one model.
+
+    First a grid of constant settings is tried. From the best one on, the final loss of whole trainings is
+    differentiated with respect to the schedules, and Adam follows. Which schedules to take, if any, is chosen on other
+    seeds, and the verdict beside the constants is on others again.
+
+    Args:
+      task: the model, from `tasks.from_functions` or `tasks.get`, or the path of a file as `tasks.from_file` takes it.
+      minutes: how long everything may take, the verdict included.
+      num_steps: steps of the trainings that the schedules are for.
+      num_blocks: values of each schedule; each holds for an equal share of the steps.
+      objective: "held-out", the held-out loss after the last step, or "training", the mean training loss over the last
+        tenth of the steps. None: "held-out" if the task has held-out data.
+      way: "backprop", in memory that grows with the root of num_steps, or "forward", in memory that does not grow with
+        it and time that grows with num_blocks. Both give the same.
+      out: folder for `schedule.json`, `schedule.png`, `report.json` and the journal; None writes nothing.
+      resume: whether to go on with a run in the folder that was stopped.
+      seed: of the trainings that are differentiated.
+      quiet: whether to show no progress bar.
+      command: the command to repeat it, for the report.
+      progress: called with a line of text about what was chosen and found.
+
+    Returns:
+      A `Tuned`. If there is no gain, it holds the best constants, and the folder has no `schedule.json`.
+
+    Raises:
+      ValueError: if the task cannot be tuned for, an argument is out of range, the minutes are too few, or the folder
+        holds a run with other settings.
+      KeyboardInterrupt: on Ctrl-C. With `out`, what was measured is kept, and `resume=True` goes on from there.
+
+    Example:
+      >>> from meta_train import tasks, tune
+      >>> tuned = tune(tasks.get("digits-mlp"), minutes=5, num_steps=500)  # doctest: +SKIP
+      >>> tx = tuned.transform()  # doctest: +SKIP
+
+    References:
+      Micaelli, Storkey 2020, https://arxiv.org/abs/2007.07869
+    """
+    _check(minutes, num_steps, num_blocks, objective, way)
+    file = None if isinstance(task, Task) else pathlib.Path(task)
+    with user_code.told(file) if file else contextlib.nullcontext():
+        if not isinstance(task, Task):
+            task = user_file.from_file(task, num_batches=max(1000, num_steps), progress=progress)
+        setup = _set_up(task, num_steps, num_blocks, objective, way)
+        for line in entry_checks.check_gradient(setup.task):
+            progress(line)
+        settings = {
+            "command": "tune",
+            "task": setups.digest(setup.whole),
+            "minutes": minutes,
+            "num_steps": num_steps,
+            "num_blocks": num_blocks,
+            "objective": setup.objective,
+            "way": way,
+            "seed": seed,
+        }
+        journal = Journal(
+            None if out is None else pathlib.Path(out) / JOURNAL_FILE, settings, resume=resume, what="a tuning"
+        )
+        with clock.shown(journal.seconds, 60.0 * minutes, quiet=quiet) as timer:
+            found = _work(setup, journal, timer, minutes, seed, progress)
+    report = found.report | {
+        "minutes": minutes,
+        "minutes_taken": journal.seconds() / 60.0,
+        "seed": seed,
+        "command": command,
+        "folder": None if out is None else str(out),
+    }
+    theta = HyperTheta(*np.asarray(found.point, np.float32).reshape(3, num_blocks))
+    values = Schedules(*(np.asarray(leaf) for leaf in schedules(theta)))
+    if out is not None:
+        for path in outcome.write(out, values, found.tried, found.results, report):
+            progress(f"Wrote {path}")
+    return Tuned(values, theta, num_steps, report)
+
+
+class _Found(NamedTuple):
+    """What `_work` found."""
+
+    point: np.ndarray  # raveled schedules
+    tried: Schedules  # those that the verdict is on, which may be no gain
+    results: Sequence[Any]
+    report: dict[str, Any]
+
+
+def _work(setup: _Setup, journal: Journal, timer: Clock, minutes: float, seed: int, progress: TellFn) -> _Found:
+    """All phases."""
+    timer.tell("measuring how long a step takes")
+    size, optimizer = 3 * setup.num_blocks, scheduled_sgd(setup.num_blocks)
+    careful: Any = hyper_theta(learning_rate=1e-4, momentum=0.0, num_blocks=setup.num_blocks)
+    flat = np.asarray(jax.flatten_util.ravel_pytree(careful)[0])
+    pace, trainings = calibration.calibrate(
+        setup.task,
+        optimizer,
+        careful,
+        setup.num_steps,
+        journal,
+        minutes,
+        check=lambda made: entry_checks.check_first_steps(
+            setup.task, made, flat, setup.num_steps, setup.search_data, optimizer="SGD at a learning rate of 1e-4"
+        ),
+    )
+    kept = journal.recall("plan", lambda: plans.choose(minutes, journal.seconds(), setup.num_steps, pace)._asdict())
+    plan = plans.Plan(**{**kept, "size": plans.Size(*kept["size"])})
+    progress(f"Chosen for {minutes:g} minutes: {plans.as_text(plan)}.")
+    scale = float(setup.task.scale)
+    measurer = lambda origin: objectives.measurer(
+        trainings, Space(origin, np.eye(size)), setup.objective, setup.search_data, scale
+    )
+    timer.tell("the grid of constant settings")
+    constants = grid.search(
+        measurer(np.zeros(size)), journal, plan.size.num_settings, setup.num_steps, setup.num_blocks
+    )
+    progress(f"Best constants: {outcome.setting_text(constants.setting)}.")
+    find = descent.hypergradients(
+        setup.task,
+        setup.search_data,
+        setup.num_steps,
+        setup.num_blocks,
+        held_out=setup.objective == HELD_OUT,
+        way=setup.way,
+    )
+    path = descent.descend(
+        find,
+        constants.theta,
+        journal,
+        timer,
+        seeds=plan.hypergradient_seeds,
+        until=plan.last_seconds,
+        seed=seed,
+    )
+    timer.tell("choosing schedules")
+    named = {name: point - constants.theta for name, point in candidates(path.points).items()}
+    measure = measurer(constants.theta)
+    values = journal.recall(
+        "choice", lambda: choice.measured(measure, named, plan.size.choice_seeds, setup.num_steps).tolist()
+    )
+    judged = choice.judged(named, np.array(values))
+    chosen = choice.best(judged)
+    best = min(judged, key=lambda each: each.change)
+    timer.tell("verdict: the constants and the schedules")
+    results = _judge(setup, trainings, constants.theta, best.point, plan.size.num_seeds)
+    gain, to_target = verdicts.gain(results, {}, setup.num_steps, objective=setup.objective, scale=scale)
+    gained = chosen is not None and gain.sure
+    report = outcome.as_report(
+        name=setup.task.name,
+        objective=setup.objective,
+        num_steps=setup.num_steps,
+        has_held_out=has_held_out(setup.whole),
+        gained=gained,
+        constants=constants,
+        path=path,
+        way=setup.way,
+        judged=judged,
+        chosen=chosen,
+        results=results,
+        gain=gain,
+        steps=to_target,
+    )
+    timer.tell("done")
+    point = constants.theta + best.point
+    tried = schedules(HyperTheta(*jnp.asarray(point, jnp.float32).reshape(3, setup.num_blocks)))
+    return _Found(point if gained else constants.theta, Schedules(*map(np.asarray, tried)), results, report)
+
+
+def candidates(points: np.ndarray) -> dict[str, np.ndarray]:
+    """Schedules that are worth a choice: on the way of the descent, at its end, and the mean of its last third.
+
+    Example:
+      >>> list(candidates(np.zeros((10, 3))))
+      ['step 3', 'step 6', 'step 9', 'mean of steps 6 to 9']
+    """
+    last = len(points) - 1
+    found = {
+        f"step {step}": points[step]
+        for step in sorted({max(1, last * k // 3) for k in (1, 2, 3)} & {*range(len(points))})
+    }
+    first = max(1, last * 2 // 3)
+    if last > first:
+        found[f"mean of steps {first} to {last}"] = points[first:].mean(axis=0)
+    return found or {"step 0": points[0]}
+
+
+def _judge(setup, trainings, origin, move, num_seeds):
+    """Results of the constants and of the schedules."""
+    steps, data = setup.num_steps, setup.task.data
+    marks = [steps]
+    if has_held_out(setup.whole):
+        marks = sorted({max(1, steps * k // NUM_MARKS) for k in range(1, NUM_MARKS + 1)})
+    results = verdicts.own_results(trainings, Space(origin, np.eye(len(origin))), move, num_seeds, data, marks)
+    return [result._replace(optimizer=name) for result, name in zip(results, (CONSTANTS, SCHEDULES), strict=True)]
+
+
+def _set_up(task, num_steps, num_blocks, objective, way):
+    own = has_held_out(task)
+    if objective == HELD_OUT and not own:
+        raise ValueError(
+            f"{task.name} has no held-out data for the objective 'held-out': define held_out(key), or take 'training'."
+        )
+    search_data, report_data = halves.split(task.data) if own else (task.data, task.data)
+    chosen = objective or (HELD_OUT if own else TRAINING)
+    return _Setup(task._replace(data=report_data), task, search_data, chosen, num_steps, num_blocks, way)
+
+
+def _check(minutes, num_steps, num_blocks, objective, way):
+    if not (math.isfinite(minutes) and minutes > 0):
+        raise ValueError(f"minutes must be positive, got {minutes}.")
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+    if not 1 <= num_blocks <= num_steps:
+        raise ValueError(f"num_blocks must lie between 1 and the number of steps, {num_steps}, got {num_blocks}.")
+    if objective is not None and objective not in objectives.OBJECTIVES:
+        raise ValueError(f"objective must be 'held-out' or 'training', got {objective!r}.")
+    if way not in descent.WAYS:
+        raise ValueError(f"way must be {' or '.join(map(repr, descent.WAYS))}, got {way!r}.")
