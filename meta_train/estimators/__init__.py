@@ -16,6 +16,7 @@ from meta_train.estimators.base import check_particles as check_particles
 from meta_train.estimators.base import check_std as check_std
 from meta_train.estimators.base import mean_over_particles as mean_over_particles
 from meta_train.estimators.base import perturbation as perturbation
+from meta_train.estimators.darts import darts as darts
 from meta_train.estimators.episode_losses import episode_losses as episode_losses
 from meta_train.estimators.evograd import evograd as evograd
 from meta_train.estimators.forward_gradient import forward_gradient as forward_gradient
@@ -47,6 +48,7 @@ __all__ = [
     "centered_ranks",
     "check_particles",
     "check_std",
+    "darts",
     "episode_losses",
     "evograd",
     "forward_gradient",

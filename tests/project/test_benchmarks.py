@@ -486,3 +486,28 @@ def test_synthetic_data_benchmark_writes_its_record_and_pictures(tmp_path, monke
     assert row["rate"] != 0.1 and 0 < record["whole"]["mean"] < 1
     assert out.with_name("figures_1.png").stat().st_size > 5_000
     assert "1 unrolled" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
+def test_architecture_benchmark_writes_its_record_and_a_picture(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    arguments = ["--quick", "--size", "4", "--way", "first order", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["architecture.py", *arguments])
+    monkeypatch.setattr(engine, "cache_compilations", lambda: None)
+    script = runpy.run_path(str(BENCHMARKS / "architecture.py"))
+    chosen = lambda *given: {"REINFORCE": contenders(*given)["REINFORCE, softmaxes"]}
+    contenders = script["contenders"]
+    monkeypatch.setitem(script["main"].__globals__, "contenders", chosen)
+    script["main"]()
+    record = json.loads(out.read_text())
+    (row,) = record["cells"]["found"]
+    assert row["way"] == "first order" and row["choices"] in ([1], [2])
+    assert len(record["cells"]["random"]["accuracy"]) == 3 and 0 <= row["percentile"] <= 100
+    (searched,) = record["controller"]["controllers"]
+    assert len(record["controller"]["errors"]) == 3 and searched["regret"] >= 0
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert "first order" in capsys.readouterr().out
+
+    # The best of two random cells by validation, of which each pair is as likely.
+    trained = script["Trained"](np.array([[0.1], [0.3], [0.2]]), np.array([[0.5], [0.9], [0.6]]), 1.0)
+    assert script["best_of"](trained, 2) == pytest.approx((2 * 0.9 + 0.6) / 3)

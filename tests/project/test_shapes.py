@@ -28,6 +28,7 @@ from learned_optim import muon_directions
 from learned_optim import schedule
 from learned_optim import step_control
 from meta_train import few_shot
+from meta_train import problems
 from meta_train import tasks
 from meta_train.estimators import fixed_point
 from meta_train.tasks.convolution import Conv2D
@@ -35,6 +36,8 @@ from meta_train.tasks.convolution import Conv2D
 ROOT = pathlib.Path(__file__).parents[2]
 NAMES = {name: getattr(jaxtyping, name) for name in (*dir(jaxtyping), "Array") if not name.startswith("_")}
 SHAPE = re.compile(r"""\[([\w. |]*(?:Array|ndarray)[\w. |]*), (["']).*?\2""")  # in an annotation
+
+CELLS = problems.cell_space(problems.picture_operations(), num_nodes=2)  # three edges, six choices
 
 
 def f32(*shape):
@@ -256,6 +259,11 @@ EXAMPLES = {
     "meta_train.outer.search.base:mean_losses": lambda f: f(f32(2, 3)),
     "meta_train.outer.search.base:mean_ranks": lambda f: f(f32(2, 3)),
     "meta_train.evaluation.targets:first_below": lambda f: f(np.ones(4), np.ones((4, 3)), 1.0),
+    "meta_train.problems.architecture:even_logits": lambda f: f(CELLS),
+    "meta_train.problems.cell:describe_cell": lambda f: f(CELLS, np.array([1, 0, 2])),
+    "meta_train.problems.cell:discretize": lambda f: f(CELLS, np.zeros((3, 6))),
+    "meta_train.problems.cell:mixing_weights": lambda f: f(CELLS, i32(2, 3)),
+    "meta_train.problems.cell:random_cells": lambda f: f(CELLS, 2),
     "meta_train.problems.learned_rotation:rotate": lambda f: (
         f(f32(2, 5, 4, 3), 0.5),
         f(f32(2, 5, 4, 3), f32()),
