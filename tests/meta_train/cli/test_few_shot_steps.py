@@ -7,4 +7,4 @@ from meta_train.recipes import few_shot
 
 def test_every_method_has_some_and_no_other_is_named():
     assert all(few_shot_steps.default(method, kind) >= 100 for method in few_shot.METHODS for kind in DataKind)
-    assert {method for steps in few_shot_steps._STEPS.values() for method in steps} <= {*few_shot.METHODS}
+    assert {*few_shot_steps._SHARES} <= {*few_shot.METHODS}
