@@ -77,4 +77,4 @@ def test_the_top_level_of_meta_train_stays_small():
     To add a room, change this number together with the layers in pyproject.toml.
     """
     entries = sorted(path.name for path in (ROOT / "meta_train").iterdir() if path.name != "__pycache__")
-    assert len(entries) <= 14, entries
+    assert len(entries) <= 18, entries
