@@ -141,6 +141,24 @@ def descend(
     return Path(np.stack(points), np.array(losses), seeds, took)
 
 
+def candidates(points: np.ndarray) -> dict[str, np.ndarray]:
+    """Schedules that are worth a choice: on the way of the descent, at its end, and the mean of its last third.
+
+    Example:
+      >>> list(candidates(np.zeros((10, 3))))
+      ['step 3', 'step 6', 'step 9', 'mean of steps 6 to 9']
+    """
+    last = len(points) - 1
+    found = {
+        f"step {step}": points[step]
+        for step in sorted({max(1, last * k // 3) for k in (1, 2, 3)} & {*range(len(points))})
+    }
+    first = max(1, last * 2 // 3)
+    if last > first:
+        found[f"mean of steps {first} to {last}"] = points[first:].mean(axis=0)
+    return found or {"step 0": points[0]}
+
+
 def _as_json(losses, gradients):
     """The mean loss and the mean sign over the trainings that did not diverge."""
     fine = np.isfinite(losses) & np.isfinite(gradients).all(axis=1) & (gradients != 0).any(axis=1)

@@ -13,7 +13,7 @@ from meta_train.adaptation.trainings import SEARCH
 from meta_train.problems.hyperparameters import hyper_theta
 
 # 100 settings. A rate is given as that of a step from rest to the end of its effect, rate / (1 - momentum).
-_RATES = tuple(float(x) for x in np.geomspace(1e-3, 3.0, 10))
+_RATES = tuple(float(x) for x in np.geomspace(1e-3, 10.0, 10))
 _MOMENTA = (0.0, 0.9)
 _DECAYS = (0.0, 1e-4, 1e-3, 1e-2, 3e-2)
 NUM_FINALISTS, FINAL_SEEDS = 8, 3

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 import contextlib
-import math
 import os
 import pathlib
 from typing import Any
@@ -19,15 +18,13 @@ from meta_train.adaptation import choice
 from meta_train.adaptation import clock
 from meta_train.adaptation import entry_checks
 from meta_train.adaptation import objective as objectives
-from meta_train.adaptation import setup as setups
 from meta_train.adaptation import verdict as verdicts
 from meta_train.adaptation.adapt import JOURNAL_FILE
 from meta_train.adaptation.clock import Clock
 from meta_train.adaptation.journal import Journal
 from meta_train.adaptation.objective import HELD_OUT
-from meta_train.adaptation.objective import TRAINING
 from meta_train.adaptation.objective import Space
-from meta_train.evaluation import halves
+from meta_train.adaptation.setup import digest
 from meta_train.evaluation.bench import NUM_MARKS
 from meta_train.host import user_code
 from meta_train.host.progress import TellFn
@@ -42,7 +39,9 @@ from meta_train.tuning import descent
 from meta_train.tuning import grid
 from meta_train.tuning import outcome
 from meta_train.tuning import plan as plans
+from meta_train.tuning import setup as setups
 from meta_train.tuning.scheduled_sgd import scheduled_sgd
+from meta_train.tuning.setup import Setup
 
 NUM_STEPS, NUM_BLOCKS = 1000, 10
 CONSTANTS, SCHEDULES = "constants", "schedules"
@@ -67,18 +66,6 @@ class Tuned(NamedTuple):
         """The optax transformation: SGD with these schedules, which gives final updates and needs params."""
         optimizer = scheduled_sgd(len(self.theta.learning_rate))
         return optimizer.transform(self.theta, num_steps=self.num_steps)
-
-
-class _Setup(NamedTuple):
-    """What all phases share."""
-
-    task: Task  # its held-out data are those for the verdict
-    whole: Task
-    search_data: Any
-    objective: str
-    num_steps: int
-    num_blocks: int
-    way: str
 
 
 def tune(
@@ -134,17 +121,17 @@ def tune(
     References:
       Micaelli, Storkey 2020, https://arxiv.org/abs/2007.07869
     """
-    _check(minutes, num_steps, num_blocks, objective, way)
+    setups.check(minutes, num_steps, num_blocks, objective, way)
     file = None if isinstance(task, Task) else pathlib.Path(task)
     with user_code.told(file) if file else contextlib.nullcontext():
         if not isinstance(task, Task):
             task = user_file.from_file(task, num_batches=max(1000, num_steps), progress=progress)
-        setup = _set_up(task, num_steps, num_blocks, objective, way)
+        setup = setups.set_up(task, num_steps, num_blocks, objective, way)
         for line in entry_checks.check_gradient(setup.task):
             progress(line)
         settings = {
             "command": "tune",
-            "task": setups.digest(setup.whole),
+            "task": digest(setup.whole),
             "minutes": minutes,
             "num_steps": num_steps,
             "num_blocks": num_blocks,
@@ -181,7 +168,7 @@ class _Found(NamedTuple):
     report: dict[str, Any]
 
 
-def _work(setup: _Setup, journal: Journal, timer: Clock, minutes: float, seed: int, progress: TellFn) -> _Found:
+def _work(setup: Setup, journal: Journal, timer: Clock, minutes: float, seed: int, progress: TellFn) -> _Found:
     """All phases."""
     timer.tell("measuring how long a step takes")
     size, optimizer = 3 * setup.num_blocks, scheduled_sgd(setup.num_blocks)
@@ -228,7 +215,7 @@ def _work(setup: _Setup, journal: Journal, timer: Clock, minutes: float, seed: i
         seed=seed,
     )
     timer.tell("choosing schedules")
-    named = {name: point - constants.theta for name, point in candidates(path.points).items()}
+    named = {name: point - constants.theta for name, point in descent.candidates(path.points).items()}
     measure = measurer(constants.theta)
     values = journal.recall(
         "choice", lambda: choice.measured(measure, named, plan.size.choice_seeds, setup.num_steps).tolist()
@@ -261,24 +248,6 @@ def _work(setup: _Setup, journal: Journal, timer: Clock, minutes: float, seed: i
     return _Found(point if gained else constants.theta, Schedules(*map(np.asarray, tried)), results, report)
 
 
-def candidates(points: np.ndarray) -> dict[str, np.ndarray]:
-    """Schedules that are worth a choice: on the way of the descent, at its end, and the mean of its last third.
-
-    Example:
-      >>> list(candidates(np.zeros((10, 3))))
-      ['step 3', 'step 6', 'step 9', 'mean of steps 6 to 9']
-    """
-    last = len(points) - 1
-    found = {
-        f"step {step}": points[step]
-        for step in sorted({max(1, last * k // 3) for k in (1, 2, 3)} & {*range(len(points))})
-    }
-    first = max(1, last * 2 // 3)
-    if last > first:
-        found[f"mean of steps {first} to {last}"] = points[first:].mean(axis=0)
-    return found or {"step 0": points[0]}
-
-
 def _judge(setup, trainings, origin, move, num_seeds):
     """Results of the constants and of the schedules."""
     steps, data = setup.num_steps, setup.task.data
@@ -287,27 +256,3 @@ def _judge(setup, trainings, origin, move, num_seeds):
         marks = sorted({max(1, steps * k // NUM_MARKS) for k in range(1, NUM_MARKS + 1)})
     results = verdicts.own_results(trainings, Space(origin, np.eye(len(origin))), move, num_seeds, data, marks)
     return [result._replace(optimizer=name) for result, name in zip(results, (CONSTANTS, SCHEDULES), strict=True)]
-
-
-def _set_up(task, num_steps, num_blocks, objective, way):
-    own = has_held_out(task)
-    if objective == HELD_OUT and not own:
-        raise ValueError(
-            f"{task.name} has no held-out data for the objective 'held-out': define held_out(key), or take 'training'."
-        )
-    search_data, report_data = halves.split(task.data) if own else (task.data, task.data)
-    chosen = objective or (HELD_OUT if own else TRAINING)
-    return _Setup(task._replace(data=report_data), task, search_data, chosen, num_steps, num_blocks, way)
-
-
-def _check(minutes, num_steps, num_blocks, objective, way):
-    if not (math.isfinite(minutes) and minutes > 0):
-        raise ValueError(f"minutes must be positive, got {minutes}.")
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
-    if not 1 <= num_blocks <= num_steps:
-        raise ValueError(f"num_blocks must lie between 1 and the number of steps, {num_steps}, got {num_blocks}.")
-    if objective is not None and objective not in objectives.OBJECTIVES:
-        raise ValueError(f"objective must be 'held-out' or 'training', got {objective!r}.")
-    if way not in descent.WAYS:
-        raise ValueError(f"way must be {' or '.join(map(repr, descent.WAYS))}, got {way!r}.")

@@ -511,3 +511,20 @@ def test_architecture_benchmark_writes_its_record_and_a_picture(tmp_path, monkey
     # The best of two random cells by validation, of which each pair is as likely.
     trained = script["Trained"](np.array([[0.1], [0.3], [0.2]]), np.array([[0.5], [0.9], [0.6]]), 1.0)
     assert script["best_of"](trained, 2) == pytest.approx((2 * 0.9 + 0.6) / 3)
+
+
+@pytest.mark.optax_promotion
+def test_hyperparameters_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    monkeypatch.setattr(sys, "argv", ["hyperparameters.py", "--quick", "--part", "penalties", "--out", str(out)])
+    names = runpy.run_path(str(BENCHMARKS / "hyperparameters.py"))
+    monkeypatch.setitem(names["main"].__globals__, "SOLVERS", {"identity": names["SOLVERS"]["identity"]})
+    names["main"]()
+    record = json.loads(out.read_text())
+    single, learned = record["penalties"]["results"]
+    assert (single["way"], learned["way"]) == ("best single", "identity") and single["coefficient"] > 0
+    assert len(learned["curves"]["valid_error"]) == names["QUICK"].penalty_steps
+    assert learned["valid_loss"] < single["valid_loss"]
+    assert [row["way"] for row in record["penalties"]["summary"]] == ["best single", "identity"]
+    assert out.with_suffix(".penalties.png").stat().st_size > 10_000
+    assert "few   linear     best single" in capsys.readouterr().out

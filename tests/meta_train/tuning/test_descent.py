@@ -76,3 +76,8 @@ def test_half_of_a_move_is_taken_back_where_all_diverge(monkeypatch):
     path = _descend(find, Journal(None, {}, resume=False))
     np.testing.assert_allclose(path.points[1:3, 0], [-0.15, -0.075], rtol=1e-6)
     assert np.isnan(path.losses[1])
+
+
+def test_candidates_of_short_descents():
+    assert list(descent.candidates(np.zeros((2, 3)))) == ["step 1"]
+    assert list(descent.candidates(np.zeros((1, 3)))) == ["step 0"]

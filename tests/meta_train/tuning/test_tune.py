@@ -79,11 +79,6 @@ def test_no_gain_keeps_the_constants(tmp_path, monkeypatch):
     np.testing.assert_allclose(tuned.schedules.learning_rate, tuned.report["constants"]["learning_rate"], rtol=1e-6)
 
 
-def test_candidates_of_short_descents():
-    assert list(tuning.candidates(np.zeros((2, 3)))) == ["step 1"]
-    assert list(tuning.candidates(np.zeros((1, 3)))) == ["step 0"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
