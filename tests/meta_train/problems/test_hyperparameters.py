@@ -119,6 +119,24 @@ def test_steps_are_those_of_optax():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), state.params, params)
 
 
+def test_memory_of_forward_mode_does_not_grow_with_the_horizon():
+    """But for a number that tells the loss of each step. Weights are 4,096; a state for each would be 33 kB a step."""
+    loss = lambda w, theta, key, data: jnp.sum(jnp.sin(w) ** 2)
+    bilevel = Bilevel(loss, loss, lambda key, theta: jnp.ones(4096))
+    theta = problems.hyper_theta(learning_rate=0.1, num_blocks=2)
+
+    def memory(num_steps):
+        problem = problems.hyperparameters(bilevel, num_steps=num_steps)
+        estimator = estimators.forward_mode(problem, num_particles=1, horizon=truncation.constant(num_steps))
+        state = estimator.init(jax.random.key(0), theta)
+        compiled = jax.jit(estimator.estimate).lower(jax.random.key(1), theta, state, ()).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    few, many = memory(50), memory(5000)
+    assert 4096 * 4 * 7 < few < 4096 * 4 * 60
+    assert many - few <= 4950 * 4 * 4
+
+
 def test_blocks_are_as_equal_as_can_be():
     blocks = [int(block_of(step, 10, 4)) for step in range(12)]
     assert blocks == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 3]
