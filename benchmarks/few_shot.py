@@ -1,6 +1,6 @@
 """Few-shot methods: throughput beside loops written by hand, and memory and time against the number of inner steps.
 
-    python benchmarks/few_shot.py [--out FILE] [--part throughput scaling] [--quick]
+    python benchmarks/few_shot.py [--out FILE] [--part throughput scaling] [--method NAME …] [--quick]
     python benchmarks/few_shot.py --table runs/few-shot/maml-omniglot …
 
 `throughput`: inner steps a second of the compiled program that `python -m meta_train few-shot METHOD` runs, beside a
@@ -263,6 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/few_shot.json"))
     parser.add_argument("--part", nargs="+", choices=("throughput", "scaling"), default=("throughput", "scaling"))
+    parser.add_argument("--method", nargs="+", choices=BY_HAND, default=BY_HAND, help="of throughput; default: all")
     parser.add_argument("--quick", action="store_true", help="a smoke test, at toy sizes")
     parser.add_argument("--table", nargs="+", type=pathlib.Path, metavar="RUN", help="print a table of runs, and stop")
     arguments = parser.parse_args()
@@ -272,7 +273,7 @@ def main() -> None:
     engine.cache_compilations()
     repeats = 1 if arguments.quick else 5
     settings = ("sinusoid",) if arguments.quick else ("sinusoid", "digits")
-    methods = BY_HAND[:1] if arguments.quick else BY_HAND
+    methods = arguments.method[:1] if arguments.quick else arguments.method
     lengths = NUM_STEPS[:2] if arguments.quick else NUM_STEPS
     pairs = [(setting, method) for setting in settings for method in methods] * ("throughput" in arguments.part)
     points = [(name, length) for name in SCALED for length in lengths] * ("scaling" in arguments.part)
