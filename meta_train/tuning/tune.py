@@ -207,7 +207,7 @@ def _work(setup: Setup, journal: Journal, timer: Clock, minutes: float, seed: in
     )
     path = descent.descend(
         find,
-        constants.theta,
+        descent.calmer(constants.theta),
         journal,
         timer,
         seeds=plan.hypergradient_seeds,

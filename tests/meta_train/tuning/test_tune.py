@@ -22,7 +22,7 @@ X = np.linspace(-1.0, 1.0, 40, dtype=np.float32)
 def small(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(calibration, "widths", lambda number, backend, minutes: (4,))
-    monkeypatch.setattr(descent, "MOST", 12)
+    monkeypatch.setattr(descent, "MOST", 24)
 
 
 def noisy_line():
@@ -53,10 +53,10 @@ def test_all_phases_and_a_run_that_was_stopped_before_the_choice(tmp_path, monke
     after = (out / "journal.jsonl").read_text(encoding="utf-8")
     assert after.startswith(before) and after.count("\n") == before.count("\n") + 1  # the choice alone was missing
     report = tuned.report
-    assert report["objective"] == "held-out" and report["hypergradients"]["steps"] == 12
+    assert report["objective"] == "held-out" and report["hypergradients"]["steps"] == 24
     assert report["constants"]["tried"] == 3 and len(report["choice"]) == 4
     assert json.loads((out / "report.json").read_text(encoding="utf-8")) == report
-    assert (out / "schedule.json").exists() == report["gain"] == any(each["chosen"] for each in report["choice"])
+    assert (out / "schedule.json").exists() == report["gain"]
     assert report["gain"] and report["verdict"]["change"] < -0.05
     rates = tuned.schedules.learning_rate
     assert rates[-1] < rates[0] / 1.2
