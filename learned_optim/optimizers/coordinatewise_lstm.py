@@ -92,8 +92,9 @@ def by_units(optimizer: LearnedOptimizer) -> LearnedOptimizer:
       >>> import jax, jax.numpy as jnp
       >>> optimizer = by_units(coordinatewise_lstm(hidden_size=4))
       >>> tx = optimizer.transform(optimizer.init(jax.random.key(0)))
-      >>> jax.tree.leaves(tx.init(jnp.ones(3)).slots)[0].shape
-      (4, 3)
+      >>> updates, state = tx.update(jnp.ones(3), tx.init(jnp.ones(3)), jnp.ones(3))
+      >>> updates.shape
+      (3,)
     """
     arguments = {name: value for name, value in optimizer.spec.items() if name not in ("kind", "feature_version")}
     if optimizer.spec["kind"] != "coordinatewise_lstm":

@@ -23,7 +23,7 @@ def snapshot(status: RunStatus, *, columns: int = 80, rows: int = 40, encoding: 
       encoding: of the terminal, which may lack the characters of the curve.
     """
     width = max(20, columns - _LABEL - 1)
-    lines = [f"{status.folder}: {_state(status)}"]
+    lines = [_title(str(status.folder), _state(status), max(20, columns - 1))]
     if status.damage is not None:
         lines.append(_labelled("damage", status.damage))
     lines.append(_labelled("step", _steps(status, width)))
@@ -102,6 +102,14 @@ def _state(status):
     if status.state == run_status.STOPPED:
         return f"stopped, {durations.ago(status.age)}. Go on with the command that began it and --resume"
     return f"{status.state}, {durations.ago(status.age)}"
+
+
+def _title(folder, state, width):
+    """The folder and the state. Of a long folder the end is shown, so that the state stays in sight."""
+    room = max(24, width - len(state) - 2)
+    if len(folder) > room:
+        folder = f"...{folder[3 - room :]}"
+    return f"{folder}: {state}"
 
 
 def _steps(status, width):

@@ -112,3 +112,9 @@ def test_a_line_and_json():
     assert held["curve"] == [2.0, None, 1.0, 0.5]
     assert (held["folder"], held["bytes"], held["num_steps"]) == (str(STATUS.folder), 5, 600)
     assert set(STATUS._fields) < set(held)
+
+
+def test_of_a_long_folder_the_end_is_shown_and_the_state_stays_in_sight():
+    folder = pathlib.Path("/home") / "/".join(["somewhere"] * 9) / "mine"
+    (title, *_) = run_text.snapshot(STATUS._replace(folder=folder), columns=60)
+    assert title == "...re/somewhere/somewhere/mine: running (process 7 on here)" and len(title) == 59

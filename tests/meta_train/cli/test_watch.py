@@ -49,7 +49,7 @@ def test_a_run_at_rest_is_shown_once(run, folder, capsys):
     assert capsys.readouterr().out == f"{folder}: stopped, step 2 of 4, loss 0.5\n"
     assert run("watch", folder, "--once") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{folder}: stopped, ") and lines[1].startswith("step        2 of 4 [")
+    assert "/run: stopped, " in lines[0] and lines[1].startswith("step        2 of 4 [")
     assert run("watch", folder, "--json") == 0
     assert json.loads(capsys.readouterr().out)["state"] == "stopped"
 
