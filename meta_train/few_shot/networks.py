@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from meta_train.few_shot.base import Network
-from meta_train.few_shot.convolution import conv3x3
+from meta_train.tasks.convolution import convolve
 
 _HEAD = "head"  # the last linear layer
 _NUM_BLOCKS = 4
@@ -109,7 +109,7 @@ class _Block(hk.Module):
         # Pooling comes first, for the rest is then a fourth of the work. It commutes with what follows, which grows in
         # x where the scale is positive; so where it is not, the signs of filters and scale are turned over.
         sign = jnp.where(scale < 0, -1, 1).astype(x.dtype)
-        x = conv3x3(x, w * sign, stride=2 if self._strided else 1)
+        x = convolve(x, w * sign, stride=2 if self._strided else 1)
         mean = x.mean(axis=(0, 1, 2))
         variance = jnp.square(x - mean).mean(axis=(0, 1, 2))
         x = x if self._strided else _max_pool(x)

@@ -9,7 +9,7 @@ import haiku as hk
 import jax.numpy as jnp
 
 from meta_train.few_shot.base import Network
-from meta_train.few_shot.convolution import conv3x3
+from meta_train.tasks.convolution import convolve
 
 _WARP = "warp"
 
@@ -80,4 +80,4 @@ class _Warp(hk.Module):
                 f"layers must return float[n, features] or pictures float[n, height, width, channels], got {x.shape}."
             )
         centre = lambda shape, dtype: jnp.zeros(shape, dtype).at[1, 1].set(eye)
-        return conv3x3(x, hk.get_parameter("w", (3, 3, size, size), x.dtype, centre)) + bias
+        return convolve(x, hk.get_parameter("w", (3, 3, size, size), x.dtype, centre)) + bias

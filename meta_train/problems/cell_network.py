@@ -7,10 +7,10 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from meta_train.few_shot.convolution import conv3x3
 from meta_train.problems.cell import CellSpace
 from meta_train.problems.cell import apply_cell
 from meta_train.problems.cell import init_cell
+from meta_train.tasks.convolution import convolve
 
 
 class CellNetworkInitFn(Protocol):
@@ -108,7 +108,7 @@ def cell_network(
         }
 
     def apply(params, architecture, inputs):
-        x = conv3x3(inputs, params["stem"], stride=stride)
+        x = convolve(inputs, params["stem"], stride=stride)
         for i, (cell, join) in enumerate(zip(params["cells"], params["joins"], strict=True)):
             x = x if i == 0 else _halve(x)
             x = jax.nn.relu(apply_cell(space, cell, architecture, x)) @ join

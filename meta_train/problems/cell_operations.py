@@ -7,7 +7,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from meta_train.few_shot.convolution import conv3x3
+from meta_train.tasks.convolution import convolve
 
 
 class OperationInitFn(Protocol):
@@ -69,7 +69,7 @@ def picture_operations() -> tuple[Operation, ...]:
     none = lambda key, channels: ()
     return (
         Operation("identity", none, lambda params, x: x),
-        Operation("conv3x3", _filters, lambda w, x: conv3x3(jax.nn.relu(x), w)),
+        Operation("conv3x3", _filters, lambda w, x: convolve(jax.nn.relu(x), w)),
         Operation("conv1x1", _matrix, lambda w, x: jax.nn.relu(x) @ w),
         Operation("mean3x3", none, lambda params, x: _three(_three(x, 1, jnp.add, 0), 2, jnp.add, 0) / 9),
         Operation(

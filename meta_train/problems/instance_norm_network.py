@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from meta_train.few_shot.base import Network
-from meta_train.few_shot.convolution import conv3x3
+from meta_train.tasks.convolution import convolve
 
 _HEAD = "head"
 _EPSILON = 1e-5  # added to the variance of a channel
@@ -71,7 +71,7 @@ class _Convolution(hk.Module):
         w = hk.get_parameter("w", shape, x.dtype, hk.initializers.TruncatedNormal(1 / (9 * inputs) ** 0.5))
         scale = hk.get_parameter("scale", (self._channels,), x.dtype, jnp.ones)
         offset = hk.get_parameter("offset", (self._channels,), x.dtype, jnp.zeros)
-        x = conv3x3(x, w)
+        x = convolve(x, w)
         centered = x - jnp.mean(x, axis=(1, 2), keepdims=True)
         variance = jnp.mean(jnp.square(centered), axis=(1, 2), keepdims=True)
         return centered * (scale * jax.lax.rsqrt(variance + _EPSILON)) + offset

@@ -16,6 +16,33 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
+def convolve(
+    x: Float[Array, "batch height width inputs"], w: Float[Array, "size size inputs outputs"], *, stride: int = 1
+) -> Float[Array, "batch rows columns outputs"]:
+    """Convolves pictures with square filters, at ⌈height/stride⌉ rows and ⌈width/stride⌉ columns.
+
+    Args:
+      x: pictures.
+      w: filters of odd size.
+      stride: distance of the places where the filters are applied. Padding is "SAME".
+
+    Example:
+      >>> convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)))[0, :2, :2, 0].tolist()
+      [[4.0, 6.0], [6.0, 9.0]]
+    """
+    _, height, width, inputs = x.shape
+    size = len(w)
+    rows, columns = -(-height // stride), -(-width // stride)
+    top, left = (max(0, (n - 1) * stride + size - full) // 2 for n, full in ((rows, height), (columns, width)))
+    x = jnp.pad(x, ((0, 0), (top, size), (left, size), (0, 0)))
+    shifted = [
+        x[:, i : i + (rows - 1) * stride + 1 : stride, j : j + (columns - 1) * stride + 1 : stride]
+        for i in range(size)
+        for j in range(size)
+    ]
+    return jnp.concatenate(shifted, axis=-1) @ w.reshape(size * size * inputs, -1)
+
+
 class Conv2D(hk.Module):
     """A convolution over images, padded so that the output is as large as the input, or a stride smaller.
 
@@ -37,17 +64,8 @@ class Conv2D(hk.Module):
 
     def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch rows columns channels"]:
         """Applies the filters at ⌈height/stride⌉ rows and ⌈width/stride⌉ columns."""
-        _, height, width, inputs = x.shape
-        size, stride = self._size, self._stride
+        size, stride, inputs = self._size, self._stride, x.shape[-1]
         shape = (size, size, inputs, self._channels)
         w = hk.get_parameter("w", shape, init=hk.initializers.TruncatedNormal(1 / (size * size * inputs) ** 0.5))
         b = hk.get_parameter("b", (self._channels,), init=jnp.zeros)
-        rows, columns = -(-height // stride), -(-width // stride)
-        before = [max(0, (n - 1) * stride + size - full) // 2 for n, full in ((rows, height), (columns, width))]
-        x = jnp.pad(x, ((0, 0), (before[0], size), (before[1], size), (0, 0)))
-        shifted = [
-            x[:, i : i + (rows - 1) * stride + 1 : stride, j : j + (columns - 1) * stride + 1 : stride]
-            for i in range(size)
-            for j in range(size)
-        ]
-        return jnp.concatenate(shifted, axis=-1) @ w.reshape(-1, self._channels) + b
+        return convolve(x, w, stride=stride) + b

@@ -255,7 +255,6 @@ EXAMPLES = {
         f(np.ones(3), np.ones((5, 3))),
         f(np.ones(3), np.ones((2, 3)), (1.0, 2.0)),
     ),
-    "meta_train.few_shot.convolution:conv3x3": lambda f: f(f32(2, 5, 4, 3), f32(3, 3, 3, 6), stride=2),
     "meta_train.outer.search.base:mean_losses": lambda f: f(f32(2, 3)),
     "meta_train.outer.search.base:mean_ranks": lambda f: f(f32(2, 3)),
     "meta_train.evaluation.targets:first_below": lambda f: f(np.ones(4), np.ones((4, 3)), 1.0),
@@ -279,6 +278,7 @@ EXAMPLES = {
         lambda: f(f32(2, 3, 4), num_layers=1, num_heads=2, causal=True)
     ),
     "meta_train.tasks.base:normalized_loss": lambda f: f(tasks.quadratic("mine", size=3), f32(), ()),
+    "meta_train.tasks.convolution:convolve": lambda f: f(f32(2, 5, 4, 3), f32(3, 3, 3, 6), stride=2),
     "meta_train.tasks.convolution:Conv2D.__call__": lambda f: _in_haiku(
         lambda: f(Conv2D(6, stride=2), f32(2, 5, 4, 3))
     ),

@@ -1,13 +1,10 @@
-"""Few-shot methods, one a file: each builds a `Learner` for episodes and a network."""
+"""Few-shot methods, one a file but for MAML and its kin: each builds a `Learner` for episodes and a network."""
 
 from meta_train.recipes.few_shot import adjoint as adjoint
-from meta_train.recipes.few_shot import anil as anil
 from meta_train.recipes.few_shot import aruba as aruba
 from meta_train.recipes.few_shot import comln as comln
-from meta_train.recipes.few_shot import fomaml as fomaml
 from meta_train.recipes.few_shot import imaml as imaml
 from meta_train.recipes.few_shot import maml as maml
-from meta_train.recipes.few_shot import meta_sgd as meta_sgd
 from meta_train.recipes.few_shot import reptile as reptile
 from meta_train.recipes.few_shot import warpgrad as warpgrad
 from meta_train.recipes.few_shot.base import AdaptFn as AdaptFn
@@ -17,10 +14,10 @@ from meta_train.recipes.few_shot.theta_file import load_theta as load_theta
 from meta_train.recipes.few_shot.theta_file import save_theta as save_theta
 
 METHODS: dict[str, LearnerFn] = {
-    "maml": maml.learner,
-    "fomaml": fomaml.learner,
-    "meta-sgd": meta_sgd.learner,
-    "anil": anil.learner,
+    "maml": maml.maml,
+    "fomaml": maml.fomaml,
+    "meta-sgd": maml.meta_sgd,
+    "anil": maml.anil,
     "reptile": reptile.learner,
     "imaml": imaml.learner,
     "adjoint": adjoint.learner,
@@ -35,14 +32,11 @@ __all__ = [
     "Learner",
     "LearnerFn",
     "adjoint",
-    "anil",
     "aruba",
     "comln",
-    "fomaml",
     "imaml",
     "load_theta",
     "maml",
-    "meta_sgd",
     "reptile",
     "save_theta",
     "warpgrad",

@@ -62,7 +62,7 @@ class Learner(NamedTuple):
 
 
 class LearnerFn(Protocol):
-    """Builds a method's learner; each file of this package has one of the name `learner`."""
+    """Builds a method's learner; `METHODS` has one for each."""
 
     def __call__(
         self,

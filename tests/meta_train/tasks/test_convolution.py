@@ -1,4 +1,4 @@
-"""Convolution by patches equals Haiku's, in value and gradient."""
+"""Convolution by patches equals Haiku's and XLA's, in value and derivatives, also with a batch of filters."""
 
 import haiku as hk
 import jax
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from meta_train.tasks.convolution import Conv2D
+from meta_train.tasks.convolution import convolve
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,29 @@ def test_equals_haiku(size, kernel, stride):
 
     grads = [jax.grad(loss(model), argnums=(0, 1))(params, x) for model in (ours, theirs)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *grads)
+
+
+def _by_xla(x, w, *, stride):
+    return jax.lax.conv_general_dilated(x, w, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "inputs"), [((6, 4), 1, 3), ((7, 5), 2, 3), ((3, 1), 1, 3), ((1, 2), 2, 3), ((6, 5), 2, 1)]
+)
+def test_equals_xla_with_a_batch_of_filters(size, stride, inputs):
+    x = jax.random.normal(jax.random.key(0), (2, *size, inputs))
+    w = jax.random.normal(jax.random.key(1), (4, 3, 3, inputs, 5))
+    values = []
+    for conv in (convolve, _by_xla):
+
+        def loss(w, x, conv=conv):
+            return jnp.sum(jnp.sin(conv(x, w, stride=stride)))
+
+        def slope(w, x, loss=loss):
+            return jnp.sum(jnp.sin(jax.grad(loss)(w, x)))
+
+        both = jax.jit(
+            jax.vmap(lambda w, x, loss=loss, slope=slope: (loss(w, x), jax.grad(slope, (0, 1))(w, x)), (0, None))
+        )
+        values.append(both(w, x))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), *values)
