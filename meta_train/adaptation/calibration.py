@@ -13,6 +13,7 @@ from meta_train.adaptation.trainings import Trainings
 from meta_train.evaluation.bench import NUM_MARKS
 from meta_train.evaluation.side_by_side import MOST_ON_ACCELERATOR
 from meta_train.evaluation.side_by_side import MOST_PARAMETERS
+from meta_train.evaluation.side_by_side import convolves
 from meta_train.host import parallel
 from meta_train.tasks.base import Task
 from meta_train.tasks.base import num_parameters
@@ -22,20 +23,21 @@ _FEW_MINUTES = 2.0  # with fewer, a single width is compiled
 _MOST_TO_COMPILE = 0.05  # of the minutes for a program; with more, there is no third width
 
 
-def widths(number: int, backend: str, minutes: float) -> tuple[int, ...]:
+def widths(number: int, backend: str, minutes: float, *, convolving: bool = False) -> tuple[int, ...]:
     """Numbers of trainings side by side that are worth a try, the likeliest first.
 
     Args:
       number: parameters of the model.
       backend: JAX's.
       minutes: of the adaptation.
+      convolving: whether the model has convolutions, which are slow side by side on a CPU.
 
     Example:
       >>> widths(2_000, "cpu", 10.0), widths(500_000, "cpu", 10.0)
       ((16, 4), (1, 4))
     """
     if backend == "cpu":
-        tried = (1, 4) if number > MOST_PARAMETERS else (16, 4)
+        tried = (1, 4) if convolving or number > MOST_PARAMETERS else (16, 4)
         most = _MOST_ON_CPU
     else:
         tried, most = (64, 16), MOST_ON_ACCELERATOR
@@ -74,8 +76,7 @@ def calibrate(
         return build(width).pace()
 
     def measure_all():
-        number = num_parameters(task)
-        tried = widths(number, jax.default_backend(), minutes)
+        tried = widths(num_parameters(task), jax.default_backend(), minutes, convolving=convolves(task))
         found = dict(parallel.over_devices(measure, tried))
         dear = max(seconds for seconds, _ in found.values()) > _MOST_TO_COMPILE * 60.0 * minutes
         if min(found, key=lambda width: found[width][1]) == 4 and 1 not in found and not dear:  # one alone may do

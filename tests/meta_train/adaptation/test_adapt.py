@@ -19,7 +19,7 @@ from meta_train.adaptation import search
 @pytest.fixture(autouse=True)
 def small(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(calibration, "widths", lambda number, backend, minutes: (4,))
+    monkeypatch.setattr(calibration, "widths", lambda *arguments, **options: (4,))
     monkeypatch.setattr(search, "_MOST_GENERATIONS", 2)
     monkeypatch.setattr(search, "_MOST_SEEDS", 1)
 

@@ -13,7 +13,9 @@ def test_large_models_and_few_minutes_have_fewer_widths_to_try():
     assert calibration.widths(2_000, "cpu", 1.0) == (16,)
     assert calibration.widths(1_000_000, "cpu", 10.0) == (1, 4)
     assert calibration.widths(10_000_000, "cpu", 10.0) == (1,)
-    assert calibration.widths(2_000, "gpu", 10.0) == (64, 16)
+    assert calibration.widths(2_000, "gpu", 10.0) == calibration.widths(2_000, "gpu", 10.0, convolving=True) == (64, 16)
+    assert calibration.widths(2_000, "cpu", 10.0, convolving=True) == (1, 4)
+    assert calibration.widths(2_000, "cpu", 1.0, convolving=True) == (1,)
 
 
 def test_the_fastest_width_is_taken_and_kept(monkeypatch, tmp_path):

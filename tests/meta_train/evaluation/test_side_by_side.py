@@ -46,6 +46,22 @@ def test_the_number_of_parameters_decides(most, tuned, expected, monkeypatch):
     assert side_by_side.num_lanes(TASK, 8, tuned=True) == (1 if expected == 1 else 8)
 
 
+@pytest.mark.parametrize("convolves", [False, True])
+def test_a_model_with_convolutions_is_trained_alone(convolves):
+    """Also where the convolution is within another transformation, as a scan."""
+
+    def twice(row):
+        return jax.lax.scan(lambda x, _: (jax.lax.conv(x, row[..., :3], (1,), "SAME"), None), row, None, length=2)[0]
+
+    def loss(params, key, data, config):
+        row = jnp.ones((1, 1, 5))
+        return jnp.sum(twice(row) if convolves else row) * jnp.sum(params["w"])
+
+    task = TASK._replace(loss=loss)
+    assert side_by_side.convolves(task) == convolves
+    assert side_by_side.num_lanes(task, 3, tuned=True) == (1 if convolves else tuning.MIN_LANES)
+
+
 def test_an_accelerator_takes_as_many_as_fit(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert side_by_side.num_lanes(TASK, 3, tuned=True) == side_by_side.MOST_LANES

@@ -21,7 +21,7 @@ X = np.linspace(-1.0, 1.0, 40, dtype=np.float32)
 @pytest.fixture(autouse=True)
 def small(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(calibration, "widths", lambda number, backend, minutes: (4,))
+    monkeypatch.setattr(calibration, "widths", lambda *arguments, **options: (4,))
     monkeypatch.setattr(descent, "MOST", 24)
 
 
