@@ -23,6 +23,9 @@ class Info(NamedTuple):
     # float32[steps], mean loss of the kept particles by inner step of the window, or of the episode if an estimate runs
     # whole episodes (NaN at steps that none of them made); () if the estimator does not report it
     step_losses: Any = ()
+    # like the gradient, at least float32: variance of each of its coordinates, from the spread of the kept particles
+    # (NaN below two of them); () if the estimator does not report it
+    coordinate_variances: Any = ()
 
 
 class EstimatorInitFn(Protocol):
@@ -126,6 +129,7 @@ def mean_over_particles(
         variance,
         snr,
         () if step_losses is None else _by_step(step_losses, keep, total),
+        jax.tree.map(lambda x, mean: _variance(x, mean, total, num_kept), gradients, gradient),
     )
     return gradient, info, keep
 
@@ -140,6 +144,14 @@ def _noise(gradients, gradient, total, num_kept):
     count = num_kept.astype(jnp.float32)
     trace = jnp.where(num_kept > 1, deviations / (count * jnp.maximum(count - 1.0, 1.0)), jnp.nan)
     return trace, sum(jnp.sum(square(mean)) for mean in means) / trace
+
+
+def _variance(x, mean, total, num_kept):
+    """The variance of the mean of particles' gradients x, for each coordinate; unused, it costs no arithmetic."""
+    dtype = x.dtype if jnp.finfo(x.dtype).bits > 32 else jnp.float32
+    count = num_kept.astype(dtype)
+    squares = total(jnp.square(x.astype(dtype) - mean.astype(dtype)))
+    return jnp.where(num_kept > 1, squares / (count * jnp.maximum(count - 1, 1)), jnp.nan)
 
 
 def _by_step(step_losses, keep, total):

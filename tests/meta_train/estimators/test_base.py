@@ -83,12 +83,14 @@ def test_no_finite_particle_gives_a_zero_gradient(run):
 @pytest.mark.parametrize("run", [_on_one_axis, _on_vmapped_shards, _on_devices])
 @pytest.mark.parametrize("kept", [[0, 1, 2, 3, 4, 5], [0, 2, 5], [3]])
 def test_noise_of_the_gradient(run, kept):
-    """The trace of the sample covariance of the kept particles over their number, and the gradient's square over it."""
+    """The sample variances of the kept particles over their number, their sum, and the gradient's square over it."""
     _, info, _ = run(*_spoil(loss_at=sorted(set(range(6)) - set(kept))))
     rows = np.concatenate([array[kept].reshape(len(kept), -1) for array in GRADIENTS.values()], axis=1)
+    variances = np.concatenate([np.ravel(info.coordinate_variances[name]) for name in GRADIENTS])
     if len(kept) == 1:
-        assert np.isnan(info.gradient_variance) and np.isnan(info.snr)
+        assert np.isnan(info.gradient_variance) and np.isnan(info.snr) and np.isnan(variances).all()
         return
+    np.testing.assert_allclose(variances, np.var(rows, axis=0, ddof=1) / len(kept), rtol=1e-5)
     variance = np.var(rows, axis=0, ddof=1).sum() / len(kept)
     np.testing.assert_allclose(info.gradient_variance, variance, rtol=1e-5)
     np.testing.assert_allclose(info.snr, np.sum(rows.mean(axis=0) ** 2) / variance, rtol=1e-5)
