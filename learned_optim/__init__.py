@@ -21,6 +21,7 @@ from learned_optim.optimizers import prodigy_muon as prodigy_muon
 from learned_optim.optimizers import prodigy_residual as prodigy_residual
 from learned_optim.optimizers import register_architecture as register_architecture
 from learned_optim.optimizers import rnnprop as rnnprop
+from learned_optim.optimizers import secant_muon as secant_muon
 from learned_optim.optimizers import star as star
 from learned_optim.optimizers import velo as velo
 from learned_optim.packing import pack as pack
@@ -56,6 +57,7 @@ __all__ = [
     "register_architecture",
     "rnnprop",
     "save",
+    "secant_muon",
     "star",
     "velo",
 ]

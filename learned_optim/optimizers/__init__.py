@@ -31,6 +31,7 @@ from learned_optim.optimizers.mlp import mlp as mlp
 from learned_optim.optimizers.prodigy_muon import prodigy_muon as prodigy_muon
 from learned_optim.optimizers.prodigy_residual import prodigy_residual as prodigy_residual
 from learned_optim.optimizers.rnnprop import rnnprop as rnnprop
+from learned_optim.optimizers.secant_muon import secant_muon as secant_muon
 from learned_optim.optimizers.star import star as star
 from learned_optim.optimizers.velo import velo as velo
 
@@ -50,6 +51,7 @@ _CONSTRUCTORS: tuple[Callable[..., LearnedOptimizer], ...] = (
     prodigy_muon,
     prodigy_residual,
     rnnprop,
+    secant_muon,
     star,
     velo,
 )

@@ -137,7 +137,7 @@ def adaptive_muon() -> LearnedOptimizer:
             del loss
             return _update(theta, horizon, grads, params, slots, shared, step) if grads else ([], [], shared)
 
-        return Rule(Averages(momentum, zeros), update, _first_shared)
+        return Rule(Averages(momentum, zeros), update, first_shared)
 
     return define({"kind": "adaptive_muon", "feature_version": FEATURE_VERSION}, init, rule)
 
@@ -166,22 +166,46 @@ def _init_theta():
     }
 
 
-def _first_shared(params):
+def first_shared(params: list[jax.Array]) -> Shared:
+    """The state that all tensors share before the first update."""
     rows, zero = samples.take(params), jnp.zeros((len(params),), jnp.float32)
     averages = Averages(jnp.zeros_like(rows), jnp.zeros_like(rows))
-    return Shared(averages, zero, step_control.first(rows, _log_sizes(params, rows)))
+    return Shared(averages, zero, step_control.first(rows, log_sizes(params, rows)))
 
 
-def _update(theta, horizon, grads, params, slots, shared, step):
+class Advanced(NamedTuple):
+    """What `advance` returns: all that is computed from samples."""
+
+    features: TensorFeatures  # float32[tensors] each, or numbers for all tensors
+    log_step: jax.Array  # float32[tensors], log D
+    decay: jax.Array  # float32[], γ
+    direction: jax.Array  # float32[tensors, sample], u
+    lookahead: tuple[jax.Array, jax.Array]  # float32[] each: λ, and the bias correction of u
+    shared: Shared  # after this gradient
+
+
+def advance(
+    theta: Any, horizon: jax.Array, grad_rows: jax.Array, params: list[jax.Array], shared: Any, step: jax.Array
+) -> Advanced:
+    """Computes the features of all tensors and advances what they share.
+
+    Args:
+      theta: as `adaptive_muon` has it; the controller's bias may be an array, float32[tensors].
+      horizon: planned number of updates, float32[], 0 if it is not known.
+      grad_rows: samples of the gradients, float32[tensors, sample].
+      params: the tensors.
+      shared: a NamedTuple with the fields of `Shared`.
+      step: number of updates made so far, float32[].
+    """
     unknown = theta["unknown_horizon"]
     stand_ins = jnp.pad(unknown["progress"], (0, 1))  # 0 for τ⁴, which is not a feature here
     progress, decay = schedule.progress(step, horizon, stand_ins)
     decay = jnp.where(progress.known > 0.0, decay, schedule.anytime(step, unknown["exponent"]))
-    lookahead, correction = _momentum_factors(theta["lookahead"], step)
+    lookahead, correction = momentum_factors(jax.nn.sigmoid(theta["lookahead"]), step)
     is_vector = jnp.asarray([param.ndim < 2 for param in params], jnp.float32)
 
-    grad_rows, param_rows = samples.take(grads), samples.take(params)
-    direction_rows, averages = _nesterov(grad_rows, shared.averages, lookahead, correction)
+    param_rows = samples.take(params)
+    direction_rows, averages = nesterov(grad_rows, shared.averages, lookahead, correction)
     agreement = _agreement(grad_rows, shared.averages.momentum, averages.moment, shared.agreement, step)
     controlled = step_control.advance(theta["control"], grad_rows, param_rows, is_vector, shared.control, step)
     size = jnp.sqrt(samples.mean_squares(direction_rows, samples.sizes(params)) + _TINY)
@@ -196,17 +220,33 @@ def _update(theta, horizon, grads, params, slots, shared, step):
         certain=0.5 * jnp.log(certain) + 1.5,
         signal=controlled.signal,
         growth=0.5 * controlled.control.growth,
-        expansion=jnp.clip(_log_sizes(params, param_rows) - _log_usual(params, shared.control.first_size), -5.0, 5.0),
+        expansion=jnp.clip(log_sizes(params, param_rows) - _log_usual(params, shared.control.first_size), -5.0, 5.0),
         is_vector=is_vector,
         squareness=jnp.asarray([muon_directions.squareness(param) for param in params], jnp.float32),
         blocks=jnp.asarray([_log_blocks(param) for param in params], jnp.float32),
     )
-    c = jnp.stack([jnp.broadcast_to(feature, is_vector.shape) for feature in c], axis=1)
-    steps = jnp.exp(controlled.log_step + jnp.clip(c @ theta["step"], -5.0, 5.0)) * decay
-    shrink = jnp.exp(theta["decay"]["base"] + jnp.clip(c @ theta["decay"]["skip"], -5.0, 5.0)) * decay
+    shared = Shared(averages, agreement, controlled.control)
+    return Advanced(c, controlled.log_step, decay, direction_rows, (lookahead, correction), shared)
 
-    made = [_nesterov(grad, slot, lookahead, correction) for grad, slot in zip(grads, slots, strict=True)]
-    directions, new_slots = [direction for direction, _ in made], [averages for _, averages in made]
+
+def _update(theta, horizon, grads, params, slots, shared, step):
+    made = advance(theta, horizon, samples.take(grads), params, shared, step)
+    c = jnp.stack([jnp.broadcast_to(feature, made.log_step.shape) for feature in made.features], axis=1)
+    steps = jnp.exp(made.log_step + jnp.clip(c @ theta["step"], -5.0, 5.0)) * made.decay
+    shrink = jnp.exp(theta["decay"]["base"] + jnp.clip(c @ theta["decay"]["skip"], -5.0, 5.0)) * made.decay
+    results = [nesterov(grad, slot, *made.lookahead) for grad, slot in zip(grads, slots, strict=True)]
+    updates = scaled([direction for direction, _ in results], params, steps, shrink)
+    return updates, [averages for _, averages in results], made.shared
+
+
+def scaled(directions: list[jax.Array], params: list[jax.Array], steps: jax.Array, shrink: jax.Array) -> list[Any]:
+    """The updates: directions, of matrices after they are orthogonalized, times steps, and the decay of matrices.
+
+    Args:
+      directions, params: one array for each tensor.
+      steps, shrink: float32[tensors], the factors of the directions and of the parameters.
+    """
+    directions = list(directions)
     matrices = [i for i, param in enumerate(params) if param.ndim > 1]
     orthogonal = orthogonalize_all([directions[i] for i in matrices], NUM_ITERATIONS, MAX_BLOCK)
     for i, direction in zip(matrices, orthogonal, strict=True):
@@ -217,7 +257,7 @@ def _update(theta, horizon, grads, params, slots, shared, step):
         own_step, own_shrink = factors[np.array([i, len(params) + i])]
         update = -own_step * direction
         updates.append(update - own_shrink * param if param.ndim > 1 else update)
-    return updates, new_slots, Shared(averages, agreement, controlled.control)
+    return updates
 
 
 def _log_blocks(param):
@@ -225,14 +265,13 @@ def _log_blocks(param):
     return 0.5 * math.log(max(1, num_blocks(param.shape, MAX_BLOCK))) if param.ndim > 1 else 0.0
 
 
-def _momentum_factors(weight, step):
+def momentum_factors(lookahead: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns λ, and the bias correction of u."""
-    lookahead = jax.nn.sigmoid(weight)
     correction = jnp.sqrt(1.0 - MOMENT_DECAY ** (step + 1.0))
     return lookahead, correction / (1.0 - (1.0 - lookahead) * MOMENTUM_DECAY ** (step + 1.0))
 
 
-def _nesterov(grad, averages, lookahead, correction):
+def nesterov(grad: jax.Array, averages: Any, lookahead: jax.Array, correction: jax.Array) -> tuple[jax.Array, Averages]:
     """Returns u, Adam's direction with Nesterov momentum, and the new averages."""
     grad = jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
     (m,) = features.momenta(grad, (averages.momentum,), (MOMENTUM_DECAY,))
@@ -250,7 +289,7 @@ def _agreement(grad, momentum, moment, agreement, step):
     return agreement + (1.0 - MOMENT_DECAY) * (product - agreement)
 
 
-def _log_sizes(params, rows):
+def log_sizes(params: list[jax.Array], rows: jax.Array) -> jax.Array:
     """Log of `schedule.size` of each tensor, from the samples of the tensors."""
     floors = np.array([0.01 / math.prod(param.shape[:-1]) if param.ndim > 1 else 0.01 for param in params], np.float32)
     ceilings = np.array([np.inf if param.ndim > 1 else 0.01 for param in params], np.float32)
