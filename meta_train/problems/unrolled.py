@@ -24,6 +24,7 @@ def unrolled(
     bilevel: Bilevel,
     inner_optimizer: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation],
     *,
+    inner_steps: int = 1,
     second_derivatives: bool = True,
 ) -> Problem:
     """Builds the problem of minimizing the inner loss step by step, on which every unrolled estimator works.
@@ -33,13 +34,18 @@ def unrolled(
         `SampledState` around an `UnrolledState`.
       inner_optimizer: an optax transformation with final updates, or a function from theta to one. It gets the inner
         loss as `value=`.
+      inner_steps: updates in a step of the problem. The outer loss is computed after the last of them only: where
+        nothing but the loss at the end counts, this saves the others.
       second_derivatives: whether derivatives with respect to theta may pass through the inner gradient. False is the
         approximation of first-order MAML (Finn et al. 2017, https://arxiv.org/abs/1703.03400): what theta does to
         the inner loss is lost, what it does to `bilevel.init` and to the optimizer is kept.
 
     Returns:
-      A `Problem` whose loss at a step is the outer loss of the parameters after the update. It declares `bilevel`
+      A `Problem` whose loss at a step is the outer loss of the parameters after the updates. It declares `bilevel`
       unless the optimizer is a function of theta: what theta does to an optimizer shows in no loss.
+
+    Raises:
+      ValueError: if inner_steps is below 1.
 
     Example: theta is the learning rate, the loss after a step that of `w = 1 - 2 * theta`.
       >>> import jax, optax
@@ -50,6 +56,8 @@ def unrolled(
       >>> float(loss)
       0.25
     """
+    if inner_steps < 1:
+        raise ValueError(f"inner_steps must be at least 1, got {inner_steps}.")
     of_theta = callable(inner_optimizer)
     transform = lambda theta: inner_optimizer(theta) if callable(inner_optimizer) else inner_optimizer
 
@@ -60,9 +68,15 @@ def unrolled(
 
     def step(key, theta, state, data):
         inner_key, outer_key = jax.random.split(key)
-        state = inner_update(
-            bilevel, transform(theta), inner_key, theta, state, data, second_derivatives=second_derivatives
-        )
+        tx = transform(theta)
+
+        def update(state, key):
+            return inner_update(bilevel, tx, key, theta, state, data, second_derivatives=second_derivatives), None
+
+        if inner_steps == 1:
+            state, _ = update(state, inner_key)
+        else:
+            state, _ = jax.lax.scan(update, state, jax.random.split(inner_key, inner_steps))
         return state, bilevel.outer_loss(state.params, theta, outer_key, data)
 
     problem = Problem(init, step, bilevel.data, bilevel.name, bilevel=None if of_theta else bilevel)

@@ -81,6 +81,28 @@ def test_theta_in_the_optimizer():
         np.testing.assert_allclose(_gradient(problem, theta, NUM_STEPS), expected, rtol=1e-12)
 
 
+def test_several_updates_in_a_step():
+    """The loss after all of them, and the same derivative as of single steps; each update draws for itself."""
+    with jax.enable_x64(True):
+        theta = jnp.asarray(0.1, jnp.float64)
+        half_square = lambda w, theta, key, data: 0.5 * w**2
+        bilevel = Bilevel(half_square, half_square, init=lambda key, theta: jnp.ones_like(theta))
+        problem = unrolled(bilevel, optax.sgd, inner_steps=NUM_STEPS)
+        expected = -NUM_STEPS * (1 - theta) ** (2 * NUM_STEPS - 1)
+        np.testing.assert_allclose(_gradient(problem, theta, 1), expected, rtol=1e-12)
+    noise = lambda w, theta, key, data: w * jax.random.normal(key)  # its gradient is the draw
+    walk = Bilevel(noise, noise, init=lambda key, theta: 0.0)
+    ends = []
+    for inner_steps in (1, 4):
+        problem = unrolled(walk, optax.sgd(1.0), inner_steps=inner_steps)
+        draw = lambda key, problem=problem: problem.step(key, 0.0, problem.init(key, 0.0, 1), None)[0].params
+        ends.append(jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 4_000)))
+    variances = [float(np.var(end)) for end in ends]
+    np.testing.assert_allclose(variances, [1, 4], rtol=0.1)  # independent draws add up; equal ones would give 16
+    with pytest.raises(ValueError, match="inner_steps must be at least 1, got 0"):
+        unrolled(walk, optax.sgd(1.0), inner_steps=0)
+
+
 def test_the_losses_draw_different_minibatches_and_the_optimizer_gets_the_inner_loss():
     """Each loss is a number that it draws; the update adds the inner one to the parameters."""
     draw = lambda w, theta, key, data: jax.random.normal(key) + data + 0 * w
