@@ -1,19 +1,28 @@
 """What `adapt` gains on models in the style of their libraries' documentation, beside tuned AdamW and Muon.
 
 The models are the files in benchmarks/adapt_models. Writes JSON, and beside it, for each model, the folder that `adapt`
-makes. A run that was stopped goes on.
+makes. Nothing is downloaded. A run that was stopped, by Ctrl-C or SIGTERM, goes on when the same command is given
+again, also on another machine to which its folder was copied.
 
-    python benchmarks/adapt.py [--model flax_cnn …] [--minutes 10] [--steps 1000] [--no-rivals] [--out FILE]
+    python benchmarks/adapt.py [--only NAME …] [--minutes 10] [--steps 1000] [--no-rivals] [--out FILE]
+
+Each run uses the cores that its process may run on, so several can share a machine:
+
+    for i in 0 1; do taskset -c $((2 * i)),$((2 * i + 1)) python benchmarks/adapt.py --only … --out …/$i.json & done
+    python benchmarks/adapt.py --join …/0.json …/1.json --out …/all.json
 """
 
 import argparse
+import json
 import pathlib
 import runpy
+import signal
 import sys
 
 import meta_train
 from meta_train import adapt
 from meta_train.adaptation import card
+from meta_train.host import parallel
 from meta_train.training import engine
 
 MODELS = pathlib.Path(__file__).parent / "adapt_models"
@@ -53,20 +62,46 @@ def row(report):
     }
 
 
+def join(files):
+    """One record of several."""
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    results = [dict(result, machine=record["machine"]) for record in records for result in record["results"]]
+    return records[0] | {"results": sorted(results, key=lambda result: result["model"])}
+
+
+def stop(signum, frame):
+    """Ends the work as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
 def main():
     """Adapts to each model and writes the record."""
     names = sorted(path.stem for path in MODELS.glob("*.py"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--minutes", type=float, default=10.0, help="for each model")
     parser.add_argument("--steps", type=int, help="of all models, in place of their own")
     parser.add_argument("--no-rivals", action="store_true")
+    parser.add_argument("--join", nargs="+", type=pathlib.Path, metavar="FILE", help="records to write to --out as one")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/adapt.json"))
     arguments = parser.parse_args()
+    if arguments.join:
+        _STANDARD["write"](join(arguments.join), arguments.out)
+        return
     meta_train.use_all_cores()
     engine.cache_compilations()
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        adapt_all(arguments)
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        parallel.leave(130)
+
+
+def adapt_all(arguments):
+    """Adapts to one model after the other; the record is written after each."""
     results = []
-    for name in arguments.model:
+    for name in arguments.only:
         adapted = adapt(
             MODELS / f"{name}.py",
             minutes=arguments.minutes,

@@ -1,7 +1,6 @@
 """`adapt`: an optimizer of your own for your own model, in minutes."""
 
 from collections.abc import Sequence
-import contextlib
 import os
 import pathlib
 from typing import Any
@@ -14,9 +13,9 @@ from learned_optim import LearnedOptimizer
 from meta_train.adaptation import calibration
 from meta_train.adaptation import card
 from meta_train.adaptation import choice
-from meta_train.adaptation import clock
 from meta_train.adaptation import entry_checks
 from meta_train.adaptation import objective as objectives
+from meta_train.adaptation import opening
 from meta_train.adaptation import outcome
 from meta_train.adaptation import plan as plans
 from meta_train.adaptation import search as searching
@@ -28,14 +27,12 @@ from meta_train.adaptation.plan import Plan
 from meta_train.adaptation.setup import Setup
 from meta_train.adaptation.trainings import Trainings
 from meta_train.evaluation.bench import NUM_MARKS
-from meta_train.host import user_code
 from meta_train.host.progress import TellFn
-from meta_train.tasks import user_file
 from meta_train.tasks.base import Task
 
 RIVALS = ("adamw-cosine", "muon")
 NUM_STEPS = 1000
-JOURNAL_FILE = "journal.jsonl"
+KEPT = "verdict"  # folder of the trainings for the verdict, in that of the run
 
 
 class Adapted(NamedTuple):
@@ -80,8 +77,9 @@ def adapt(
         tenth of the steps. None: "held-out" if the task has held-out data, since a training loss can always be lowered
         by less decay of the weights; else "training".
       rivals: baselines that are tuned for the verdict, names from `evaluation.baselines`; may be empty.
-      out: folder for `theta.safetensors`, `card.md`, `report.json`, `curves.png` and the journal; None writes nothing.
-      resume: whether to go on with a run in the folder that was stopped.
+      out: folder for `theta.safetensors`, `card.md`, `report.json`, `curves.png`, the journal and the trainings for the
+        verdict; None writes nothing.
+      resume: whether to go on with a run in the folder that was stopped, there or on another machine.
       seed: of the search.
       quiet: whether to show no progress bar.
       command: the command to repeat it, for the card.
@@ -101,38 +99,27 @@ def adapt(
       >>> tx = adapted.optimizer.transform(adapted.theta, num_steps=100)  # doctest: +SKIP
     """
     setups.check(minutes, num_steps, objective, rivals)
-    file = None if isinstance(task, Task) else pathlib.Path(task)
-    with user_code.told(file) if file else contextlib.nullcontext():
-        if not isinstance(task, Task):
-            task = user_file.from_file(task, num_batches=max(1000, num_steps), progress=progress)
-        setup = setups.set_up(task, num_steps, objective, tuple(rivals))
-        for line in entry_checks.check_gradient(setup.task):
-            progress(line)
-        settings = {
-            "task": setups.digest(setup.whole),
-            "minutes": minutes,
-            "num_steps": num_steps,
-            "objective": setup.objective,
-            "rivals": list(rivals),
-            "seed": seed,
-        }
-        journal = Journal(None if out is None else pathlib.Path(out) / JOURNAL_FILE, settings, resume=resume)
-        with clock.shown(journal.seconds, 60.0 * minutes, quiet=quiet) as timer:
-            report, theta, verdict = _work(setup, journal, timer, minutes, seed, progress)
-    report |= {
-        "minutes": minutes,
-        "minutes_taken": journal.seconds() / 60.0,
-        "seed": seed,
-        "command": command,
-        "folder": None if out is None else str(out),
-    }
+    with opening.opened(
+        task,
+        lambda task: setups.set_up(task, num_steps, objective, tuple(rivals)),
+        {"rivals": list(rivals), "seed": seed},
+        what="an adaptation",
+        minutes=minutes,
+        num_steps=num_steps,
+        out=out,
+        resume=resume,
+        quiet=quiet,
+        progress=progress,
+    ) as run:
+        report, theta, verdict = _work(run.setup, run.journal, run.timer, minutes, seed, out, progress)
+    report |= opening.facts(run, minutes=minutes, seed=seed, command=command, out=out)
     if out is not None:
-        for path in card.write(out, setup.optimizer, theta, report, verdict):
+        for path in card.write(out, run.setup.optimizer, theta, report, verdict):
             progress(f"Wrote {path}")
-    return Adapted(setup.optimizer, theta, report)
+    return Adapted(run.setup.optimizer, theta, report)
 
 
-def _work(setup: Setup, journal: Journal, timer: Clock, minutes: float, seed: int, progress: TellFn):
+def _work(setup: Setup, journal: Journal, timer: Clock, minutes: float, seed: int, out: Any, progress: TellFn):
     """All phases. Returns the report, theta and the verdict."""
     timer.tell("measuring how long a step takes")
     pace, trainings = calibration.calibrate(
@@ -150,9 +137,8 @@ def _work(setup: Setup, journal: Journal, timer: Clock, minutes: float, seed: in
     plan = Plan(**{**made, "size": plans.Size(*made["size"])})
     progress(f"Chosen for {minutes:g} minutes: {plans.as_text(plan, setup.num_steps)}.")
     measure = objectives.measurer(trainings, setup.space, setup.objective, setup.search_data, setup.scale)
-    found = searching.search(
-        measure, journal, plan, timer, at_a_time=trainings.parallel, until=plan.verdict_seconds, seed=seed
-    )
+    at_a_time = pace.devices * trainings.width  # of the machine where the run began: it shapes the generations
+    found = searching.search(measure, journal, plan, timer, at_a_time=at_a_time, until=plan.verdict_seconds, seed=seed)
     timer.tell("choosing what part of the way to take")
     named = choice.candidates(found.points)
     values = journal.recall(
@@ -161,7 +147,8 @@ def _work(setup: Setup, journal: Journal, timer: Clock, minutes: float, seed: in
     candidates = choice.judged(named, np.array(values))
     chosen = choice.best(candidates)
     point = min(candidates, key=lambda each: each.change).point if chosen is None else chosen.point
-    verdict = _judge(setup, trainings, plan, point, timer)
+    point = np.array(journal.recall("point", point.tolist))
+    verdict = _judge(setup, trainings, plan, point, journal, timer, None if out is None else pathlib.Path(out) / KEPT)
     timer.tell("done")
     report = outcome.as_report(
         setup,
@@ -181,12 +168,20 @@ def _check_first_steps(setup, trainings):
     entry_checks.check_first_steps(setup.task, trainings, np.asarray(flat), setup.num_steps, setup.search_data)
 
 
-def _judge(setup: Setup, trainings: Trainings, plan: Plan, point: np.ndarray, timer: Clock):
+def _judge(
+    setup: Setup,
+    trainings: Trainings,
+    plan: Plan,
+    point: np.ndarray,
+    journal: Journal,
+    timer: Clock,
+    folder: pathlib.Path | None,
+):
     """The verdict on a point. A search that found nothing has one too, so that it is told with figures."""
     steps, seeds, data = setup.num_steps, plan.size.num_seeds, setup.task.data
     marks = sorted({max(1, steps * k // NUM_MARKS) for k in range(1, NUM_MARKS + 1)}) if setup.halved else [steps]
     timer.tell("verdict: the default and the adapted optimizer")
-    results = verdicts.own_results(trainings, setup.space, point, seeds, data, marks)
+    results = verdicts.own_results(trainings, setup.space, point, seeds, data, marks, folder=folder)
     shorter = verdicts.told_fewer(
         trainings,
         setup.space,
@@ -197,11 +192,14 @@ def _judge(setup: Setup, trainings: Trainings, plan: Plan, point: np.ndarray, ti
         rungs=plan.size.rungs,
         objective=setup.objective,
         scale=setup.scale,
+        journal=journal,
     )
     names = setup.rivals if plan.size.learning_rates else ()
     if names:
         tell = lambda line: timer.tell(f"verdict: {line}")
-        results += verdicts.rivals(setup.whole, names, steps, plan.size, halves=setup.halved, progress=tell)
+        results += verdicts.rivals(
+            setup.whole, names, steps, plan.size, halves=setup.halved, folder=folder, progress=tell
+        )
     milliseconds = verdicts.times(setup.task, setup.optimizer, setup.theta, names, results, timer.tell)
     gain, to_target = verdicts.gain(results, shorter, steps, objective=setup.objective, scale=setup.scale)
     return verdicts.Verdict(results, gain, to_target, milliseconds)

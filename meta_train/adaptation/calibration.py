@@ -62,6 +62,9 @@ def calibrate(
       journal: keeps the measurements.
       minutes: of the adaptation.
       check: called with the programs before the measurements are kept; it compiles them on all devices.
+
+    Returns:
+      `(pace, trainings)`. If the journal has a pace, it is that of the machine where the run began.
     """
     devices, built = len(jax.devices()), {}
 
@@ -83,8 +86,8 @@ def calibrate(
             found |= dict(parallel.over_devices(measure, [1]))
         width = min(found, key=lambda width: found[width][1])
         check(build(width))
-        return {"width": width, "tried": [[each, *found[each]] for each in found]}
+        return {"width": width, "devices": devices, "tried": [[each, *found[each]] for each in found]}
 
     kept = journal.recall("pace", measure_all)
     compiled, step = next(rest for width, *rest in kept["tried"] if width == kept["width"])
-    return Pace(compiled, step, devices), build(kept["width"])
+    return Pace(compiled, step, kept["devices"]), build(kept["width"])

@@ -7,9 +7,9 @@ values or a few steps of training.
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from meta_train.adaptation.probe import Probe
 from meta_train.adaptation.trainings import SEARCH
 from meta_train.adaptation.trainings import Trainings
 from meta_train.evaluation import lanes
@@ -20,8 +20,12 @@ from meta_train.tasks.user_checks import place
 FEW_STEPS = 20  # over which the optimizer must keep the loss finite
 
 
-def check_gradient(task: Task) -> list[str]:
-    """Checks that the loss depends on the parameters, by gradients of three draws.
+def check_gradient(task: Task, found: Probe) -> list[str]:
+    """Checks that the loss depends on the parameters.
+
+    Args:
+      task: the model.
+      found: by `probe.probe`.
 
     Returns:
       A line of text for each parameter whose gradient is zero, which is no error: it may be frozen on purpose.
@@ -31,19 +35,14 @@ def check_gradient(task: Task) -> list[str]:
 
     Example:
       >>> from meta_train import tasks
-      >>> check_gradient(tasks.get("quadratic"))
+      >>> from meta_train.adaptation.probe import probe
+      >>> task = tasks.get("quadratic")
+      >>> check_gradient(task, probe(task))
       []
     """
-
-    def largest(key, data):
-        sample_key, init_key, loss_key = jax.random.split(key, 3)
-        config = task.sample(sample_key)
-        grads = jax.grad(lambda params: task.loss(params, loss_key, data, config))(task.init(init_key, config))
-        return jax.tree.map(lambda grad: jnp.max(jnp.abs(grad), initial=0.0), grads)
-
-    found = jax.jit(jax.vmap(largest, (0, None)))(lanes.keys(3, SEARCH), task.data)
-    zero = [place(path) for path, sizes in jax.tree.leaves_with_path(found) if not np.any(np.asarray(sizes) > 0.0)]
-    if len(zero) == len(jax.tree.leaves(found)):
+    leaves = jax.tree.leaves_with_path(found.largest)
+    zero = [place(path) for path, sizes in leaves if not np.any(np.asarray(sizes) != 0.0)]
+    if len(zero) == len(leaves):
         raise RuleError(
             f"{task.name}: the gradient of loss must not be zero, but it is, for all parameters. Does loss use params? "
             "argmax, round, comparisons and jax.lax.stop_gradient have no gradient: use a smooth loss, such as a "

@@ -1,11 +1,12 @@
 """What an adaptation has measured so far, in a file: a run that was stopped reads it and goes on.
 
 The search is a function of its measurements and its settings. So the journal holds both, a JSON object a line, and
-going on means to run again and to read what is there instead of measuring it.
+going on means to run again and to read what is there instead of measuring it, on another machine if need be.
 """
 
 from collections.abc import Callable
 import json
+import math
 import os
 import pathlib
 import time
@@ -13,7 +14,8 @@ from typing import Any
 
 from meta_train.host.counted import counted
 
-_VERSION = 1
+_VERSION = 2
+_ROUNDING = 1e-4  # by which floats in the settings may differ, as they do between machines
 
 
 class Journal:
@@ -21,7 +23,7 @@ class Journal:
 
     Args:
       path: the file; None keeps nothing.
-      settings: all that the measurements depend on, as JSON values.
+      settings: all that the measurements depend on, as JSON values; floats are compared up to rounding.
       resume: whether to go on with the file if it exists.
       what: what to call the work in errors.
 
@@ -94,8 +96,8 @@ class Journal:
             except json.JSONDecodeError:
                 break  # the process was killed while it wrote
         known = lines[0].get("settings") if lines else None
-        if known != settings:
-            other = sorted(key for key in settings if not known or known.get(key) != settings[key])
+        other = sorted(key for key in settings if not known or not _alike(known.get(key), settings[key]))
+        if other:
             raise ValueError(
                 f"{path.parent} holds {self._what} with other settings: {counted(len(other), 'setting')} "
                 f"({', '.join(other)}). Give the same ones as then, or choose another folder."
@@ -110,3 +112,14 @@ class Journal:
 def _has_work(path):
     """Whether there is more than settings and the first measurement, after which a run may be refused."""
     return len(path.read_text(encoding="utf-8").splitlines()) > 2
+
+
+def _alike(one, other):
+    """Whether JSON values are equal, floats up to rounding."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=_ROUNDING, abs_tol=1e-7)
+    return one == other

@@ -1,7 +1,6 @@
 """What is adapted to what: the model, its data in parts, and the optimizer to start from."""
 
 from collections.abc import Sequence
-import hashlib
 import math
 from typing import Any
 from typing import NamedTuple
@@ -108,17 +107,3 @@ def set_up(task: Task, num_steps: int, objective: str | None, rivals: tuple[str,
         own,
         rivals,
     )
-
-
-def digest(task: Task) -> str:
-    """Digest of a model, its loss and its data, which a run that goes on must have in common with its beginning."""
-
-    def loss(key, data):
-        config = task.sample(key)
-        return task.loss(task.init(key, config), key, data, config)
-
-    found = hashlib.sha256(f"{task.name} {jax.__version__}".encode())
-    found.update(jax.jit(loss).lower(jax.random.key(0), task.data).as_text().encode())
-    for leaf in jax.tree.leaves(task.data):
-        found.update(np.ascontiguousarray(leaf).tobytes())
-    return found.hexdigest()

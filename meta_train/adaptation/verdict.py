@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 import math
+import os
 from typing import Any
 from typing import NamedTuple
 
 import numpy as np
 
 from learned_optim import LearnedOptimizer
+from meta_train.adaptation.journal import Journal
 from meta_train.adaptation.objective import HELD_OUT
 from meta_train.adaptation.objective import Space
 from meta_train.adaptation.objective import log_losses
 from meta_train.adaptation.plan import Size
 from meta_train.adaptation.trainings import Trainings
+from meta_train.evaluation import kept
 from meta_train.evaluation import lanes
 from meta_train.evaluation import protocol
 from meta_train.evaluation import targets
@@ -83,9 +86,16 @@ class Verdict(NamedTuple):
 
 
 def rivals(
-    task: Task, names: Sequence[str], num_steps: int, size: Size, *, halves: bool, progress: TellFn
+    task: Task,
+    names: Sequence[str],
+    num_steps: int,
+    size: Size,
+    *,
+    halves: bool,
+    folder: str | os.PathLike[str] | None,
+    progress: TellFn,
 ) -> list[Result]:
-    """Results of tuned baselines, each on a device of its own. They are kept, as those of other comparisons are.
+    """Results of tuned baselines, each on a device of its own.
 
     Args:
       task: with all of its held-out data.
@@ -93,6 +103,7 @@ def rivals(
       num_steps: of the trainings.
       size: how far to tune.
       halves: as of `protocol.judge`.
+      folder: keeps them, so that a run that goes on finds them; None: where other comparisons are kept.
       progress: called with a line of text before each piece of work.
     """
 
@@ -111,7 +122,7 @@ def rivals(
             halves=halves,
             learning_rates=size.learning_rates,
             tuning_seeds=size.tuning_seeds,
-            cache=cache_folder() / "evaluations",
+            cache=cache_folder() / "evaluations" if folder is None else folder,
             progress=tell,
         )
         return judged[num_steps].baselines
@@ -121,17 +132,38 @@ def rivals(
 
 
 def own_results(
-    trainings: Trainings, space: Space, point: np.ndarray, num_seeds: int, data: Any, marks: Sequence[int]
+    trainings: Trainings,
+    space: Space,
+    point: np.ndarray,
+    num_seeds: int,
+    data: Any,
+    marks: Sequence[int],
+    *,
+    folder: str | os.PathLike[str] | None = None,
 ) -> list[Result]:
-    """Results of the default and the adapted optimizer, with held-out metrics at the marks; the last one is the end."""
+    """Results of the default and the adapted optimizer.
+
+    Args:
+      trainings: the programs.
+      space, point: the adapted optimizer.
+      num_seeds: runs of each.
+      data: of the task.
+      marks: where held-out metrics are taken; the last one is the end.
+      folder: keeps the trainings; None keeps nothing.
+    """
     thetas = np.repeat(space.theta(np.stack([np.zeros_like(point), point])), num_seeds, axis=0)
     keys = lanes.keys(num_seeds, lanes.REPORT)[np.tile(np.arange(num_seeds), 2)]
-    made = trainings.run(thetas, keys, marks, data=data)
-    found = []
+
+    def train():
+        made = trainings.run(thetas, keys, marks, data=data)
+        return Curves(np.asarray(marks), made.losses, made.held_out, math.nan, 0).to_arrays()
+
+    make_name = lambda: kept.name("own", np.round(thetas, 6).tobytes(), num_seeds, tuple(marks))
+    both, found = Curves.from_arrays(kept.remember(folder, make_name, train)), []
     for i, name in enumerate((DEFAULT, ADAPTED)):
         rows = slice(i * num_seeds, (i + 1) * num_seeds)
-        held_out = {metric: values[:, rows] for metric, values in made.held_out.items()}
-        curves = Curves(np.asarray(marks), made.losses[rows], held_out, math.nan, 0)
+        held_out = {metric: values[:, rows] for metric, values in both.held_out.items()}
+        curves = both._replace(losses=both.losses[rows], held_out=held_out)
         found.append(curves.until(marks[-1], name, along=marks if len(marks) > 1 else ()))
     return found
 
@@ -147,20 +179,23 @@ def told_fewer(
     rungs: Sequence[float],
     objective: str,
     scale: float,
+    journal: Journal,
 ) -> dict[int, tuple[float, float]]:
-    """Trainings that are told fewer steps, and make no more.
+    """Trainings that are told fewer steps, and make no more. Their results are kept in the journal.
 
     Returns:
       For each number of steps the mean log of the final loss of the default and of the adapted optimizer.
     """
     thetas = np.repeat(space.theta(np.stack([np.zeros_like(point), point])), num_seeds, axis=0)
-    keys, found = lanes.keys(num_seeds, lanes.REPORT)[np.tile(np.arange(num_seeds), 2)], {}
-    for steps in sorted({max(1, round(rung * num_steps)) for rung in rungs}):
+    keys = lanes.keys(num_seeds, lanes.REPORT)[np.tile(np.arange(num_seeds), 2)]
+
+    def train(steps):
         made = trainings.run(thetas, keys, (steps,), data=data, held_out=objective == HELD_OUT)
         final = made.held_out["loss"][-1] if objective == HELD_OUT else lanes.final_losses(made.losses)
-        default, adapted = log_losses(final, scale).reshape(2, num_seeds).mean(axis=1)
-        found[steps] = float(default), float(adapted)
-    return found
+        return log_losses(final, scale).reshape(2, num_seeds).mean(axis=1).tolist()
+
+    told = sorted({max(1, round(rung * num_steps)) for rung in rungs})
+    return {steps: tuple(journal.recall(f"told {steps} steps", lambda steps=steps: train(steps))) for steps in told}
 
 
 def gain(

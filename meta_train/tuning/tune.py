@@ -1,9 +1,7 @@
 """`tune`: schedules of learning rate, momentum and weight decay for your own model, beside the best constants."""
 
 from collections.abc import Sequence
-import contextlib
 import os
-import pathlib
 from typing import Any
 from typing import NamedTuple
 
@@ -15,24 +13,20 @@ import optax
 
 from meta_train.adaptation import calibration
 from meta_train.adaptation import choice
-from meta_train.adaptation import clock
 from meta_train.adaptation import entry_checks
 from meta_train.adaptation import objective as objectives
+from meta_train.adaptation import opening
 from meta_train.adaptation import verdict as verdicts
-from meta_train.adaptation.adapt import JOURNAL_FILE
 from meta_train.adaptation.clock import Clock
 from meta_train.adaptation.journal import Journal
 from meta_train.adaptation.objective import HELD_OUT
 from meta_train.adaptation.objective import Space
-from meta_train.adaptation.setup import digest
 from meta_train.evaluation.bench import NUM_MARKS
-from meta_train.host import user_code
 from meta_train.host.progress import TellFn
 from meta_train.problems.hyperparameters import HyperTheta
 from meta_train.problems.hyperparameters import Schedules
 from meta_train.problems.hyperparameters import hyper_theta
 from meta_train.problems.hyperparameters import schedules
-from meta_train.tasks import user_file
 from meta_train.tasks.base import Task
 from meta_train.tasks.user_model import has_held_out
 from meta_train.tuning import descent
@@ -122,35 +116,20 @@ def tune(
       Micaelli, Storkey 2020, https://arxiv.org/abs/2007.07869
     """
     setups.check(minutes, num_steps, num_blocks, objective, way)
-    file = None if isinstance(task, Task) else pathlib.Path(task)
-    with user_code.told(file) if file else contextlib.nullcontext():
-        if not isinstance(task, Task):
-            task = user_file.from_file(task, num_batches=max(1000, num_steps), progress=progress)
-        setup = setups.set_up(task, num_steps, num_blocks, objective, way)
-        for line in entry_checks.check_gradient(setup.task):
-            progress(line)
-        settings = {
-            "command": "tune",
-            "task": digest(setup.whole),
-            "minutes": minutes,
-            "num_steps": num_steps,
-            "num_blocks": num_blocks,
-            "objective": setup.objective,
-            "way": way,
-            "seed": seed,
-        }
-        journal = Journal(
-            None if out is None else pathlib.Path(out) / JOURNAL_FILE, settings, resume=resume, what="a tuning"
-        )
-        with clock.shown(journal.seconds, 60.0 * minutes, quiet=quiet) as timer:
-            found = _work(setup, journal, timer, minutes, seed, progress)
-    report = found.report | {
-        "minutes": minutes,
-        "minutes_taken": journal.seconds() / 60.0,
-        "seed": seed,
-        "command": command,
-        "folder": None if out is None else str(out),
-    }
+    with opening.opened(
+        task,
+        lambda task: setups.set_up(task, num_steps, num_blocks, objective, way),
+        {"command": "tune", "num_blocks": num_blocks, "way": way, "seed": seed},
+        what="a tuning",
+        minutes=minutes,
+        num_steps=num_steps,
+        out=out,
+        resume=resume,
+        quiet=quiet,
+        progress=progress,
+    ) as run:
+        found = _work(run.setup, run.journal, run.timer, minutes, seed, progress)
+    report = found.report | opening.facts(run, minutes=minutes, seed=seed, command=command, out=out)
     theta = HyperTheta(*np.asarray(found.point, np.float32).reshape(3, num_blocks))
     values = Schedules(*(np.asarray(leaf) for leaf in schedules(theta)))
     if out is not None:

@@ -46,9 +46,12 @@ def test_all_phases_and_a_run_that_was_stopped_before_the_choice(tmp_path, monke
         with pytest.raises(KeyboardInterrupt):
             meta_train.adapt(line(), out=out, **ARGUMENTS)
     before = (out / "journal.jsonl").read_text(encoding="utf-8")
+    out = out.rename(tmp_path / "elsewhere")
     adapted = meta_train.adapt(line(), out=out, resume=True, progress=lines.append, command="a command", **ARGUMENTS)
     after = (out / "journal.jsonl").read_text(encoding="utf-8")
-    assert after.startswith(before) and after.count("\n") == before.count("\n") + 1  # the choice alone was missing
+    new = [json.loads(line)["name"] for line in after.removeprefix(before).splitlines()]
+    assert after.startswith(before)
+    assert new[:2] == ["choice", "point"] and all(name.startswith("told ") for name in new[2:]) and len(new) > 2
     report = adapted.report
     assert report["gain"] and report["objective"] == "training" and not report["has_held_out"]
     assert report["search"]["generations"] == 2 and len(report["choice"]) == 5
@@ -91,6 +94,7 @@ def test_no_gain_keeps_the_default(tmp_path, monkeypatch):
         "journal.jsonl",
         "report.json",
     ]
+    assert [path.name[:4] for path in (tmp_path / "verdict").iterdir()] == ["own-"]
     jax.tree.map(np.testing.assert_array_equal, adapted.theta, learned_optim.load_pretrained()[1])
 
 

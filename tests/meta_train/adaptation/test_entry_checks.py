@@ -7,6 +7,7 @@ import pytest
 
 from meta_train import tasks
 from meta_train.adaptation import entry_checks
+from meta_train.adaptation.probe import probe
 from meta_train.adaptation.trainings import Made
 from meta_train.adaptation.trainings import Trainings
 
@@ -20,9 +21,9 @@ def task(loss, params=None):
 def test_a_loss_without_a_gradient_is_refused_and_an_unused_parameter_is_named():
     flat = task(lambda params, batch, key: 1.0 + jnp.mean(jnp.round(batch @ params["w"])) + 0.0 * params["b"])
     with pytest.raises(ValueError, match=r"mine: the gradient of loss must not be zero, .* argmax, round"):
-        entry_checks.check_gradient(flat)
+        entry_checks.check_gradient(flat, probe(flat))
     partly = task(lambda params, batch, key: jnp.mean((batch @ params["w"]) ** 2))
-    assert entry_checks.check_gradient(partly) == [
+    assert entry_checks.check_gradient(partly, probe(partly)) == [
         "the gradient of params['b'] is zero: the loss does not depend on it"
     ]
 

@@ -43,3 +43,14 @@ def test_other_settings_are_named(tmp_path):
     Journal(path, {"steps": 3, "minutes": 1.0}, resume=False)
     with pytest.raises(ValueError, match=r"other settings: 1 setting \(steps\)\. Give the same ones as then"):
         Journal(path, {"steps": 4, "minutes": 1.0}, resume=True)
+
+
+def test_floats_in_the_settings_are_equal_up_to_rounding(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    settings = {"model": {"losses": [0.3, 0.0], "name": "mine"}}
+    Journal(path, settings, resume=False).recall("a", lambda: 1)
+    again = {"model": {"losses": [0.3 * (1 + 1e-6), 1e-9], "name": "mine"}}
+    assert Journal(path, again, resume=True).recall("a", lambda: 2) == 1
+    for other in ({"losses": [0.3003, 0.0], "name": "mine"}, {"losses": [0.3], "name": "mine"}, {"losses": [0.3, 0.0]}):
+        with pytest.raises(ValueError, match=r"1 setting \(model\)"):
+            Journal(path, {"model": other}, resume=True)

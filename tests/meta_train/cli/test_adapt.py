@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from meta_train.adaptation import adapt as adaptation
+from meta_train.adaptation import opening
 from meta_train.cli import adapt as command
 
 REPORT = {
@@ -106,7 +107,7 @@ def test_a_model_that_is_refused_before_any_minutes(old, new, hints, run, model,
     error = capsys.readouterr().err
     assert all(hint in error for hint in hints)
     assert "meta_train/" not in error and "jax/" not in error
-    assert not (tmp_path / "out" / adaptation.JOURNAL_FILE).exists()
+    assert not (tmp_path / "out" / opening.JOURNAL_FILE).exists()
 
 
 def test_help_names_the_folder(run, capsys):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from meta_train.adaptation import opening
 from meta_train.tuning import tune as tuning
 
 REPORT = {
@@ -68,4 +69,4 @@ def test_a_model_that_is_refused_before_any_minutes(run, model, tmp_path, capsys
     assert "mine: the gradient of loss must not be zero" in capsys.readouterr().err
     assert run("tune", model(), "--blocks", 2000, "--out", tmp_path / "out") == 2
     assert "num_blocks must lie between 1 and the number of steps, 1000, got 2000" in capsys.readouterr().err
-    assert not (tmp_path / "out" / tuning.JOURNAL_FILE).exists()
+    assert not (tmp_path / "out" / opening.JOURNAL_FILE).exists()
