@@ -49,6 +49,7 @@ from meta_train.problems.proximal import proximal as proximal
 from meta_train.problems.sampled_choices import ChoiceLossFn as ChoiceLossFn
 from meta_train.problems.sampled_choices import sampled_choices as sampled_choices
 from meta_train.problems.sampled_coordinates import sampled_coordinates as sampled_coordinates
+from meta_train.problems.smoothed import smoothed as smoothed
 from meta_train.problems.softmax_flow import softmax_flow as softmax_flow
 from meta_train.problems.synthetic_data import Synthetic as Synthetic
 from meta_train.problems.synthetic_data import gradient_matching as gradient_matching
@@ -120,6 +121,7 @@ __all__ = [
     "sampled_choices",
     "sampled_coordinates",
     "schedules",
+    "smoothed",
     "softmax_flow",
     "synthetic_loss",
     "synthetic_training",
