@@ -14,7 +14,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from learned_optim import LearnedOptimizer
 from meta_train.tasks.base import Task
@@ -43,7 +42,9 @@ class _Tensor(NamedTuple):
     num_sampled: int
 
 
-def sampled_coordinates(optimizer: LearnedOptimizer, task: Task, *, every: int, at_least: int = 1000) -> Problem:
+def sampled_coordinates(
+    optimizer: LearnedOptimizer, task: Task, *, every: int, at_least: int = 1000, separate_kernels: bool = False
+) -> Problem:
     """Builds the problem of training `task` with a coordinatewise `optimizer` under theta.
 
     Args:
@@ -53,6 +54,9 @@ def sampled_coordinates(optimizer: LearnedOptimizer, task: Task, *, every: int, 
       every: derivatives pass through one of so many coordinates of a tensor, and count that many times. Each episode
         draws where the sample begins. 1 takes all coordinates.
       at_least: all coordinates of tensors with fewer coordinates count.
+      separate_kernels: whether the optimizer is to see the coordinates of tensors with three dimensions or more, the
+        kernels of convolutions, as a tensor of three dimensions, and those of all others as a vector: for a
+        `coordinatewise_lstm` with `separate_kernels`. False: all coordinates are one vector.
 
     Returns:
       A `Problem` for estimators that differentiate. The loss is the task's normalized loss, of the parameters before
@@ -73,20 +77,32 @@ def sampled_coordinates(optimizer: LearnedOptimizer, task: Task, *, every: int, 
         raise ValueError(f"every and at_least must be at least 1, got every={every} and at_least={at_least}.")
     skeleton = jax.eval_shape(lambda key: task.init(key, task.sample(key)), jax.random.key(0))
     leaves, structure = jax.tree.flatten(skeleton)
+    places = list(range(len(leaves)))  # of the tensors in the tree
+    if separate_kernels:
+        places.sort(key=lambda i: leaves[i].ndim < 3)  # kernels first; otherwise in the order of the tree
+    leaves = [leaves[i] for i in places]
+    num_kernels = sum(leaf.ndim > 2 for leaf in leaves) if separate_kernels else 0
     tensors = _tensors([leaf.size for leaf in leaves], every, at_least)
     num_sampled = sum(tensor.num_sampled for tensor in tensors)
     weights = np.concatenate([np.full(t.num_sampled, t.size / t.num_sampled, np.float32) for t in tensors])
     sizes = np.array([tensor.size for tensor in tensors], np.int32)
+    in_kernels = sum(t.num_sampled for t in tensors[:num_kernels])
+    cuts = in_kernels, sum(t.size for t in tensors[:num_kernels]) - in_kernels  # where the kernels of a group end
 
     def join(groups, shifts):
         flat = jnp.concatenate(groups)[_places(tensors, num_sampled, shifts)]
         parts = [flat[t.start : t.start + t.size].reshape(leaf.shape) for t, leaf in zip(tensors, leaves, strict=True)]
-        return structure.unflatten(parts)
+        return structure.unflatten([parts[places.index(i)] for i in range(len(parts))])
 
     def split(tree, shifts):
-        flat = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(tree)])
+        unsorted = jax.tree.leaves(tree)
+        flat = jnp.concatenate([unsorted[i].reshape(-1) for i in places])
         order = _order(tensors, shifts)
         return flat[order[:num_sampled]], flat[order[num_sampled:]]
+
+    def seen(group, cut):
+        """A group as the optimizer sees it."""
+        return (group[:cut][None, None], group[cut:]) if separate_kernels else group
 
     def init(key, theta, num_steps):
         sample_key, init_key = jax.random.split(key)  # as in `optimizer_weights`
@@ -94,19 +110,21 @@ def sampled_coordinates(optimizer: LearnedOptimizer, task: Task, *, every: int, 
         shifts = jax.random.randint(jax.random.fold_in(key, 2), sizes.shape, 0, sizes, jnp.int32)
         params = split(task.init(init_key, config), shifts)
         tx = optimizer.transform(theta, num_steps=num_steps)
-        return SampledState(config, params, (tx.init(params[0]), tx.init(params[1])), num_steps, shifts)
+        opt_states = (tx.init(seen(params[0], cuts[0])), tx.init(seen(params[1], cuts[1])))
+        return SampledState(config, params, opt_states, num_steps, shifts)
 
     def step(key, theta, state, data):
         params = jax.lax.stop_gradient(state.params)
         loss = lambda groups: task.loss(join(groups, state.shifts), key, data, state.config)
         value, grads = jax.lax.stop_gradient(jax.value_and_grad(loss)(params))
         new_params, new_states = [], []
-        for theta_of, grad, param, opt_state in zip(
-            (theta, jax.lax.stop_gradient(theta)), grads, state.params, state.opt_states, strict=True
+        for theta_of, grad, param, opt_state, cut in zip(
+            (theta, jax.lax.stop_gradient(theta)), grads, state.params, state.opt_states, cuts, strict=True
         ):
             tx = optimizer.transform(theta_of, num_steps=state.num_steps)
-            updates, opt_state = tx.update(grad, opt_state, param, value=value)
-            new_params.append(optax.apply_updates(param, updates))
+            updates, opt_state = tx.update(seen(grad, cut), opt_state, seen(param, cut), value=value)
+            flat = jnp.concatenate([part.reshape(-1) for part in jax.tree.leaves(updates)])
+            new_params.append(param + flat)
             new_states.append(opt_state)
         # The derivative with respect to the parameters is known: it is the gradient.
         value = value + jnp.vdot(grads[0] * weights, state.params[0] - params[0])

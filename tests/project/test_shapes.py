@@ -280,6 +280,7 @@ EXAMPLES = {
     "meta_train.tasks.attention:transformer": lambda f: _in_haiku(
         lambda: f(f32(2, 3, 4), num_layers=1, num_heads=2, causal=True)
     ),
+    "meta_train.tasks.batch_norm:batch_norm": lambda f: _in_haiku(lambda: f(f32(2, 3, 4, 5))),
     "meta_train.tasks.base:normalized_loss": lambda f: f(tasks.quadratic("mine", size=3), f32(), ()),
     "meta_train.tasks.convolution:convolve": lambda f: f(f32(2, 5, 4, 3), f32(3, 3, 3, 6), stride=2),
     "meta_train.tasks.convolution:Conv2D.__call__": lambda f: _in_haiku(

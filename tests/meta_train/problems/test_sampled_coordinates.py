@@ -89,6 +89,31 @@ def test_samples_are_exact_in_the_loss_and_unbiased_in_the_gradient(task):
 
 
 @pytest.mark.optax_promotion
+def test_kernels_have_a_network_of_their_own():
+    """Tensors of rank 3, 1 and 4; two of the three belong together, the first and the last of the tree."""
+    optimizer = learned_optim.coordinatewise_lstm(3, 1, separate_kernels=True)
+    shapes = {"a": (1, 2, 2), "b": (3,), "c": (1, 2, 1, 2)}
+    task = tasks.quadratic()._replace(
+        data=(),
+        sample=lambda key: (),
+        init=lambda key, config: {
+            name: jax.random.normal(jax.random.fold_in(key, i), shape) for i, (name, shape) in enumerate(shapes.items())
+        },
+        loss=lambda params, key, data, config: sum(
+            jnp.sum(jnp.arange(1.0, 1.0 + leaf.size) * leaf.reshape(-1) ** 4) for leaf in params.values()
+        ),
+        loss_scale=lambda config: 1.0,
+        normalize=lambda loss: 0.1 * loss,
+    )
+    theta, key = optimizer.init(jax.random.key(1)), jax.random.key(2)
+    sampled = problems.sampled_coordinates(by_units(optimizer), task, every=1, separate_kernels=True)
+    whole = problems.optimizer_weights(optimizer, task, second_derivatives=False)
+    have, want = (jax.jit(lambda p=p: _window(p, theta, key))() for p in (sampled, whole))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), have, want)
+    assert np.abs(want[0]["kernels"]["linear"]["b"] - want[0]["rest"]["linear"]["b"]) > 1e-3
+
+
+@pytest.mark.optax_promotion
 def test_truncated_backprop_takes_it(task):
     problem = problems.sampled_coordinates(by_units(OPTIMIZER), task, every=3, at_least=6)
     estimator = estimators.truncated_backprop(
