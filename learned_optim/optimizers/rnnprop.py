@@ -23,6 +23,7 @@ from learned_optim import checks
 from learned_optim import features
 from learned_optim import networks
 from learned_optim.base import LearnedOptimizer
+from learned_optim.base import TensorSlot
 from learned_optim.base import define
 from learned_optim.base import momentum
 from learned_optim.base import per_tensor
@@ -80,6 +81,36 @@ def rnnprop(
     References:
       Lv et al. 2017, https://arxiv.org/abs/1703.03578
     """
+    return _build(hidden_size, num_layers, output_scale, b1, b2, by_units=False)
+
+
+def by_units(optimizer: LearnedOptimizer) -> LearnedOptimizer:
+    """The same optimizer with a state that suits meta-training: a row for each unit instead of each coordinate.
+
+    It takes the same theta and gives the same updates, and its derivative with respect to theta takes less time. Its
+    states cannot be exchanged with those of `optimizer`.
+
+    Args:
+      optimizer: what `rnnprop` returns.
+
+    Raises:
+      ValueError: if it is another kind of optimizer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> optimizer = by_units(rnnprop(hidden_size=4))
+      >>> tx = optimizer.transform(optimizer.init(jax.random.key(0)))
+      >>> updates, state = tx.update(jnp.ones(3), tx.init(jnp.ones(3)), jnp.ones(3))
+      >>> updates.shape
+      (3,)
+    """
+    arguments = {name: value for name, value in optimizer.spec.items() if name not in ("kind", "feature_version")}
+    if optimizer.spec["kind"] != "rnnprop":
+        raise ValueError(f"by_units needs an rnnprop, got a {optimizer.spec['kind']}.")
+    return _build(**arguments, by_units=True)
+
+
+def _build(hidden_size, num_layers, output_scale, b1, b2, by_units):
     hidden_size = checks.whole_number("hidden_size", hidden_size, 1)
     num_layers = checks.whole_number("num_layers", num_layers, 1)
     output_scale = checks.real_number("output_scale", output_scale)
@@ -87,15 +118,7 @@ def rnnprop(
     b2 = checks.real_number("b2", b2)
     if not (0.0 <= b1 < 1.0 and 0.0 <= b2 < 1.0):
         raise ValueError(f"b1 and b2 must be at least 0 and below 1, such as 0.95, got {b1} and {b2}.")
-    network = networks.coordinatewise_lstm(hidden_size, num_layers)
-
-    def init(key):
-        input_key, network_key = jax.random.split(key)
-        w = jax.random.truncated_normal(input_key, -2.0, 2.0, (2, hidden_size), jnp.float32) / math.sqrt(2.0)
-        zero = jnp.zeros((1, hidden_size), jnp.float32)
-        state = (networks.LSTMState(zero, zero),) * num_layers
-        weights = network.init(network_key, jnp.zeros((1, hidden_size), jnp.float32), state)
-        return {"inputs": {"b": jnp.zeros((hidden_size,), jnp.float32), "w": w}, **weights}
+    network, init = _network(hidden_size, num_layers)
 
     def rule(theta, horizon):
         del horizon
@@ -108,7 +131,12 @@ def rnnprop(
             second = features.second_moment(limited, slots.second, b2)
             corrected = jnp.maximum(second / (1.0 - b2 ** (step + 1.0)), _MIN_MOMENT)
             unit = 1.0 / (jnp.sqrt(corrected) + EPSILON)
-            inputs = [x.reshape(-1, 1) for x in (limited * unit, first / (1.0 - b1 ** (step + 1.0)) * unit)]
+            seen = limited * unit, first / (1.0 - b1 ** (step + 1.0)) * unit
+            if by_units:
+                rows = theta["inputs"]["w"].T @ jnp.stack([x.reshape(-1) for x in seen]) + theta["inputs"]["b"][:, None]
+                output, states = networks.lstm_by_units(weights, jax.nn.elu(rows), slots.lstm)
+                return -output_scale * jnp.tanh(output).reshape(grad.shape), Slots(first, second, states)
+            inputs = [x.reshape(-1, 1) for x in seen]
             state = jax.tree.map(lambda slot: slot.reshape(-1, hidden_size), slots.lstm)
 
             def advance(arrays):
@@ -120,9 +148,10 @@ def rnnprop(
             states = jax.tree.map(lambda row: row.reshape(*grad.shape, hidden_size), rows)
             return -output_scale * jnp.tanh(output).reshape(grad.shape), Slots(first, second, states)
 
-        def slot(param):
+        def by_coordinates(param):
             return jnp.broadcast_to(zeros(param)[..., None], (*param.shape, hidden_size))
 
+        slot = _rows_of_units(hidden_size) if by_units else by_coordinates
         return per_tensor(Slots(momentum, zeros, (networks.LSTMState(slot, slot),) * num_layers), update)
 
     spec = {
@@ -135,3 +164,22 @@ def rnnprop(
         "b2": b2,
     }
     return define(spec, init, rule)
+
+
+def _rows_of_units(hidden_size):
+    return TensorSlot(lambda param: jnp.zeros((hidden_size, param.size), jnp.float32))
+
+
+def _network(hidden_size, num_layers):
+    """The LSTM, and the function that draws its weights and those of the layer before it."""
+    network = networks.coordinatewise_lstm(hidden_size, num_layers)
+
+    def init(key):
+        input_key, network_key = jax.random.split(key)
+        w = jax.random.truncated_normal(input_key, -2.0, 2.0, (2, hidden_size), jnp.float32) / math.sqrt(2.0)
+        zero = jnp.zeros((1, hidden_size), jnp.float32)
+        state = (networks.LSTMState(zero, zero),) * num_layers
+        weights = network.init(network_key, jnp.zeros((1, hidden_size), jnp.float32), state)
+        return {"inputs": {"b": jnp.zeros((hidden_size,), jnp.float32), "w": w}, **weights}
+
+    return network, init

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import learned_optim
+from learned_optim.optimizers.rnnprop import by_units
 
 SHAPES = {"bias": (4,), "kernel": (3, 2, 5, 4), "scale": (), "w": (3, 5)}
 
@@ -75,6 +76,19 @@ def test_four_steps_equal_the_published_definition(hidden_size, num_layers, opti
         expected = _published_updates(theta, [grad[name] for grad in grads], num_layers, hidden_size, **values)
         for have, want in zip([updates[name] for updates in made], expected, strict=True):
             np.testing.assert_allclose(have, want, rtol=0, atol=2e-5 * np.max(np.abs(want)))
+
+
+def test_by_units_gives_the_same_updates_from_the_same_theta():
+    plain = learned_optim.rnnprop(3, 2, output_scale=0.5, b1=0.9)
+    theta, grads = _float32(_theta(3, 2)), [_float32(_tree(seed)) for seed in (1, 2, 3)]
+    assert by_units(plain).spec == plain.spec
+    have, want = (_run(optimizer.transform(theta), grads)[0] for optimizer in (by_units(plain), plain))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), have, want)
+
+
+def test_by_units_of_another_kind_is_an_error():
+    with pytest.raises(ValueError, match="by_units needs an rnnprop, got a learned_sgd"):
+        by_units(learned_optim.learned_sgd())
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1e4, 1e14])
