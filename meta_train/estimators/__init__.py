@@ -25,6 +25,7 @@ from meta_train.estimators.full_backprop import full_backprop as full_backprop
 from meta_train.estimators.full_es import full_es as full_es
 from meta_train.estimators.gpes import gpes as gpes
 from meta_train.estimators.implicit import implicit as implicit
+from meta_train.estimators.in_turn import in_turn as in_turn
 from meta_train.estimators.inverse_variance import inverse_variance as inverse_variance
 from meta_train.estimators.normalized import normalized as normalized
 from meta_train.estimators.nres import nres as nres
@@ -58,6 +59,7 @@ __all__ = [
     "full_es",
     "gpes",
     "implicit",
+    "in_turn",
     "inverse_variance",
     "linear_solvers",
     "mean_over_particles",
