@@ -160,6 +160,23 @@ def _by_step(step_losses, keep, total):
     return total(step_losses, made) / total(jnp.ones_like(step_losses), made)
 
 
+class PerturbationFn(Protocol):
+    """Draws a perturbation of theta, such as `perturbation`."""
+
+    def __call__(self, key: jax.Array, theta: Any, std: float, /) -> Any:
+        """Draws it.
+
+        Args:
+          key: random key.
+          theta: meta-parameters, for structure and shapes.
+          std: standard deviation, in units of theta.
+
+        Returns:
+          The perturbation, with the structure of theta, of mean zero.
+        """
+        ...
+
+
 def perturbation(key: jax.Array, theta: Any, std: float) -> Any:
     """Draws a normal perturbation with theta's structure, all of it at once: a draw for each leaf compiles slowly."""
     flat, unravel = jax.flatten_util.ravel_pytree(theta)

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from meta_train.estimators import antithetic
-from meta_train.estimators import base
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
+from meta_train.estimators.base import PerturbationFn
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import check_std
 from meta_train.estimators.base import mean_over_particles
+from meta_train.estimators.base import perturbation
 from meta_train.unroll import episodes
 from meta_train.unroll.capabilities import require_steps
 from meta_train.unroll.problem import Problem
@@ -29,6 +30,7 @@ def full_es(
     horizon: Horizon,
     std: float = 0.01,
     shaping: Shaping | None = None,
+    draw: PerturbationFn = perturbation,
 ) -> Estimator:
     r"""Builds the estimator that runs every episode whole, under antithetic perturbations.
 
@@ -45,6 +47,8 @@ def full_es(
       horizon: distribution of episode lengths T. An outer step takes as long as the longest that it draws.
       std: standard deviation of the perturbations, in units of theta.
       shaping: an odd function of the pairs' loss differences; it biases the gradient. See `gpes`.
+      draw: draws the perturbations, by default independent normal numbers. With another covariance, the estimate is the
+        gradient times that covariance over std². `guided_es` uses it.
 
     Returns:
       An `Estimator`.
@@ -76,7 +80,7 @@ def full_es(
     def run(key, theta, state, data):
         """A pair's episode: mean losses [2], losses by step [horizon.high], perturbation and length."""
         num_steps, episode_key, noise_key = episodes.begin(key, state, horizon)
-        noise = base.perturbation(noise_key, theta, std)
+        noise = draw(noise_key, theta, std)
         means, losses = jax.vmap(
             lambda theta: episodes.mean_loss(problem, episode_key, theta, num_steps, horizon.high, data)
         )(antithetic.pair(theta, noise))

@@ -10,7 +10,9 @@ PES draws a perturbation for every window, NRES one for every episode; GPES is t
 from meta_train.estimators import noise_policy
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
+from meta_train.estimators.base import PerturbationFn
 from meta_train.estimators.base import check_std
+from meta_train.estimators.base import perturbation
 from meta_train.estimators.persistent_es import persistent_es
 from meta_train.unroll import truncation
 from meta_train.unroll.problem import Problem
@@ -27,6 +29,7 @@ def gpes(
     std: float = 0.01,
     stagger: bool = True,
     shaping: Shaping | None = None,
+    draw: PerturbationFn = perturbation,
 ) -> Estimator:
     r"""Builds the GPES estimator with antithetic pairs.
 
@@ -50,6 +53,8 @@ def gpes(
         devices: `jnp.sign`, `antithetic.centered_ranks`. It keeps single pairs from outweighing the others, and biases
         the gradient: its scale is lost, and where the loss is not linear its direction follows the usual sign of a
         difference and not its mean. The parts of a window before and after an episode's end are shaped apart.
+      draw: draws the perturbations, by default independent normal numbers. With another covariance, the estimate is the
+        gradient times that covariance over std². `guided_es` uses it.
 
     Returns:
       An `Estimator`.
@@ -101,4 +106,5 @@ def gpes(
         std=std,
         stagger=stagger,
         shaping=shaping,
+        draw=draw,
     )

@@ -11,6 +11,8 @@ losses after it run under the new episode's and are weighted by it.
 from meta_train.estimators import noise_policy
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
+from meta_train.estimators.base import PerturbationFn
+from meta_train.estimators.base import perturbation
 from meta_train.estimators.persistent_es import persistent_es
 from meta_train.unroll.problem import Problem
 from meta_train.unroll.truncation import Horizon
@@ -25,6 +27,7 @@ def nres(
     std: float = 0.01,
     stagger: bool = True,
     shaping: Shaping | None = None,
+    draw: PerturbationFn = perturbation,
 ) -> Estimator:
     r"""Builds the NRES estimator with antithetic pairs.
 
@@ -42,6 +45,8 @@ def nres(
       std: standard deviation of each episode's perturbation, in units of theta.
       stagger: whether the pairs start at random offsets.
       shaping: an odd function of the pairs' loss differences; it biases the gradient. See `gpes`.
+      draw: draws the perturbations, by default independent normal numbers. With another covariance, the estimate is the
+        gradient times that covariance over std². `guided_es` uses it.
 
     Returns:
       An `Estimator`.
@@ -79,4 +84,5 @@ def nres(
         std=std,
         stagger=stagger,
         shaping=shaping,
+        draw=draw,
     )

@@ -4,7 +4,8 @@ Vicol, Metz, Sohl-Dickstein 2021, https://arxiv.org/abs/2112.13835; Li, Harrison
 https://arxiv.org/abs/2304.12180
 
 Deviations: an episode may end inside of a window. The steps after the end run under the window's fresh perturbation,
-which is the new episode's first.
+which is the new episode's first. With staggered workers PES begins the very first episode of each, which is cut short,
+in the state under theta itself: there, and nowhere else, the influence of theta on the first state is left out.
 """
 
 from typing import Any
@@ -17,6 +18,7 @@ from meta_train.estimators import antithetic
 from meta_train.estimators import base
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
+from meta_train.estimators.base import PerturbationFn
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import check_std
 from meta_train.estimators.base import mean_over_particles
@@ -60,6 +62,7 @@ def persistent_es(
     std: float,
     stagger: bool,
     shaping: Shaping | None,
+    draw: PerturbationFn = base.perturbation,
 ) -> Estimator:
     """Builds the estimator.
 
@@ -73,6 +76,7 @@ def persistent_es(
       std: standard deviation of each perturbation, in units of theta; that of the policy.
       stagger: whether the pairs start at random offsets.
       shaping: an odd function of the pairs' loss differences, or None.
+      draw: draws all perturbations but the very first, which is normal.
 
     Raises:
       TypeError: if the problem is a `Bilevel`.
@@ -87,13 +91,15 @@ def persistent_es(
         def pair(index):
             first = policy.first(jax.random.fold_in(key, index), theta)
             clock = truncation.start_clock(first.clock_key, horizon, stagger)
-            state = problem.init(first.state_key, theta, clock.horizon)
-            states = jax.tree.map(lambda x: jnp.stack([x, x]), state)
+            # An episode of which no step is to be skipped begins in the first window, under its perturbation.
+            clock = clock._replace(step=jnp.where(clock.step == 0, clock.horizon, clock.step))
+            thetas = antithetic.pair(theta, first.accumulator)
+            states = jax.vmap(lambda t: problem.init(first.state_key, t, clock.horizon))(thetas)
             return GPESState(index, clock, states, first.accumulator, first.noise)
 
         return jax.vmap(pair)(jnp.arange(num_particles, dtype=jnp.int32))
 
-    run = _window(problem, policy, unroll_length, horizon, std)
+    run = _window(problem, policy, unroll_length, horizon, std, draw)
 
     def estimate(key, theta, state, data, axis_name=None):
         accumulator = state.accumulator
@@ -114,12 +120,12 @@ def persistent_es(
     return Estimator(init, estimate, problem.data, num_particles, problem.name)
 
 
-def _window(problem, policy, unroll_length, horizon, std):
+def _window(problem, policy, unroll_length, horizon, std, draw):
     """Runs a pair's window: `(key, theta, state, data) -> (Window, state)`."""
 
     def run(key, theta, state, data):
         reset_key, horizon_key, noise_key, step_key = jax.random.split(jax.random.fold_in(key, state.index), 4)
-        drawn = base.perturbation(noise_key, theta, std)
+        drawn = draw(noise_key, theta, std)
         noise, renewed = policy.at_window(state.clock.step, state.accumulator, state.noise, drawn)
         thetas, next_thetas = antithetic.pair(theta, noise), antithetic.pair(theta, drawn)
         next_horizon = truncation.draw(horizon_key, horizon, state.clock.outer_step)

@@ -10,6 +10,8 @@ episode, losses after it by the new window's alone.
 from meta_train.estimators import noise_policy
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
+from meta_train.estimators.base import PerturbationFn
+from meta_train.estimators.base import perturbation
 from meta_train.estimators.persistent_es import persistent_es
 from meta_train.unroll.problem import Problem
 from meta_train.unroll.truncation import Horizon
@@ -24,6 +26,7 @@ def pes(
     std: float = 0.01,
     stagger: bool = True,
     shaping: Shaping | None = None,
+    draw: PerturbationFn = perturbation,
 ) -> Estimator:
     r"""Builds the PES estimator with antithetic pairs.
 
@@ -41,6 +44,8 @@ def pes(
       std: standard deviation of each window's perturbation, in units of theta.
       stagger: whether the pairs start at random offsets.
       shaping: an odd function of the pairs' loss differences; it biases the gradient. See `gpes`.
+      draw: draws the perturbations, by default independent normal numbers. With another covariance, the estimate is the
+        gradient times that covariance over std². `guided_es` uses it.
 
     Returns:
       An `Estimator`.
@@ -78,4 +83,5 @@ def pes(
         std=std,
         stagger=stagger,
         shaping=shaping,
+        draw=draw,
     )

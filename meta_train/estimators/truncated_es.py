@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from meta_train.estimators import antithetic
-from meta_train.estimators import base
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
+from meta_train.estimators.base import PerturbationFn
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import check_std
 from meta_train.estimators.base import mean_over_particles
+from meta_train.estimators.base import perturbation
 from meta_train.unroll import truncation
 from meta_train.unroll.capabilities import require_steps
 from meta_train.unroll.problem import Problem
@@ -42,6 +43,7 @@ def truncated_es(
     std: float = 0.01,
     stagger: bool = True,
     shaping: Shaping | None = None,
+    draw: PerturbationFn = perturbation,
 ) -> Estimator:
     r"""Builds the estimator that runs each window under antithetic perturbations, from one unperturbed state.
 
@@ -58,6 +60,8 @@ def truncated_es(
       std: standard deviation of each window's perturbation, in units of theta.
       stagger: whether the pairs start at random offsets.
       shaping: an odd function of the pairs' loss differences; it adds a bias of its own. See `gpes`.
+      draw: draws the perturbations, by default independent normal numbers. With another covariance, the estimate is the
+        gradient times that covariance over std². `guided_es` uses it.
 
     Returns:
       An `Estimator`. `info.loss` is the mean loss of the perturbed runs.
@@ -101,7 +105,7 @@ def truncated_es(
     def run(key, theta, state, data):
         """A pair's window: its slope, perturbation, losses of the two signs, and what it leaves behind."""
         reset_key, horizon_key, noise_key, step_key = jax.random.split(jax.random.fold_in(key, state.index), 4)
-        noise = base.perturbation(noise_key, theta, std)
+        noise = draw(noise_key, theta, std)
         thetas = jax.tree.map(lambda t, e: jnp.stack([t + e, t - e, t]), theta, noise)
         next_horizon = truncation.draw(horizon_key, horizon, state.clock.outer_step)
         fresh = jax.vmap(lambda t: problem.init(reset_key, t, next_horizon))(thetas)

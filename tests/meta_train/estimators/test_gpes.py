@@ -163,7 +163,7 @@ def test_the_parts_of_a_window_are_shaped_apart(influence_balancing, quick_to_co
     (plain, doubled, signs), before, drawn = run(jax.random.key(0))
     np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-5)
     multiples = signs * 2 * 0.5**2
-    np.testing.assert_allclose(abs(multiples[0]), abs(before[0]), rtol=1e-5)
+    np.testing.assert_allclose(abs(multiples[0]), abs(drawn[0]), rtol=1e-5)
     sums = [abs(before[1] + sign * drawn[1]) for sign in (1, -1)]
     assert np.min(np.abs(abs(multiples[1]) - np.array(sums))) < 1e-5
 

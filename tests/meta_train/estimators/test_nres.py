@@ -42,7 +42,7 @@ def test_every_episode_has_a_perturbation_of_its_own(influence_balancing, stagge
     assert len(set(np.asarray(state.accumulator).tolist())) == 8
     assert 0.03 < np.std(state.accumulator) < 0.3
     for window in range(8):
-        _, following, _ = estimate(jax.random.key(window), theta, state, estimator.data)
+        _, following, _ = estimate(jax.random.key(1 + window), theta, state, estimator.data)
         begun = np.asarray(state.clock.step) + 3 > 10
         np.testing.assert_array_equal(following.accumulator != state.accumulator, begun)
         state = following

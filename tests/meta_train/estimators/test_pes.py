@@ -181,6 +181,7 @@ def test_a_pair_that_diverges_is_left_out_and_begins_anew():
 def test_pairs_that_all_diverge_give_a_zero_gradient():
     state, estimate = _drift()
     theta = jnp.asarray(0.5)
+    _, state, _ = estimate(jax.random.key(0), theta, state, ())
     broken = state._replace(states=jnp.full_like(state.states, jnp.inf))
     gradient, state, info = estimate(jax.random.key(1), theta, broken, ())
     assert (float(gradient), int(info.dropped)) == (0.0, 4)
