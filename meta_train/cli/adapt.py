@@ -4,7 +4,6 @@ import enum
 import json
 import pathlib
 import shlex
-import sys
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from meta_train.adaptation import card
 from meta_train.cli import named_task
 from meta_train.cli import options
 from meta_train.cli import outputs
+from meta_train.cli import stopping
 from meta_train.tasks import user_file
 
 
@@ -52,7 +52,7 @@ def adapt(
 
     Writes theta.safetensors, card.md, report.json and curves.png to the folder. If the adapted optimizer is not better
     than the default on new seeds, it says so, and there is no theta.safetensors. Stop it with Ctrl-C at any time, and
-    continue with --resume.
+    continue with --resume, there or on another machine.
 
     Example: python -m meta_train adapt mine.py --minutes 10 --steps 1000
     """
@@ -60,7 +60,7 @@ def adapt(
     out = out or pathlib.Path("runs") / "adapt" / pathlib.Path(file).stem
     outputs.check_folder(out)
     tell = (lambda line: None) if quiet else outputs.tell
-    try:
+    with stopping.resumable(out):
         adapted = adaptation.adapt(
             file if user_file.is_file(file) else named_task.load(file, [steps]),
             minutes=minutes,
@@ -74,7 +74,4 @@ def adapt(
             command=f"python -m meta_train {shlex.join(context.obj or ['adapt', file])}",
             progress=tell,
         )
-    except KeyboardInterrupt:
-        print(f"Stopped. Go on with the same command and --resume; what is measured is in {out}.", file=sys.stderr)
-        raise typer.Exit(130) from None
     print(json.dumps(adapted.report, allow_nan=False) if as_json else card.as_text(adapted.report))

@@ -3,7 +3,6 @@
 import json
 import pathlib
 import shlex
-import sys
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from meta_train.cli import named_task
 from meta_train.cli import options
 from meta_train.cli import outputs
+from meta_train.cli import stopping
 from meta_train.cli.adapt import Objective
 from meta_train.tasks import user_file
 from meta_train.tuning import outcome
@@ -57,7 +57,7 @@ def tune(
     options.use_data_dir(data_dir)
     out = out or pathlib.Path("runs") / "tune" / pathlib.Path(file).stem
     outputs.check_folder(out)
-    try:
+    with stopping.resumable(out):
         tuned = tuning.tune(
             file if user_file.is_file(file) else named_task.load(file, [steps]),
             minutes=minutes,
@@ -72,7 +72,4 @@ def tune(
             command=f"python -m meta_train {shlex.join(context.obj or ['tune', file])}",
             progress=outputs.silent if quiet else outputs.tell,
         )
-    except KeyboardInterrupt:
-        print(f"Stopped. Go on with the same command and --resume; what is measured is in {out}.", file=sys.stderr)
-        raise typer.Exit(130) from None
     print(json.dumps(tuned.report, allow_nan=False) if as_json else outcome.as_text(tuned.report))
