@@ -15,6 +15,8 @@ from meta_train.tasks.base import TaskLossFn as TaskLossFn
 from meta_train.tasks.base import log_normalizer as log_normalizer
 from meta_train.tasks.base import normalized_loss as normalized_loss
 from meta_train.tasks.base import power_normalizer as power_normalizer
+from meta_train.tasks.broad_perceptron import broad_perceptron as broad_perceptron
+from meta_train.tasks.broad_pool import pool as pool
 from meta_train.tasks.classical_function import classical_function as classical_function
 from meta_train.tasks.convnet import convnet as convnet
 from meta_train.tasks.language_model import language_model as language_model
@@ -56,6 +58,7 @@ __all__ = [
     "Variation",
     "augment",
     "autoencoder",
+    "broad_perceptron",
     "classical_function",
     "classification",
     "convnet",
@@ -70,6 +73,7 @@ __all__ = [
     "mlp",
     "normalized_loss",
     "optimizer_training",
+    "pool",
     "power_normalizer",
     "quadratic",
     "recurrent_language_model",

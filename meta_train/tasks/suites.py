@@ -1,10 +1,10 @@
-"""The named tasks, and the five suites that they belong to.
+"""The named tasks, and the six suites that they belong to.
 
-Recipes are trained on "meta-train", chosen by "validation" and reported on "test". Two suites are reported apart, and
-nothing is trained on them or chosen by them: "full" has the tasks of "test" that use a part of CIFAR-10, with the whole
-of it, and "large" has models of 0.37 to 11 million parameters. No data set meets the same architecture in two suites.
-CIFAR-10, Tiny Shakespeare, wine, breast cancer and three of the UCI tables are neither in "meta-train" nor in
-"validation".
+Recipes are trained on "meta-train" and "broad", whose tasks draw model and data anew in each episode, chosen by
+"validation" and reported on "test". Two suites are reported apart, and nothing is trained on them or chosen by them:
+"full" has the tasks of "test" that use a part of CIFAR-10, with the whole of it, and "large" has models of 0.37 to 11
+million parameters. No data set meets the same architecture in two suites. CIFAR-10, Tiny Shakespeare, wine, breast
+cancer and three of the UCI tables are in none of "meta-train", "broad" and "validation".
 
 A name stands for one data set, see `source`: `cifar-mlp` for all 50,000 training pictures of CIFAR-10, `cifar2k-mlp`
 for 2,000 of them.
@@ -23,6 +23,7 @@ from meta_train import data
 from meta_train.tasks.attention import layer_norm
 from meta_train.tasks.autoencoder import autoencoder
 from meta_train.tasks.base import Task
+from meta_train.tasks.broad_perceptron import broad_perceptron
 from meta_train.tasks.classical_function import ACKLEY
 from meta_train.tasks.classical_function import LEVY
 from meta_train.tasks.classical_function import ROSENBROCK
@@ -56,6 +57,10 @@ class Entry(NamedTuple):
 
 def _train(family, source=None, **options):
     return Entry("meta-train", family, source, options)
+
+
+def _broad(family, **options):
+    return Entry("broad", family, None, options)
 
 
 def _validation(family, source=None, **options):
@@ -148,6 +153,10 @@ TASKS = {
     "names-transformer": _train(transformer_language_model, _NAMES),
     "airfoil-mlp": _train(tabular, Source("airfoil")),
     "bike-mlp": _train(tabular, Source("bike"), hidden_sizes=(32, 16), normalization=layer_norm),
+    # To train on, a distribution of models and data each.
+    "broad-perceptron": _broad(broad_perceptron),
+    "broad-perceptron-narrow": _broad(broad_perceptron, width=16),
+    "broad-perceptron-wide": _broad(broad_perceptron, width=320, batch_size=64),
     # To choose by.
     "digits-wide": _validation(mlp, _DIGITS, hidden_sizes=(128,)),
     "iris-mlp": _validation(mlp, _IRIS, hidden_sizes=(16,), batch_size=32),
@@ -196,7 +205,7 @@ TASKS = {
         transformer_language_model, _SHAKESPEARE, width=384, num_layers=6, num_heads=6, widening=4, batch_size=8
     ),
 }
-SUITES = ("meta-train", "validation", "test", "full", "large")
+SUITES = ("meta-train", "broad", "validation", "test", "full", "large")
 HUGE = ("shakespeare-transformer-11m",)
 """Tasks a single run of which takes hours: an evaluation of their suite leaves them out unless they are named."""
 

@@ -31,6 +31,9 @@ from meta_train import few_shot
 from meta_train import problems
 from meta_train import tasks
 from meta_train.estimators import fixed_point
+from meta_train.tasks import broad_examples
+from meta_train.tasks import broad_pool
+from meta_train.tasks import masked_perceptron
 from meta_train.tasks.convolution import Conv2D
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -152,6 +155,19 @@ def _move(f):
 def _x64(f, dtype, *shape):
     with jax.enable_x64(True):
         f(jnp.ones(shape, dtype))
+
+
+def _broad():
+    """Five examples of a broad task, and what an episode drew of the data."""
+    draw = broad_examples.sample(jax.random.key(0), broad_pool.pool(), 5)
+    return broad_examples.minibatch(jax.random.key(0), draw, broad_pool.pool().train, 5), draw
+
+
+def _masked_perceptron():
+    """Weights of a network for six inputs, the inputs, and what an episode drew."""
+    draw = masked_perceptron.sample(jax.random.key(0), 8, 2)
+    params = masked_perceptron.init(jax.random.key(0), draw, f32(6), i32(), (6, 8, 8, 10))
+    return params, f32(5, 6), draw
 
 
 # "module:function" -> a call with small arrays. It gets the function.
@@ -282,9 +298,18 @@ EXAMPLES = {
     ),
     "meta_train.tasks.batch_norm:batch_norm": lambda f: _in_haiku(lambda: f(f32(2, 3, 4, 5))),
     "meta_train.tasks.base:normalized_loss": lambda f: f(tasks.quadratic("mine", size=3), f32(), ()),
+    "meta_train.tasks.broad_draws:first": lambda f: f(3, i32()),
+    "meta_train.tasks.broad_draws:integer": lambda f: (f(f32(), 1, i32()), f(f32(), i32(), 1)),
+    "meta_train.tasks.broad_draws:log_uniform": lambda f: f(f32(), 1.0, 2.0),
+    "meta_train.tasks.broad_examples:loss": lambda f: f(f32(5, 10), *_broad()),
+    "meta_train.tasks.broad_examples:scale": lambda f: f(_broad()[1]),
     "meta_train.tasks.convolution:convolve": lambda f: f(f32(2, 5, 4, 3), f32(3, 3, 3, 6), stride=2),
     "meta_train.tasks.convolution:Conv2D.__call__": lambda f: _in_haiku(
         lambda: f(Conv2D(6, stride=2), f32(2, 5, 4, 3))
+    ),
+    "meta_train.tasks.masked_perceptron:apply": lambda f: f(*_masked_perceptron()),
+    "meta_train.tasks.masked_perceptron:init": lambda f: f(
+        jax.random.key(0), _masked_perceptron()[2], f32(6), i32(), (6, 8, 8, 10)
     ),
     "meta_train.tasks.prediction:cross_entropy": lambda f: (f(f32(2, 3, 4), i32(2, 3)), f(f32(4), i32())),
     "meta_train.tasks.subset_walk:examples": lambda f: f(i32(2, 3), i32(), 10),
