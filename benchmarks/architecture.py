@@ -16,6 +16,7 @@ Writes JSON and a picture: the cell found, the accuracies, and how far controlle
 
 import argparse
 from collections.abc import Callable
+import json
 import math
 import pathlib
 import runpy
@@ -59,7 +60,7 @@ class Sizes(NamedTuple):
     num_random: int = 40
     seeds: int = 3  # searches of each kind
     train_seeds: int = 2  # trainings of each cell
-    controller_steps: int = 300
+    controller_evaluations: int = 2_400
     controller_seeds: int = 10
 
 
@@ -76,7 +77,7 @@ QUICK = Sizes(
     num_random=3,
     seeds=1,
     train_seeds=1,
-    controller_steps=2,
+    controller_evaluations=16,
     controller_seeds=1,
 )
 
@@ -146,18 +147,26 @@ def ways(bilevel: Any) -> dict[str, estimators.Estimator]:
     }
 
 
-def run_engine(estimator: Any, outer: Any, theta: Callable[[int], Any], num_steps: int, seeds: int, watch=None):
+def run_engine(
+    estimator: Any,
+    outer: Any,
+    theta: Callable[[int], Any],
+    num_steps: int,
+    seeds: int,
+    watch: Any = None,
+    dispatch: int = DISPATCH,
+) -> tuple[list[Any], float]:
     """Trains theta from each seed with one compiled engine: thetas, and processor seconds of one training."""
-    built = engine.build([estimator], outer, steps_per_dispatch=DISPATCH, devices=jax.devices()[:1])
+    built = engine.build([estimator], outer, steps_per_dispatch=dispatch, devices=jax.devices()[:1])
     found, seconds = [], []
     for seed in range(seeds):
         state = built.init(theta(seed), seed)
         built.ready()
         began = time.process_time()
-        for done in range(0, num_steps, DISPATCH):
-            state, _ = jax.block_until_ready(built.run(state, seed, min(DISPATCH, num_steps - done)))
+        for done in range(0, num_steps, dispatch):
+            state, _ = jax.block_until_ready(built.run(state, seed, min(dispatch, num_steps - done)))
             if watch is not None:
-                watch(seed, min(done + DISPATCH, num_steps), state.theta)
+                watch(seed, min(done + dispatch, num_steps), state.theta)
         seconds.append(time.process_time() - began)
         found.append(jax.tree.map(np.asarray, state.theta))
     return found, float(np.median(seconds))
@@ -214,7 +223,10 @@ def measure_cells(
 
 
 def contenders(controllers: dict, table: jax.Array) -> dict[str, tuple]:
-    """Estimator, outer optimizer, controller and evaluations of a step: each of them eight."""
+    """Estimator, outer optimizer, controller, and evaluations of a step.
+
+    A generation of the elite ES is large: see what `search.elite_es` says of few elites.
+    """
     lookup = lambda choices, key, table: table[tuple(choices)]
     made = {name: problems.sampled_choices(each, lookup, table, num_samples=8) for name, each in controllers.items()}
     single = problems.sampled_choices(controllers["softmaxes"], lookup, table)
@@ -226,62 +238,85 @@ def contenders(controllers: dict, table: jax.Array) -> dict[str, tuple]:
         )
 
     return {
-        "REINFORCE, softmaxes": (reinforce("softmaxes"), optax.adam(0.1), "softmaxes"),
-        "REINFORCE, LSTM": (reinforce("LSTM"), optax.adam(0.02), "LSTM"),
+        "REINFORCE, softmaxes": (reinforce("softmaxes"), optax.adam(0.1), "softmaxes", 8),
+        "REINFORCE, LSTM": (reinforce("LSTM"), optax.adam(0.02), "LSTM", 8),
         "ES, softmaxes": (
-            estimators.full_es(single, num_particles=4, horizon=short, std=0.5),
+            estimators.full_es(single, num_particles=4, horizon=short, std=2.0),
             optax.adam(0.1),
             "softmaxes",
+            8,
         ),
         "elite ES, softmaxes": (
             search.episodes(single, num_particles=1, horizon=short),
-            search.elite_es(num_candidates=8, num_elites=4, std=3.0),
+            search.elite_es(num_candidates=60, num_elites=12, std=3.0),
             "softmaxes",
+            60,
         ),
     }
 
 
-def measure_controllers(halves: Any, held: Any, classes: int, stride: int, sizes: Sizes, bar, way: Any) -> dict:
-    """Trains all cells of a small space, and lets controllers look for the best."""
-    del way
+def measure_controllers(halves: Any, held: Any, classes: int, stride: int, sizes: Sizes, bar: Any, known: dict) -> dict:
+    """Trains all cells of a small space, unless their errors are known, and lets controllers look for the best."""
     space = problems.cell_space(named(sizes.enumerated), num_nodes=min(2, sizes.num_nodes))
-    network = problems.cell_network(space, classes, channels=sizes.channels, num_cells=sizes.num_cells, stride=stride)
     places = [space.num_choices] * len(space.edges)
     controllers = {
         "softmaxes": problems.independent_controller(places),
         "LSTM": problems.lstm_controller(places),
     }
     cells = problems.every_choice(controllers["softmaxes"])
-    trained = train_all(network, halves, held, cells, sizes._replace(train_seeds=1), bar)
-    losses = 1 - trained.validation.mean(axis=1)
+    if known:
+        losses, test = np.array(known["errors"]), known["test_accuracy"]
+    else:
+        network = problems.cell_network(
+            space, classes, channels=sizes.channels, num_cells=sizes.num_cells, stride=stride
+        )
+        trained = train_all(network, halves, held, cells, sizes._replace(train_seeds=1), bar)
+        losses, test = 1 - trained.validation.mean(axis=1), trained.test.mean(axis=1).tolist()
     table = jnp.asarray(losses.reshape(places), jnp.float32)
-    curves: dict[str, list] = {}
-    for name, (estimator, outer, kind) in contenders(controllers, table).items():
-        controller = controllers[kind]
-        chances = jax.jit(lambda theta, of=controller: jnp.exp(jax.vmap(lambda c: of.log_probability(theta, c))(cells)))
-
-        def watch(seed, step, theta, name=name, chances=chances):
-            p = np.asarray(chances(theta), np.float64)
-            row = {"seed": seed, "evaluations": 8 * step, "expected": float(p @ losses / p.sum())}
-            curves.setdefault(name, []).append(row | {"likeliest": float(losses[p.argmax()])})
-
-        start = lambda seed, controller=controller: jax.tree.map(np.asarray, controller.init(jax.random.key(seed)))
-        run_engine(estimator, outer, start, sizes.controller_steps, sizes.controller_seeds, watch)
+    curves = {}
+    for name, contender in contenders(controllers, table).items():
+        curves[name] = search_cells(contender, controllers[contender[2]], cells, losses, sizes)
         bar.update()
-    rows = []
-    for name, curve in curves.items():
-        last = [row for row in curve if row["evaluations"] == 8 * sizes.controller_steps]
-        likeliest = np.array([row["likeliest"] for row in last])
-        rows.append({"name": name, "finds_the_best": float(np.mean(likeliest == losses.min()))})
-        rows[-1] |= {"in_the_best_three": float(np.mean(likeliest <= np.sort(losses)[min(2, len(losses) - 1)]))}
-        rows[-1] |= {"regret": float(likeliest.mean() - losses.min()), "curve": curve}
-        rows[-1] |= {"expected": float(np.mean([row["expected"] for row in last]))}
     return {
         "errors": losses.tolist(),
         "cells": [problems.describe_cell(space, cell) for cell in cells],
         "best": problems.describe_cell(space, cells[losses.argmin()]),
-        "test_accuracy": trained.test.mean(axis=1).tolist(),
-        "controllers": rows,
+        "test_accuracy": test,
+        "controllers": [summarize(name, curve, losses) for name, curve in curves.items()],
+    }
+
+
+def search_cells(
+    contender: tuple, controller: problems.Controller, cells: np.ndarray, losses: np.ndarray, sizes: Sizes
+) -> list[dict]:
+    """A controller's search from each seed: its expected loss, and that of its likeliest cell, on the way."""
+    estimator, outer, _, evaluations = contender
+    chances = jax.jit(lambda theta: jnp.exp(jax.vmap(lambda cell: controller.log_probability(theta, cell))(cells)))
+    curve = []
+
+    def watch(seed, step, theta):
+        p = np.asarray(chances(theta), np.float64)
+        row = {"seed": seed, "evaluations": evaluations * step, "expected": float(p @ losses / p.sum())}
+        curve.append(row | {"likeliest": float(losses[p.argmax()])})
+
+    start = lambda seed: jax.tree.map(np.asarray, controller.init(jax.random.key(seed)))
+    steps = max(1, sizes.controller_evaluations // evaluations)
+    run_engine(estimator, outer, start, steps, sizes.controller_seeds, watch, max(1, 8 * DISPATCH // evaluations))
+    return curve
+
+
+def summarize(name: str, curve: list[dict], losses: np.ndarray) -> dict:
+    """How often a controller's likeliest cell is the best at the end, or nearly."""
+    end = max(row["evaluations"] for row in curve)
+    last = [row for row in curve if row["evaluations"] == end]
+    likeliest = np.array([row["likeliest"] for row in last])
+    return {
+        "name": name,
+        "finds_the_best": float(np.mean(likeliest == losses.min())),
+        "in_the_best_three": float(np.mean(likeliest <= np.sort(losses)[min(2, len(losses) - 1)])),
+        "regret": float(likeliest.mean() - losses.min()),
+        "expected": float(np.mean([row["expected"] for row in last])),
+        "curve": curve,
     }
 
 
@@ -365,6 +400,12 @@ def main() -> None:
     parser.add_argument("--part", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--way", nargs="+", choices=WAYS, default=list(WAYS), help="of the part cells (default: all)")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/architecture.json"))
+    parser.add_argument(
+        "--record",
+        type=pathlib.Path,
+        help="a record of this script: what it holds of the parts that are not measured, and the errors of all cells "
+        "that controllers look up, are taken from it",
+    )
     parser.add_argument("--quick", action="store_true", help="a smoke test, at toy sizes")
     arguments = parser.parse_args()
     engine.cache_compilations()
@@ -372,11 +413,15 @@ def main() -> None:
     dataset = data.load(arguments.data, size=arguments.size, data_dir=arguments.data_dir)
     halves, held = prepare(dataset, sizes), (dataset.test_x[: sizes.num_test], dataset.test_y[: sizes.num_test])
     stride = 2 if dataset.train_x.shape[1] > 8 else 1
-    record = {**_STANDARD["about"](), "data": arguments.data, "size": arguments.size, "sizes": sizes._asdict()}
+    known = json.loads(arguments.record.read_text(encoding="utf-8")) if arguments.record else {}
+    about = {**_STANDARD["about"](), "data": arguments.data, "size": arguments.size, "sizes": sizes._asdict()}
+    record, classes = {**known, **about}, data.num_classes(dataset)
     with progress.bar(None, unit="piece of work") as bar:
-        for part, measure in (("cells", measure_cells), ("controller", measure_controllers)):
-            if part in arguments.part:
-                record[part] = measure(halves, held, data.num_classes(dataset), stride, sizes, bar, arguments.way)
+        if "cells" in arguments.part:
+            record["cells"] = measure_cells(halves, held, classes, stride, sizes, bar, arguments.way)
+        if "controller" in arguments.part:
+            table = known.get("controller", {})
+            record["controller"] = measure_controllers(halves, held, classes, stride, sizes, bar, table)
     _STANDARD["write"](record, arguments.out)
     report(record)
     plot(record, arguments.out.with_suffix(".png"))

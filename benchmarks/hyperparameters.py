@@ -1,4 +1,4 @@
-"""Hyperparameters by hypergradients: schedules of a whole training, and as many hyperparameters as weights.
+"""Hyperparameters by hypergradients: schedules of a whole training.
 
 - `agreement`: the hypergradient of SGD's schedules (rate, momentum, weight decay) by forward mode, reversible learning
   and full backpropagation, in float64: how far apart they are, seconds, and temporary memory as XLA counts it for
@@ -6,18 +6,13 @@
 - `schedules`: on the same problem, 1,000 examples to train on and 1,000 to validate: a grid of 100 constant settings,
   the same grid with a cosine on the rate, and schedules that are learned by hypergradients from the best constants on.
   All are judged on seeds that nothing was chosen by.
-- `penalties`: an L2 penalty for each weight by implicit differentiation (Neumann series, conjugate gradients,
-  identity), beside the best single penalty of a grid: with as many validation examples as training ones, which are
-  fitted like training examples, and with many.
-- `augmentation`: a network that changes the training examples, by the same means.
 
-The last two are on scikit-learn's digits. Writes JSON and a plot for each part.
+Writes JSON, and a plot of the schedules. `penalties.py` measures as many hyperparameters as weights.
 
     python benchmarks/hyperparameters.py [--data mnist --size 14 --data-dir FOLDER] [--part NAME ...] [--out FILE]
 """
 
 import argparse
-from collections.abc import Callable
 import functools
 import pathlib
 import runpy
@@ -29,7 +24,6 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from meta_train import Bilevel
 from meta_train import Task
@@ -42,7 +36,6 @@ from meta_train import truncation
 from meta_train.adaptation import clock
 from meta_train.adaptation import trainings
 from meta_train.adaptation.journal import Journal
-from meta_train.estimators import linear_solvers
 from meta_train.evaluation import lanes
 from meta_train.tasks.prediction import cross_entropy
 from meta_train.training import engine
@@ -51,12 +44,7 @@ from meta_train.tuning import grid
 from meta_train.tuning.scheduled_sgd import scheduled_sgd
 
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
-PARTS = ("agreement", "schedules", "penalties", "augmentation")
-SOLVERS = {
-    "Neumann": linear_solvers.neumann(num_terms=20, step_size=0.1),
-    "CG": linear_solvers.conjugate_gradient(max_steps=20, damping=1e-3),
-    "identity": linear_solvers.identity(),
-}
+PARTS = ("agreement", "schedules")
 
 
 class Sizes(NamedTuple):
@@ -77,12 +65,6 @@ class Sizes(NamedTuple):
     width: int = 20  # trainings side by side
     horizons: tuple[int, ...] = (100, 1_000, 10_000)
     timed_horizon: int = 100
-    penalty_steps: int = 400  # outer steps
-    inner_steps: int = 20
-    retraining_steps: int = 2_000
-    penalty_seeds: int = 3
-    penalty_cases: tuple[tuple[str, int, int], ...] = (("few", 50, 50), ("many", 200, 800))  # to train on, to validate
-    penalty_models: tuple[tuple[str, tuple[int, ...]], ...] = (("linear", ()), ("perceptron", (32,)))
 
 
 QUICK = Sizes(
@@ -101,12 +83,6 @@ QUICK = Sizes(
     width=10,
     horizons=(4,),
     timed_horizon=4,
-    penalty_steps=4,
-    inner_steps=2,
-    retraining_steps=10,
-    penalty_seeds=1,
-    penalty_cases=(("few", 20, 20),),
-    penalty_models=(("linear", ()),),
 )
 
 
@@ -258,180 +234,6 @@ def _error(values):
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-class Splits(NamedTuple):
-    """Digits to train on, to validate, and to test."""
-
-    trusted: problems.TrustedData
-    test_x: np.ndarray
-    test_y: np.ndarray
-
-
-def digits(num_train: int, num_valid: int, seed: int) -> Splits:
-    """Splits of scikit-learn's digits; the test examples are all that is left."""
-    dataset = data.load("digits")
-    x, y = (np.concatenate([getattr(dataset, f"{part}_{axis}") for part in ("train", "test")]) for axis in "xy")
-    order = np.random.default_rng(seed).permutation(len(x))
-    train, valid, test = np.split(order, [num_train, num_train + num_valid])
-    return Splits(problems.TrustedData(x[train], y[train], x[valid], y[valid]), x[test], y[test])
-
-
-def measured(network: few_shot.Network, splits: Splits) -> Callable[[Any], dict[str, jax.Array]]:
-    """The function from parameters to losses and errors on all three parts."""
-    parts = {
-        "train": splits.trusted[:2],
-        "valid": splits.trusted[2:],
-        "test": (splits.test_x, splits.test_y),
-    }
-
-    def measure(params):
-        found = {}
-        for name, (x, y) in parts.items():
-            logits = network.apply(params, jnp.asarray(x))
-            found[f"{name}_loss"] = jnp.mean(cross_entropy(logits, jnp.asarray(y)))
-            found[f"{name}_error"] = jnp.mean((jnp.argmax(logits, axis=-1) != jnp.asarray(y)).astype(jnp.float32))
-        return found
-
-    return measure
-
-
-def learn(bilevel: Bilevel, theta: Any, solver: Any, measure: Callable[[Any], Any], sizes: Sizes, seed: int):
-    """Learns theta by implicit differentiation. Returns it, and what `measure` says of the parameters on the way."""
-    estimator = estimators.implicit(
-        bilevel,
-        inner_optimizer=optax.sgd(0.1, momentum=0.9),
-        inner_steps=sizes.inner_steps,
-        solver=solver,
-    )
-    outer = optax.adam(0.1) if theta_is_logs(theta) else optax.adam(3e-3)
-
-    def step(carry, key):
-        theta, state, outer_state = carry
-        gradient, state, _ = estimator.estimate(key, theta, state, bilevel.data)
-        updates, outer_state = outer.update(gradient, outer_state)
-        params = jax.tree.map(lambda x: x[0], state.inner.params)
-        return (optax.apply_updates(theta, updates), state, outer_state), measure(params)
-
-    keys = jax.random.split(jax.random.key(seed), sizes.penalty_steps)
-    carry = theta, estimator.init(jax.random.key(seed + 1), theta), outer.init(theta)
-    (theta, _, _), curves = jax.jit(lambda carry: jax.lax.scan(step, carry, keys))(carry)
-    return theta, jax.tree.map(np.asarray, curves)
-
-
-def theta_is_logs(theta: Any) -> bool:
-    """Whether theta is penalties: these begin at one negative number."""
-    return all(np.all(np.asarray(leaf) == np.asarray(leaf).ravel()[0]) for leaf in jax.tree.leaves(theta))
-
-
-def retrain(bilevel: Bilevel, theta: Any, measure: Callable[[Any], Any], sizes: Sizes, seed: int) -> dict[str, float]:
-    """Trains from scratch with theta as it is, and measures."""
-    optimizer = optax.sgd(0.1, momentum=0.9)
-
-    def step(carry, key):
-        params, state = carry
-        gradient = jax.grad(bilevel.inner_loss)(params, theta, key, bilevel.data)
-        updates, state = optimizer.update(gradient, state)
-        return (optax.apply_updates(params, updates), state), ()
-
-    params = bilevel.init(jax.random.key(seed + 2), theta)
-    keys = jax.random.split(jax.random.key(seed + 3), sizes.retraining_steps)
-    train = jax.jit(lambda carry: measure(jax.lax.scan(step, carry, keys)[0][0]))
-    return {name: float(value) for name, value in train((params, optimizer.init(params))).items()}
-
-
-def penalties(sizes: Sizes) -> list[dict]:
-    """An L2 penalty for each weight beside a single one: few validation examples, and many."""
-    rows = []
-    for case, num_train, num_valid in sizes.penalty_cases:
-        for model, hidden in sizes.penalty_models:
-            network = few_shot.perceptron(10, hidden)
-            for seed in range(sizes.penalty_seeds):
-                splits = digits(num_train, num_valid, seed)
-                measure = measured(network, splits)
-                plain = problems.judged_by_trusted(
-                    splits.trusted, network, _mean_loss, name="penalties", batch_size=10_000
-                )
-                bilevel = problems.weight_penalty(plain)
-                about = {"case": case, "model": model, "seed": seed}
-                single = best_single(bilevel, measure, sizes, seed)
-                rows.append({**about, "way": "best single", **single})
-                params = jax.eval_shape(plain.init, jax.random.key(0), ())
-                theta = problems.penalty_theta(params, single["coefficient"])
-                for way, solver in SOLVERS.items():
-                    found, curves = learn(bilevel, theta, solver, measure, sizes, seed)
-                    again = retrain(bilevel, found, measure, sizes, seed)
-                    rows.append({**about, "way": way, **again, "curves": _thinned(curves)})
-    return rows
-
-
-def _mean_loss(theta, apply, rows, inputs, targets):
-    del theta, rows
-    return jnp.mean(cross_entropy(apply(inputs), targets))
-
-
-def _thinned(curves):
-    return {name: values[:: max(1, len(values) // 50)].astype(float).tolist() for name, values in curves.items()}
-
-
-def best_single(bilevel: Bilevel, measure: Callable[[Any], Any], sizes: Sizes, seed: int) -> dict[str, float]:
-    """The best of 25 single penalties by validation loss."""
-    optimizer = optax.sgd(0.1, momentum=0.9)
-
-    def train(log):
-        def step(carry, key):
-            params, state = carry
-            gradient = jax.grad(bilevel.inner_loss)(params, log, key, bilevel.data)
-            updates, state = optimizer.update(gradient, state)
-            return (optax.apply_updates(params, updates), state), ()
-
-        params = bilevel.init(jax.random.key(seed + 2), log)
-        keys = jax.random.split(jax.random.key(seed + 3), sizes.retraining_steps)
-        return measure(jax.lax.scan(step, (params, optimizer.init(params)), keys)[0][0])
-
-    coefficients = np.geomspace(1e-5, 1.0, 25)
-    found = jax.jit(jax.vmap(train))(jnp.log(jnp.asarray(coefficients, jnp.float32)))
-    best = int(np.argmin(found["valid_loss"]))
-    return {name: float(values[best]) for name, values in found.items()} | {"coefficient": float(coefficients[best])}
-
-
-def augmentation(sizes: Sizes) -> list[dict]:
-    """A network that changes 200 training digits, learned on 800 validation digits."""
-    rows, network, augmenter = [], few_shot.perceptron(10, (32,)), few_shot.perceptron(64, (32,))
-    ways = {name: solver for name, solver in SOLVERS.items() if name != "CG"}  # whose Hessian changes with the noise
-    for seed in range(sizes.penalty_seeds):
-        splits = digits(200, 800, seed)
-        measure = measured(network, splits)
-        plain = problems.judged_by_trusted(splits.trusted, network, _mean_loss, name="plain", batch_size=10_000)
-        single = best_single(problems.weight_penalty(plain), measure, sizes, seed)
-        rows.append({"seed": seed, "way": "best single L2", **single})
-        none = retrain(plain, jnp.zeros(()), measure, sizes, seed)
-        rows.append({"seed": seed, "way": "nothing", **none})
-        bilevel = problems.learned_augmentation(splits.trusted, network, augmenter, batch_size=10_000)
-        theta = problems.augmenter_theta(splits.trusted, augmenter, jax.random.key(seed))
-        for way, solver in ways.items():
-            found, curves = learn(bilevel, theta, solver, measure, sizes, seed)
-            again = retrain(bilevel, found, measure, sizes, seed)
-            rows.append({"seed": seed, "way": way, **again, "curves": _thinned(curves)})
-    return rows
-
-
-def summarize(rows: list[dict]) -> list[dict]:
-    """Means over the seeds, and the standard error of the test error."""
-    groups: dict[tuple, list[dict]] = {}
-    for row in rows:
-        groups.setdefault((row.get("case", ""), row.get("model", ""), row["way"]), []).append(row)
-    summary = []
-    for (case, model, way), group in groups.items():
-        means = {
-            f"{part}_{kind}": float(np.mean([row[f"{part}_{kind}"] for row in group]))
-            for part in ("train", "valid", "test")
-            for kind in ("loss", "error")
-        }
-        summary.append({"case": case, "model": model, "way": way, "seeds": len(group), **means})
-        errors = "  ".join(f"{part} {100 * means[f'{part}_error']:6.2f}" for part in ("train", "valid", "test"))
-        print(f"{case:5} {model:10} {way:15} errors, %: {errors}   test loss {means['test_loss']:.3f}")
-    return summary
-
-
 def plot_schedules(found: dict, num_steps: int, path: pathlib.Path) -> None:
     """Draws the learned schedules beside the best constants, and the loss on the way, to a PNG."""
     figure, panels = _figure(4)
@@ -453,22 +255,6 @@ def plot_schedules(found: dict, num_steps: int, path: pathlib.Path) -> None:
         )
     panels[3].set(title="validation loss at the end", xlabel="outer step")
     panels[3].legend(fontsize=8)
-    _save(figure, path)
-
-
-def plot_errors(rows: list[dict], path: pathlib.Path) -> None:
-    """Draws errors of the first seed over the outer steps, a panel for each case and model, to a PNG."""
-    first = [row for row in rows if row["seed"] == 0]
-    titles = list(dict.fromkeys((row.get("case", ""), row.get("model", "")) for row in first))
-    figure, panels = _figure(len(titles))
-    for panel, title in zip(panels, titles, strict=True):
-        mine = [row for row in first if (row.get("case", ""), row.get("model", "")) == title]
-        for color, row in zip(("C0", "C1", "C2"), (row for row in mine if "curves" in row), strict=False):
-            for part, style in (("valid", "-"), ("test", "--")):
-                panel.plot(row["curves"][f"{part}_error"], style, color=color, label=f"{part}, {row['way']}")
-        panel.axhline(mine[0]["test_error"], color="gray", linestyle=":", label=f"test, {mine[0]['way']}")
-        panel.set(title=" ".join(title), xlabel="outer steps, in fiftieths", ylabel="error")
-        panel.legend(fontsize=7)
     _save(figure, path)
 
 
@@ -505,18 +291,12 @@ def main() -> None:
     if arguments.data == "digits" and not arguments.quick:
         sizes = sizes._replace(num_train=700, num_valid=700)
     record = {**_STANDARD["about"](), "data": arguments.data, "size": arguments.size, "sizes": sizes._asdict()}
-    if {"agreement", "schedules"} & {*arguments.part}:
-        task = subset(data.load(arguments.data, size=arguments.size, data_dir=arguments.data_dir), sizes)
-        if "agreement" in arguments.part:
-            record["agreement"] = agreement(task, sizes)
-        if "schedules" in arguments.part:
-            record["schedules"] = schedules(task, sizes, arguments.out.with_suffix(".jsonl"))
-            plot_schedules(record["schedules"], sizes.num_steps, arguments.out.with_suffix(".schedules.png"))
-    for part, measure in (("penalties", penalties), ("augmentation", augmentation)):
-        if part in arguments.part:
-            rows = measure(sizes)
-            record[part] = {"summary": summarize(rows), "results": rows}
-            plot_errors(rows, arguments.out.with_suffix(f".{part}.png"))
+    task = subset(data.load(arguments.data, size=arguments.size, data_dir=arguments.data_dir), sizes)
+    if "agreement" in arguments.part:
+        record["agreement"] = agreement(task, sizes)
+    if "schedules" in arguments.part:
+        record["schedules"] = schedules(task, sizes, arguments.out.with_suffix(".jsonl"))
+        plot_schedules(record["schedules"], sizes.num_steps, arguments.out.with_suffix(".schedules.png"))
     _STANDARD["write"](record, arguments.out)
 
 

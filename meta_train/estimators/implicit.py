@@ -14,6 +14,7 @@ from meta_train.estimators.linear_solvers import LinearSolver
 from meta_train.estimators.warm_start import warm_start
 from meta_train.unroll.problem import Bilevel
 from meta_train.unroll.problem import Problem
+from meta_train.unroll.units import UnitsFn
 
 
 def implicit(
@@ -24,6 +25,7 @@ def implicit(
     num_particles: int = 1,
     solver: LinearSolver | None = None,
     fresh_start: bool = False,
+    units: UnitsFn | None = None,
 ) -> Estimator:
     r"""Builds the estimator by the implicit function theorem.
 
@@ -44,6 +46,9 @@ def implicit(
         minibatch.
       fresh_start: whether the inner parameters begin each outer step at `bilevel.init(key, theta)`. Implicit MAML
         needs it, whose `bilevel.sample` draws another inner problem for each outer step.
+      units: `(theta, params) -> numbers like params`. The inner optimizer and the solver work on the inner parameters
+        divided by these units, so that what theta adds to the Hessian's diagonal cannot make them diverge: see
+        `problems.penalty_units`. None: the parameters as they are.
 
     Returns:
       An `Estimator`. `info.loss` is the outer loss, `info.inner_steps` counts the updates of the inner parameters.
@@ -51,7 +56,6 @@ def implicit(
     Raises:
       ValueError: if the problem declares no `Bilevel`, or num_particles or inner_steps is out of range; from `init`,
         if the inner loss does not see theta.
-      ModuleNotFoundError: if the solver is the default and lineax is not installed.
 
     Example: the minimum of (w - 1)^2 + theta w^2 is 1 / (1 + theta), whose derivative at 1 is -1/4.
       >>> import jax, jax.numpy as jnp, optax
@@ -79,7 +83,8 @@ def implicit(
         inner_gradient = lambda params, theta: jax.grad(bilevel.inner_loss)(params, theta, inner_key, data)
         hessian = lambda v: jax.jvp(lambda params: inner_gradient(params, theta), (params,), (v,))[1]
         _, mixed = jax.vjp(lambda theta: inner_gradient(params, theta), theta)
-        (indirect,) = mixed(solve(hessian, outer_gradient))
+        here = solve if units is None else linear_solvers.scaled(solve, units(theta, params))
+        (indirect,) = mixed(here(hessian, outer_gradient))
         return loss, optax.tree.sub(direct, indirect)
 
     return warm_start(
@@ -90,4 +95,5 @@ def implicit(
         inner_steps=inner_steps,
         num_particles=num_particles,
         fresh_start=fresh_start,
+        units=units,
     )

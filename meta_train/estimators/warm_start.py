@@ -18,6 +18,8 @@ from meta_train.unroll.capabilities import check_theta_matters
 from meta_train.unroll.capabilities import require_bilevel
 from meta_train.unroll.problem import Bilevel
 from meta_train.unroll.problem import Problem
+from meta_train.unroll.units import UnitsFn
+from meta_train.unroll.units import in_units
 
 
 class HypergradientFn(Protocol):
@@ -57,6 +59,7 @@ def warm_start(
     inner_steps: int,
     num_particles: int,
     fresh_start: bool = False,
+    units: UnitsFn | None = None,
 ) -> Estimator:
     """Builds an estimator that trains the inner parameters on and asks for the gradient where they stand.
 
@@ -69,6 +72,7 @@ def warm_start(
       inner_steps: its updates in each outer step, from where the last outer step left the inner parameters.
       num_particles: inner parameters that are trained side by side, each from a first draw of its own.
       fresh_start: whether each outer step begins with `bilevel.init(key, theta)` in place of where the last one ended.
+      units: the inner optimizer works on the inner parameters divided by these units; None: by 1.
 
     Raises:
       ValueError: if the problem declares no `Bilevel`, or num_particles or inner_steps is out of range; from `init`,
@@ -79,9 +83,12 @@ def warm_start(
     if inner_steps < 0:
         raise ValueError(f"inner_steps must not be negative, got {inner_steps}.")
 
+    def optimizer(theta, params):
+        return inner_optimizer if units is None else in_units(inner_optimizer, units(theta, params))
+
     def begin(key, theta):
         params = bilevel.init(key, theta)
-        return UnrolledState(params, inner_optimizer.init(params))
+        return UnrolledState(params, optimizer(theta, params).init(params))
 
     def init(key, theta):
         check_theta_matters(bilevel, theta, name)
@@ -93,7 +100,8 @@ def warm_start(
             particle_key, drawn = episode_data.draw(jax.random.fold_in(key, index), bilevel.sample, data)
             reset_key, inner_key, outer_key = jax.random.split(particle_key, 3)
             fresh = begin(reset_key, theta)
-            update = lambda inner, key: (inner_update(bilevel, inner_optimizer, key, theta, inner, drawn), None)
+            tx = optimizer(theta, inner.params)
+            update = lambda inner, key: (inner_update(bilevel, tx, key, theta, inner, drawn), None)
             inner, _ = jax.lax.scan(update, fresh if fresh_start else inner, jax.random.split(inner_key, inner_steps))
             loss, gradient = hypergradient(bilevel, outer_key, theta, inner.params, drawn)
             return gradient, loss, inner, fresh

@@ -63,6 +63,7 @@ from meta_train.problems.trusted_data import trusted_data as trusted_data
 from meta_train.problems.trusted_data import weighted_mean as weighted_mean
 from meta_train.problems.unrolled import unrolled as unrolled
 from meta_train.problems.weight_penalty import penalty_theta as penalty_theta
+from meta_train.problems.weight_penalty import penalty_units as penalty_units
 from meta_train.problems.weight_penalty import weight_penalty as weight_penalty
 
 __all__ = [
@@ -113,6 +114,7 @@ __all__ = [
     "momentum_descent",
     "optimizer_weights",
     "penalty_theta",
+    "penalty_units",
     "picture_operations",
     "proximal",
     "random_cells",

@@ -32,6 +32,13 @@ def elite_es(*, num_candidates: int, num_elites: int, std: float) -> SearchStrat
     loss has a steady slope: with the better half kept it moves by 2.009 of the first std in all. So choose std as
     large as the distance that theta may have to go.
 
+    Few elites narrow it by chance alone: whatever the losses, log sigma falls by
+
+    .. math:: \tfrac{1}{2} \big(\ln \tfrac{n}{2} - \psi(\tfrac{n-1}{2})\big)
+
+    a generation in the mean, that is .33 for 4 elites, .09 for 12 and .03 for 40. With 4 it is a hundredth after 14
+    generations, wherever it is by then. So where losses are noisy prefer few large generations to many small ones.
+
     Args:
       num_candidates: candidates of a generation.
       num_elites: n, how many of them are kept. Fewer are, where fewer have a finite loss; where none has, the

@@ -36,6 +36,37 @@ def test_one_step_of_conjugate_gradient_is_steepest_descent():
         np.testing.assert_allclose(solution, VECTOR * (VECTOR @ VECTOR) / (VECTOR @ MATRIX @ VECTOR), rtol=1e-12)
 
 
+def test_conjugate_gradient_stops_where_the_curvature_is_negative():
+    """H = diag(1, -1): along b = (2, 1) the curvature is 3, along the next direction it is negative."""
+    with jax.enable_x64(True):
+        h, b = np.array([1.0, -1.0]), jnp.array([2.0, 1.0])
+        solve = linear_solvers.conjugate_gradient()
+        np.testing.assert_allclose(solve(lambda v: h * v, b), (5 / 3) * b, rtol=1e-14)
+        np.testing.assert_allclose(solve(lambda v: -h * v, b), (5 / 3) * b, rtol=1e-14)  # at once: its absolute value
+        np.testing.assert_array_equal(solve(lambda v: 0 * v, b), 0.0)
+
+
+def test_conjugate_gradient_after_convergence():
+    """Steps beyond the exact solution do no harm, in float32, and b may be zero."""
+    h = jnp.array([1.0, 2.0, 4.0], jnp.float32)
+    solve = linear_solvers.conjugate_gradient(max_steps=200, tolerance=0.0)
+    np.testing.assert_allclose(solve(lambda v: h * v, jnp.ones(3, jnp.float32)), 1 / h, rtol=1e-5)
+    np.testing.assert_array_equal(solve(lambda v: h * v, jnp.zeros(3, jnp.float32)), 0.0)
+
+
+def test_scaled():
+    """In units s the exact solution is the same, the identity is s², and a Neumann step is α s² b."""
+    with jax.enable_x64(True):
+        s = {"a": jnp.array([0.5, 2.0]), "b": jnp.asarray(0.1)}
+        flat = np.array([0.5, 2.0, 0.1])
+        exact = linear_solvers.scaled(linear_solvers.conjugate_gradient(tolerance=1e-14), s)
+        np.testing.assert_allclose(_solve(exact), np.linalg.solve(MATRIX, VECTOR), rtol=1e-11)
+        np.testing.assert_allclose(_solve(linear_solvers.scaled(linear_solvers.identity(), s)), flat**2 * VECTOR)
+        series = linear_solvers.scaled(linear_solvers.neumann(num_terms=1, step_size=0.2), s)
+        steps = 0.2 * np.diag(flat**2)
+        np.testing.assert_allclose(_solve(series), steps @ VECTOR + (np.eye(3) - steps @ MATRIX) @ steps @ VECTOR)
+
+
 @pytest.mark.parametrize("num_terms", [0, 4])
 def test_neumann_series(num_terms):
     with jax.enable_x64(True):
@@ -61,9 +92,3 @@ def test_identity():
 def test_arguments_out_of_range(build, arguments, message):
     with pytest.raises(ValueError, match=message):
         build(**arguments)
-
-
-def test_without_the_package(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install lineax, or choose neumann"):
-        linear_solvers.conjugate_gradient()

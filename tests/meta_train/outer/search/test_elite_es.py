@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from meta_train import Problem
 from meta_train import fit
@@ -53,6 +54,19 @@ def test_a_generation_by_hand():
             np.testing.assert_allclose(after.std[name], chosen.std(axis=0), rtol=1e-5, atol=1e-6)
     after = tell(jnp.full(5, jnp.nan))
     jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+@pytest.mark.parametrize("num_elites", [4, 12, 40])
+def test_chance_alone_narrows_it(num_elites):
+    """Equal losses choose at random. n samples have the variance chi²/n, with n - 1 degrees of freedom."""
+    strategy = search.elite_es(num_candidates=60, num_elites=num_elites, std=1.0)
+    state = strategy.init(jax.random.key(0), jnp.zeros(20_000))
+    candidates = strategy.ask(jax.random.key(1), state)
+    state = strategy.tell(jax.random.key(2), state, candidates, jnp.zeros(60), None)
+    logs = np.log(state.std)
+    expected = (scipy.special.digamma((num_elites - 1) / 2) - np.log(num_elites / 2)) / 2
+    assert expected == pytest.approx({4: -0.33, 12: -0.09, 40: -0.03}[num_elites], abs=0.005)  # as the docstring says
+    assert abs(logs.mean() - expected) < 4 * logs.std() / np.sqrt(len(logs))
 
 
 def test_candidates_have_the_mean_and_the_std_of_the_state():
