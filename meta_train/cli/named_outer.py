@@ -34,7 +34,7 @@ def check(name: str, *, step_scale: float | None = None, **bounds: Any) -> None:
 
 
 def build(
-    name: str, optimizer: LearnedOptimizer, num_steps: int, *, step_scale: float | None = None, **bounds: Any
+    name: str, optimizer: LearnedOptimizer | None, num_steps: int, *, step_scale: float | None = None, **bounds: Any
 ) -> optax.GradientTransformation | SearchStrategy:
     """Builds the outer optimizer that a name stands for.
 
@@ -42,14 +42,14 @@ def build(
       name: `adamw`, with warm-up and cosine decay from the learning rate `:RATE`, by default .003; `learned:NAME`, a
         released optimizer or a .safetensors file; `live`, theta trains itself; `population`, ten or `:MEMBERS` random
         initializations train each other.
-      optimizer: the architecture that is meta-trained.
+      optimizer: the architecture that is meta-trained; None where theta is something else, which cannot train itself.
       num_steps: outer steps of the run.
       step_scale: a factor on the steps of a learned optimizer; see `self_training.frozen`.
       **bounds: arguments of `safeguards.safeguarded`, each None for no such safeguard. What is not finite never makes
         a step.
 
     Raises:
-      ValueError: if the name has another form, or what it names does not exist.
+      ValueError: if the name has another form, what it names does not exist, or theta cannot train itself.
 
     Example:
       >>> import learned_optim
@@ -63,6 +63,10 @@ def build(
         return guard(optax.adamw(optax.warmup_cosine_decay_schedule(0.0, rate, min(20, num_steps // 10), num_steps)))
     if kind == "learned":
         return guard(named_optimizer.load(option, [num_steps], step_scale=step_scale)(num_steps))
+    if optimizer is None:
+        raise ValueError(
+            f"{name!r} lets optimizers train each other, and this recipe makes none: give adamw or learned:NAME."
+        )
     if kind == "live":
         return guard(self_training.live(optimizer, num_steps=num_steps, step_scale=step_scale))
     members = _number(name, option, int, _MEMBERS)

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+from typing import cast
 
 import jax
 import optax
@@ -46,7 +47,7 @@ def run(folder: pathlib.Path) -> None:
         shutil.rmtree(run_dir, ignore_errors=True)
         path.unlink()
     result = recipes.run(recipe, run_dir=run_dir, resume=True)
-    learned_optim.save(path, recipe.optimizer, result.theta)
+    learned_optim.save(path, cast(learned_optim.LearnedOptimizer, recipe.optimizer), result.theta)
     optimizer, theta = learned_optim.load(path)
 
     _say("3. Compare", f"   Everything on {TASK}, on seeds that no meta-training and no tuning used.")

@@ -20,6 +20,7 @@ from meta_train.cli import outputs
 from meta_train.host import distributed
 from meta_train.host import user_code
 from meta_train.host.counted import counted
+from meta_train.recipes.few_shot import theta_file
 from meta_train.training import run_folder
 
 
@@ -94,14 +95,17 @@ def train(
     if not distributed.is_main():
         return
     path = out / named_optimizer.THETA_FILE
-    learned_optim.save(path, chosen.optimizer, result.theta)
+    if chosen.optimizer is None:
+        theta_file.save_theta(path, result.theta)
+    else:
+        learned_optim.save(path, chosen.optimizer, result.theta)
     losses = [row["loss"] for row in result.metrics]
     if as_json:
         made = {"recipe": recipe, "run": str(out), "theta": str(path), "steps": len(losses), "loss": _mean(losses)[0]}
         print(json.dumps(made))
         return
     print(_last_losses(losses))
-    print(f"Wrote {path}. Next: python -m meta_train evaluate {shlex.quote(str(path))}")
+    print(f"Wrote {path}.{_next(chosen, path)}")
 
 
 def train_help() -> str:
@@ -114,6 +118,13 @@ def train_help() -> str:
     title = "Recipes, with the outer steps that they make unless --steps says otherwise; all have seed 0:"
     # \b: the lines stay as they are.
     return f"{text}\n\n{title}\n\n\b\n" + "\n".join(lines)
+
+
+def _next(recipe, path):
+    """What to do with the file."""
+    if recipe.optimizer is None:
+        return " meta_train.recipes.few_shot.load_theta(path, recipe.theta) reads it."
+    return f" Next: python -m meta_train evaluate {shlex.quote(str(path))}"
 
 
 def _last_losses(losses):

@@ -1,4 +1,4 @@
-"""Recipes: one small Python file for each released optimizer, and for the demo.
+"""Recipes: one small Python file for each released optimizer, for the demo, and for a few things other than optimizers.
 
 A recipe file defines `recipe(num_steps=…, seed=…) -> Recipe`. `python -m meta_train train NAME_OR_FILE` runs it.
 """
@@ -27,10 +27,10 @@ from meta_train.training.fit import fit
 
 
 class Recipe(NamedTuple):
-    """All that `fit` needs to make an optimizer.
+    """All that `fit` needs to make an optimizer, or another theta.
 
     Fields:
-      optimizer: the architecture.
+      optimizer: the architecture; None where theta is something else, such as data or a loss.
       theta: its initial meta-parameters.
       estimators: one per task.
       outer_optimizer: updates theta, or searches for it.
@@ -42,7 +42,7 @@ class Recipe(NamedTuple):
         (https://arxiv.org/abs/2109.01903).
     """
 
-    optimizer: LearnedOptimizer
+    optimizer: LearnedOptimizer | None
     theta: Any
     estimators: tuple[Estimator, ...]
     outer_optimizer: optax.GradientTransformation | SearchStrategy

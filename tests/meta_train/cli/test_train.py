@@ -12,6 +12,7 @@ from meta_train import recipes
 from meta_train import tasks
 from meta_train.cli import train
 from meta_train.host import distributed
+from meta_train.recipes.few_shot import load_theta
 from meta_train.training import run_metrics
 
 BEGINNING = """
@@ -125,6 +126,20 @@ def test_the_next_command_works(run, recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert run(*command, "--steps", 2, "--seeds", 1, "--baseline", "adam-1e-3") == 0
     assert f"2 steps: {out / 'theta.safetensors'} on 1 task\n" in capsys.readouterr().out
+
+
+def test_theta_that_is_no_optimizer(run, recipe, tmp_path, capsys):
+    """It is saved by the names of its arrays; it cannot train itself."""
+    source = BEGINNING.replace('theta["log_learning_rate"] * jnp.ones(()) @ w', 'theta["log_learning_rate"] * w @ w')
+    path = recipe(source.replace("recipes.Recipe(optimizer,", "recipes.Recipe(None,"))
+    assert run("train", path, "--steps", 1, "--out", tmp_path / "run") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    file = tmp_path / "run" / "theta.safetensors"
+    assert last == f"Wrote {file}. meta_train.recipes.few_shot.load_theta(path, recipe.theta) reads it."
+    theta = load_theta(file, recipes.get(str(path)).theta)
+    assert theta["log_learning_rate"] != recipes.get(str(path)).theta["log_learning_rate"]
+    assert run("train", path, "--steps", 1, "--outer", "live", "--out", tmp_path / "other") == 2
+    assert "this recipe makes none: give adamw or learned:NAME" in capsys.readouterr().err
 
 
 def test_for_machines_there_is_json_and_nothing_else(run, recipe, tmp_path, capsys):
