@@ -38,6 +38,7 @@ from meta_train.problems.learned_augmentation import augmented as augmented
 from meta_train.problems.learned_augmentation import augmenter_theta as augmenter_theta
 from meta_train.problems.learned_augmentation import learned_augmentation as learned_augmentation
 from meta_train.problems.learned_loss import learned_loss as learned_loss
+from meta_train.problems.learned_loss import loss_theta as loss_theta
 from meta_train.problems.learned_loss import loss_weights as loss_weights
 from meta_train.problems.learned_loss import meta_weight_net as meta_weight_net
 from meta_train.problems.learned_rotation import learned_rotation as learned_rotation
@@ -107,6 +108,7 @@ __all__ = [
     "learned_augmentation",
     "learned_loss",
     "learned_rotation",
+    "loss_theta",
     "loss_weights",
     "lstm_controller",
     "meta_weight_net",
