@@ -1,14 +1,15 @@
 """Synthetic data sets of a few examples a class: how well networks do that are trained on nothing else.
 
 Two ways to make them: by matching gradients (Zhao et al. 2021) and by unrolled training with a learned rate (Wang et
-al. 2018). Each begins with real examples, and `fit` trains it. Then fresh networks are trained from scratch on each
-set, on all of its examples at once: by SGD with momentum ("standard": rate .01, momentum .9, 300 steps), and as the
-unrolled training did it (its learned rate, its number of steps, no momentum). Beside them: the same on the real
-examples, and networks trained on the whole data set. Accuracies are held out, over several networks.
+al. 2018). Each begins with real examples, and `fit` trains it; each is made several times, from other examples. Then
+fresh networks are trained from scratch on each set, on all of its examples at once: by SGD with momentum ("standard":
+rate .01, momentum .9, 300 steps), and as the unrolled training did it (its learned rate, its number of steps, no
+momentum). Beside them: the same on the real examples, and networks trained on the whole data set. Accuracies are held
+out, over several sets and networks.
 
-Writes JSON, and a PNG of the sets: for each class its real, matched and unrolled examples.
+Writes JSON, and a PNG of the first sets: for each class its real, matched and unrolled examples.
 
-    python benchmarks/synthetic_data.py [--data mnist --size 14 --data-dir FOLDER] [--per-class 1 10]
+    python benchmarks/synthetic_data.py [--data mnist --size 14 --data-dir FOLDER] [--per-class 1 10] [--sets 2]
         [--network perceptron | conv] [--steps N] [--out FILE] [--quick]
 """
 
@@ -35,6 +36,7 @@ from meta_train.tasks.prediction import cross_entropy
 from meta_train.training import engine
 
 _STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
+_TIMED = ("matching", "unrolling")
 
 
 class Sizes(NamedTuple):
@@ -44,18 +46,20 @@ class Sizes(NamedTuple):
     blocks: int = 2  # of the convolutional net
     matching_steps: int = 1_000
     matching_batch: int = 32  # real examples of a class in a match
-    matching_rate: float = 0.1  # of SGD on the examples, with momentum .5
+    matching_inner: int = 10  # updates of the network after a match of several examples a class
+    matching_rate: float = 0.01  # of Adam on the examples, decayed to 0
     unrolled_steps: int = 1_000
     unrolled_batch: int = 256
     unrolled_rate: float = 0.01  # of Adam on the examples and the logarithm of their rate, decayed to 0
-    unroll_length: int = 20  # steps of the training that is unrolled
+    unroll_length: int = 40  # steps of the training that is unrolled
     whole_steps: int = 1_000  # minibatches of 128 on the whole set
     standard_steps: int = 300
     networks: int = 5  # fresh ones that judge a set
-    seed: int = 0
+    sets: int = 2  # of each kind
 
 
-QUICK = Sizes(4, 1, 2, 4, 0.1, 2, 8, 0.01, 2, 2, 2, 2)
+CONV = Sizes(matching_steps=600, unrolled_steps=300, unroll_length=20)  # whose outer steps take longer
+QUICK = Sizes(4, 1, 2, 4, 2, 0.1, 2, 8, 0.01, 2, 2, 2, 2, 2)
 
 
 class Judge(NamedTuple):
@@ -78,11 +82,15 @@ def make_network(name: str, classes: int, sizes: Sizes) -> few_shot.Network:
     return problems.instance_norm_network(classes, max(1, sizes.hidden_size // 4), sizes.blocks)
 
 
-def match(dataset, network, start, sizes):
+def match(dataset, network, start, sizes, seed):
     """By gradient matching, with a fresh network for each match of one example a class, as in the paper."""
     per_class = start.shape[1]
     problem = problems.gradient_matching(
-        dataset, network, inner_optimizer=optax.sgd(0.01), batch_size=sizes.matching_batch
+        dataset,
+        network,
+        inner_optimizer=optax.sgd(0.01),
+        inner_steps=0 if per_class == 1 else sizes.matching_inner,
+        batch_size=sizes.matching_batch,
     )
     estimator = estimators.truncated_backprop(
         problem,
@@ -91,39 +99,26 @@ def match(dataset, network, start, sizes):
         horizon=truncation.constant(1 if per_class == 1 else 10),
         stagger=False,
     )
-    outer = optax.sgd(sizes.matching_rate, momentum=0.5)
-    return _fit(estimator, start, outer, sizes.matching_steps, sizes.seed, clip_norm=None)
+    outer = optax.adam(optax.cosine_decay_schedule(sizes.matching_rate, sizes.matching_steps))
+    return _fit(estimator, start, outer, sizes.matching_steps, seed, clip_norm=None)
 
 
-def unroll(dataset, network, start, sizes):
+def unroll(dataset, network, start, sizes, seed):
     """By unrolled training: the loss after the last step, with the rate learned beside the examples."""
     bilevel = problems.synthetic_training(dataset, network, batch_size=sizes.unrolled_batch)
-    problem = problems.unrolled(bilevel, lambda theta: optax.sgd(jnp.exp(theta.log_rate)))
-    length = sizes.unroll_length
+    of_theta = lambda theta: optax.sgd(jnp.exp(theta.log_rate))
+    problem = problems.unrolled(bilevel, of_theta, inner_steps=sizes.unroll_length)  # a step is the whole training
     estimator = estimators.truncated_backprop(
-        problem,
-        num_particles=1,
-        unroll_length=length,
-        horizon=truncation.constant(length),
-        stagger=False,
-        objective=lambda losses: losses[-1],
+        problem, num_particles=1, unroll_length=1, horizon=truncation.constant(1), stagger=False
     )
     outer = optax.adam(optax.cosine_decay_schedule(sizes.unrolled_rate, sizes.unrolled_steps))
-    return _fit(estimator, Synthetic(start, jnp.log(0.1)), outer, sizes.unrolled_steps, sizes.seed, clip_norm=1.0)
+    return _fit(estimator, Synthetic(start, jnp.log(0.1)), outer, sizes.unrolled_steps, seed, clip_norm=1.0)
 
 
 def _fit(estimator, theta, outer, num_steps, seed, clip_norm):
     began = time.perf_counter()
-    found = fit(
-        estimator,
-        theta,
-        outer,
-        num_steps=num_steps,
-        seed=seed,
-        clip_norm=clip_norm,
-        steps_per_dispatch=50,
-        progress=False,
-    )
+    options = {"clip_norm": clip_norm, "steps_per_dispatch": 50, "progress": False}
+    found = fit(estimator, theta, outer, num_steps=num_steps, seed=seed, **options)
     return found.theta, {"losses": [row["loss"] for row in found.metrics], "seconds": time.perf_counter() - began}
 
 
@@ -162,20 +157,25 @@ def make_judge(dataset: data.Dataset, network: few_shot.Network, sizes: Sizes) -
 
 
 def measure(dataset, network, judge, per_class, sizes, bar):
-    """All sets of a size: their figures, and their examples by name."""
-    start = problems.real_examples(jax.random.key(sizes.seed), dataset, per_class)
-    matched, matching = match(dataset, network, start, sizes)
-    bar.update()
-    unrolled, unrolling = unroll(dataset, network, start, sizes)
-    bar.update()
-    rate = float(np.exp(unrolled.log_rate))
-    sets = {"real": start, "matched": matched, "unrolled": unrolled.inputs}
-    found = {}
-    for name, inputs in sets.items():
-        trainings = {"standard": (0.01, 0.9, sizes.standard_steps), "as unrolled": (rate, 0.0, sizes.unroll_length)}
-        found[name] = {training: _figures(judge.synthetic(inputs, *how)) for training, how in trainings.items()}
-    row = {"per_class": per_class, "rate": rate, "matching": matching, "unrolling": unrolling, "accuracy": found}
-    return row, {name: np.asarray(inputs) for name, inputs in sets.items()}
+    """The sets of a size: their figures, and the examples of the first ones by kind."""
+    accuracy = {kind: {"standard": [], "as unrolled": []} for kind in ("real", "matched", "unrolled")}
+    row, first = {"per_class": per_class, "rates": [], "matching": [], "unrolling": []}, {}
+    for seed in range(sizes.sets):
+        start = problems.real_examples(jax.random.key(seed), dataset, per_class)
+        matched, matching = match(dataset, network, start, sizes, seed)
+        bar.update()
+        unrolled, unrolling = unroll(dataset, network, start, sizes, seed)
+        bar.update()
+        rate = float(np.exp(unrolled.log_rate))
+        for kind, inputs in {"real": start, "matched": matched, "unrolled": unrolled.inputs}.items():
+            found = accuracy[kind]
+            found["standard"] += judge.synthetic(inputs, 0.01, 0.9, sizes.standard_steps).tolist()
+            found["as unrolled"] += judge.synthetic(inputs, rate, 0.0, sizes.unroll_length).tolist()
+            first.setdefault(kind, np.asarray(inputs))
+        for name, value in (("rates", rate), ("matching", matching), ("unrolling", unrolling)):
+            row[name].append(value)
+    figures = {kind: {how: _figures(each) for how, each in found.items()} for kind, found in accuracy.items()}
+    return {**row, "accuracy": figures}, first
 
 
 def _figures(accuracies):
@@ -212,13 +212,15 @@ def main() -> None:
     parser.add_argument("--data-dir", type=pathlib.Path, help="folder of data sets")
     parser.add_argument("--per-class", nargs="+", type=int, default=[1, 10])
     parser.add_argument("--network", choices=("perceptron", "conv"), default="perceptron")
+    parser.add_argument("--sets", type=int, help="how many sets of each kind, from other real examples")
     parser.add_argument("--steps", type=int, help="outer steps of both ways")
-    parser.add_argument("--matching-rate", type=float, help="of SGD on the examples that are matched")
+    parser.add_argument("--matching-rate", type=float, help="of Adam on the examples that are matched")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/synthetic_data.json"))
     parser.add_argument("--quick", action="store_true", help="a smoke test, at toy sizes")
     arguments = parser.parse_args()
     engine.cache_compilations()
-    sizes = QUICK if arguments.quick else Sizes()
+    sizes = QUICK if arguments.quick else CONV if arguments.network == "conv" else Sizes()
+    sizes = sizes._replace(sets=arguments.sets or sizes.sets)
     if arguments.steps:
         sizes = sizes._replace(matching_steps=arguments.steps, unrolled_steps=arguments.steps)
     if arguments.matching_rate:
@@ -227,7 +229,7 @@ def main() -> None:
     network = make_network(arguments.network, data.num_classes(dataset), sizes)
     judge = make_judge(dataset, network, sizes)
     rows = []
-    with progress.bar(2 * len(arguments.per_class), unit="set") as bar:
+    with progress.bar(2 * sizes.sets * len(arguments.per_class), unit="set") as bar:
         for per_class in arguments.per_class:
             row, sets = measure(dataset, network, judge, per_class, sizes, bar)
             rows.append(row)
@@ -240,6 +242,8 @@ def main() -> None:
         for name, found in row["accuracy"].items():
             cells = [f"{100 * each['mean']:.1f} ± {100 * each['std']:.1f}" for each in found.values()]
             print(f"{row['per_class']:7} {name:9} {cells[0]:>14} {cells[1]:>14}")
+        seconds = ", ".join(f"{name} {np.mean([each['seconds'] for each in row[name]]):.0f} s" for name in _TIMED)
+        print(f"        a set: {seconds}; learned rates {', '.join(f'{rate:.2f}' for rate in row['rates'])}")
     print(f"{'all':>7} {'whole':9} {100 * whole['mean']:.1f} ± {100 * whole['std']:.1f}")
 
 
