@@ -13,13 +13,13 @@ class Clock:
     Args:
       seconds: `() -> float`, how long the work has taken so far, earlier sessions included.
       total: how long it may take.
-      bar: where to show it.
+      bar: where to show it; it has counted what earlier sessions have taken.
     """
 
     def __init__(self, seconds: Callable[[], float], total: float, bar: progress.Bar) -> None:
         """Begins at what earlier sessions have taken."""
         self._seconds, self._total, self._bar = seconds, total, bar
-        self._shown = 0
+        self._shown = _whole(seconds, total)
 
     @property
     def total(self) -> float:
@@ -32,7 +32,7 @@ class Clock:
 
     def tell(self, text: str) -> None:
         """Shows what is done now, and how much time is gone; the bar itself says how much is left."""
-        reached = min(int(self._seconds()), int(self._total))
+        reached = _whole(self._seconds, self._total)
         self._bar.set_postfix_str(text, refresh=False)  # a description would be printed with the old time
         self._bar.update(max(0, reached - self._shown))
         self._shown = max(reached, self._shown)
@@ -51,5 +51,9 @@ def shown(seconds: Callable[[], float], total: float, *, quiet: bool) -> Iterato
       ...     clock.left()
       40.0
     """
-    with progress.bar(int(total), unit="second", disable=quiet) as bar:
+    with progress.bar(int(total), unit="second", initial=_whole(seconds, total), disable=quiet) as bar:
         yield Clock(seconds, total, bar)
+
+
+def _whole(seconds, total):
+    return min(int(seconds()), int(total))

@@ -1,5 +1,6 @@
 """Batches of a user's data: from his iterator, kept in memory; or drawn from his arrays."""
 
+from collections.abc import Callable
 from collections.abc import Iterable
 import itertools
 from typing import Any
@@ -80,7 +81,14 @@ def as_arrays(batch: Any, what: str) -> Any:
     return jax.tree.map(lambda x: x.astype(jax.dtypes.canonicalize_dtype(x.dtype)), arrays)
 
 
-def collect(batches: BatchesFn, key: jax.Array, *, num_batches: int, max_bytes: int) -> Source:
+def collect(
+    batches: BatchesFn,
+    key: jax.Array,
+    *,
+    num_batches: int,
+    max_bytes: int,
+    check: Callable[[Any], Any] = lambda batch: None,
+) -> Source:
     """Keeps batches of one pass, or of as many as it takes.
 
     Args:
@@ -88,6 +96,7 @@ def collect(batches: BatchesFn, key: jax.Array, *, num_batches: int, max_bytes: 
       key: random key, from which each pass gets its own.
       num_batches: how many to keep at most.
       max_bytes: how much memory they take at most; one batch is always kept.
+      check: called with the first batch before the others are read, which may take long.
 
     Returns:
       The batches as arrays with a leading axis that counts them. If a new pass begins with the same batch as the first
@@ -106,6 +115,7 @@ def collect(batches: BatchesFn, key: jax.Array, *, num_batches: int, max_bytes: 
             if kept:
                 _check_like(found, kept[0], f"batch {len(kept) + 1}")
             else:
+                check(found)
                 most = max(1, min(num_batches, max_bytes // max(1, _num_bytes(found))))
             if number > 0 and new == 0 and _equal(found, kept[0]):
                 return _pool(kept)

@@ -68,6 +68,26 @@ def check_functions(**functions: Callable[..., Any] | None) -> None:
             raise RuleError(f"{rule}, but it is {name}{signature}: {error}.") from None
 
 
+def check_types(init: Callable[..., Any], loss: Callable[..., Any], batch: Any) -> Any:
+    """Traces `init` and `loss`, which takes no time worth mentioning.
+
+    Args:
+      init, loss: the user's functions.
+      batch: a batch.
+
+    Returns:
+      The parameters, as shapes and dtypes.
+
+    Raises:
+      RuleError: if what the functions return has the wrong type.
+      Exception: what the user's functions raise.
+    """
+    init_key, loss_key = jax.random.split(jax.random.key(0))
+    params = jax.eval_shape(_checked(init, _check_params), init_key)
+    jax.eval_shape(_checked(loss, _check_loss), params, batch, loss_key)
+    return params
+
+
 def check_step(
     init: Callable[..., Any],
     loss: Callable[..., Any],
@@ -91,12 +111,11 @@ def check_step(
       RuleError: if what the functions return has the wrong type, or is not finite.
       Exception: what the user's functions raise.
     """
-    init_key, loss_key = jax.random.split(jax.random.key(0))
-    params = jax.eval_shape(_checked(init, _check_params), init_key)
-    for given in (batch, held_out):
-        jax.eval_shape(_checked(loss, _check_loss), params, given, loss_key)
+    check_types(init, loss, batch)
+    params = check_types(init, loss, held_out)
     if metrics is not None:
         jax.eval_shape(_checked(metrics, _check_metrics), params, held_out)
+    init_key, loss_key = jax.random.split(jax.random.key(0))
     start = jax.jit(jax.vmap(init))(init_key[None])  # as in an evaluation, which vectorizes over seeds
     _check_finite(start, "init(key) must give finite parameters, got {} in {}.")
     step = jax.jit(jax.vmap(jax.value_and_grad(loss), (0, None, 0)))
@@ -140,6 +159,8 @@ def _check_params(params):
                 f"init(key) must return floating-point arrays alone, got {_kind(leaf)} at params{place(path)}. "
                 "Keep functions, counters, keys and settings out of params: loss can make or know them."
             )
+    if not any(np.prod(jnp.shape(leaf)) for _, leaf in leaves):
+        raise RuleError("init(key) must return parameters to train, and all of its arrays have no elements.")
 
 
 def _check_loss(found):

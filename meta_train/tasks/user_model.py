@@ -158,7 +158,13 @@ def from_functions(
     with user_checks.named(name):
         user_checks.check_functions(init=init, loss=loss, batches=batches, held_out=held_out, metrics=metrics)
         if batches is not None and data is None and batch_size is None:
-            source = user_batches.collect(batches, train_key, num_batches=num_batches, max_bytes=max_bytes)
+            source = user_batches.collect(
+                batches,
+                train_key,
+                num_batches=num_batches,
+                max_bytes=max_bytes,
+                check=lambda batch: user_checks.check_types(init, loss, batch),
+            )
         elif data is not None and batches is None:
             source = user_batches.examples(data, batch_size)
         else:

