@@ -12,6 +12,7 @@ from meta_train.estimators.base import EstimateFn as EstimateFn
 from meta_train.estimators.base import Estimator as Estimator
 from meta_train.estimators.base import EstimatorInitFn as EstimatorInitFn
 from meta_train.estimators.base import Info as Info
+from meta_train.estimators.base import PerturbationFn as PerturbationFn
 from meta_train.estimators.base import check_particles as check_particles
 from meta_train.estimators.base import check_std as check_std
 from meta_train.estimators.base import mean_over_particles as mean_over_particles
@@ -24,6 +25,7 @@ from meta_train.estimators.forward_mode import forward_mode as forward_mode
 from meta_train.estimators.full_backprop import full_backprop as full_backprop
 from meta_train.estimators.full_es import full_es as full_es
 from meta_train.estimators.gpes import gpes as gpes
+from meta_train.estimators.guided_es import guided_es as guided_es
 from meta_train.estimators.implicit import implicit as implicit
 from meta_train.estimators.in_turn import in_turn as in_turn
 from meta_train.estimators.inverse_variance import inverse_variance as inverse_variance
@@ -43,6 +45,7 @@ __all__ = [
     "Estimator",
     "EstimatorInitFn",
     "Info",
+    "PerturbationFn",
     "Shaping",
     "adjoint",
     "aruba",
@@ -58,6 +61,7 @@ __all__ = [
     "full_backprop",
     "full_es",
     "gpes",
+    "guided_es",
     "implicit",
     "in_turn",
     "inverse_variance",

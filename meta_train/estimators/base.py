@@ -39,7 +39,8 @@ class EstimatorInitFn(Protocol):
           theta: meta-parameters.
 
         Returns:
-          The state, a pytree of arrays, each with the leading axis `num_particles`.
+          The state, a pytree of arrays, each with the leading axis `num_particles`. An estimator made of others may
+          have leaves with a multiple of it.
         """
         ...
 

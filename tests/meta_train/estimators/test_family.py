@@ -69,8 +69,10 @@ def test_shards_make_no_difference_and_neither_does_a_particle_that_diverges(nam
     def run(key):
         state = estimator.init(key, THETA)
         if name in WINDOWS:  # from the second to the fifth step on, so that some episodes end in the window
-            states, steps = state.states.at[2].set(jnp.nan), jnp.array([1, 4, 1, 2], jnp.int32)
-            state = state._replace(states=states, clock=state.clock._replace(step=steps))
+            inner = state.strategy if name == "guided_es" else state
+            states, steps = inner.states.at[2].set(jnp.nan), jnp.array([1, 4, 1, 2], jnp.int32)
+            inner = inner._replace(states=states, clock=inner.clock._replace(step=steps))
+            state = state._replace(strategy=inner) if name == "guided_es" else inner
         return [estimate(key, THETA, state, estimator.data) for estimate in (estimator.estimate, sharded)]
 
     (gradient, state, info), (other, other_state, other_info) = run(jax.random.key(0))
