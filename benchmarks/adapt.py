@@ -14,9 +14,11 @@ Each run uses the cores that its process may run on, so several can share a mach
 
 import argparse
 import json
+import math
 import pathlib
 import runpy
 import signal
+import statistics
 import sys
 
 import meta_train
@@ -69,6 +71,29 @@ def join(files):
     return records[0] | {"results": sorted(results, key=lambda result: result["model"])}
 
 
+def as_tables(results):
+    """What was gained, and the optimizers side by side, in Markdown."""
+    gains = [["model", "parameters", "steps", "trainings", "taken", "loss, times the default's", "times as fast"]]
+    rows = [["model", "optimizer", "held-out loss", "training loss", "steps to the default's loss", "seconds"]]
+    for result in results:
+        changes = [result["change"] + sign * result["error"] for sign in (0, -1, 1)]
+        factor = "{:.3f} ({:.3f} to {:.3f})".format(*map(math.exp, changes))
+        taken = result["chosen"] if result["gain"] else "default: no gain"
+        sizes = (f"{result[key]:,}" for key in ("num_parameters", "num_steps"))
+        fast = f"{result['speedup']:.2f}" if result["gain"] else "1"
+        gains.append([result["model"], *sizes, f"{result['search']['trainings']:,}", taken, factor, fast])
+        names = list(result["steps"])
+        for name, each in zip(names, result["results"], strict=True):
+            if f"{name.removesuffix(')')}, held out)" in names and result["objective"] == "held-out":
+                continue  # its twin was chosen by the loss that counts
+            steps, ms = result["steps"][name], result["step_milliseconds"][name]
+            reached = ["never", ""] if steps is None else [f"{steps:,.0f}", f"{steps * ms / 1e3:.2g}"]
+            losses = (statistics.mean(values) for values in (each["held_out"]["loss"], each["final_training_loss"]))
+            rows.append([result["model"], each["optimizer"], *(f"{loss:.3g}" for loss in losses), *reached])
+    tables = (["| " + " | ".join(row) + " |" for row in table] for table in (gains, rows))
+    return "\n\n".join("\n".join([head, "|---" * (head.count("|") - 1) + "|", *rest]) for head, *rest in tables)
+
+
 def stop(signum, frame):
     """Ends the work as Ctrl-C does."""
     raise KeyboardInterrupt
@@ -82,11 +107,13 @@ def main():
     parser.add_argument("--minutes", type=float, default=10.0, help="for each model")
     parser.add_argument("--steps", type=int, help="of all models, in place of their own")
     parser.add_argument("--no-rivals", action="store_true")
-    parser.add_argument("--join", nargs="+", type=pathlib.Path, metavar="FILE", help="records to write to --out as one")
+    parser.add_argument("--join", nargs="+", type=pathlib.Path, metavar="FILE", help="records to join")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/adapt.json"))
     arguments = parser.parse_args()
     if arguments.join:
-        _STANDARD["write"](join(arguments.join), arguments.out)
+        record = join(arguments.join)
+        _STANDARD["write"](record, arguments.out)
+        print(as_tables(record["results"]))
         return
     meta_train.use_all_cores()
     engine.cache_compilations()

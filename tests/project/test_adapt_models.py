@@ -1,6 +1,7 @@
 """The models in benchmarks/adapt_models are task files that `adapt` takes."""
 
 import json
+import math
 import pathlib
 import runpy
 import sys
@@ -26,16 +27,42 @@ def test_the_benchmark_knows_the_steps_of_each():
     assert sorted(names["STEPS"]) == sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
-def test_records_of_several_processes_are_joined(tmp_path, monkeypatch):
+def _result(model, gain):
+    """What a record has of a model that ends at 0.5 with the default, at 0.4 with the adapted optimizer."""
+    steps = {"default": 100.0, "adapted": 50.0, "Muon (tuned)": None, "Muon (tuned, held out)": 80.0}
+    losses = dict(zip(steps, (0.5, 0.4, 0.7, 0.6), strict=True))
+    return {
+        "model": model,
+        "gain": gain,
+        "objective": "held-out",
+        "num_steps": 1000,
+        "num_parameters": 2500,
+        "chosen": "CMA-ES",
+        "search": {"trainings": 1234},
+        "change": math.log(0.8),
+        "error": 0.0,
+        "speedup": 1.5,
+        "steps": steps,
+        "step_milliseconds": dict.fromkeys(steps, 2.0),
+        "results": [
+            {"optimizer": name, "held_out": {"loss": [loss, loss]}, "final_training_loss": [loss]}
+            for name, loss in losses.items()
+        ],
+    }
+
+
+def test_records_of_several_processes_are_joined(tmp_path, monkeypatch, capsys):
     for name, cores in (("b", 2), ("a", 4)):
-        record = {"minutes": 1.0, "machine": {"devices": cores}, "results": [{"model": name}]}
+        record = {"minutes": 1.0, "machine": {"devices": cores}, "results": [_result(name, name == "a")]}
         (tmp_path / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
     files = [str(tmp_path / f"{name}.json") for name in "ba"]
     monkeypatch.setattr(sys, "argv", ["adapt.py", "--join", *files, "--out", str(tmp_path / "all.json")])
     runpy.run_path(str(FOLDER.parent / "adapt.py"), run_name="__main__")
     found = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
     assert found["minutes"] == 1.0
-    assert found["results"] == [
-        {"model": "a", "machine": {"devices": 4}},
-        {"model": "b", "machine": {"devices": 2}},
-    ]
+    assert [(row["model"], row["machine"]["devices"]) for row in found["results"]] == [("a", 4), ("b", 2)]
+    printed = capsys.readouterr().out
+    assert "| a | 2,500 | 1,000 | 1,234 | CMA-ES | 0.800 (0.800 to 0.800) | 1.50 |\n" in printed
+    assert "| b | 2,500 | 1,000 | 1,234 | default: no gain | 0.800 (0.800 to 0.800) | 1 |\n" in printed
+    assert "| a | default | 0.5 | 0.5 | 100 | 0.2 |\n| a | adapted | 0.4 | 0.4 | 50 | 0.1 |\n" in printed
+    assert "| a | Muon (tuned, held out) | 0.6 | 0.6 | 80 | 0.16 |\n| b | default |" in printed
