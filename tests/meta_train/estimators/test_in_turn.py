@@ -40,7 +40,7 @@ def test_each_has_its_turn_and_waits_for_it():
     assert gradients[2] < 0 and gradients[3] < 0
     np.testing.assert_allclose(
         losses, [1.0, 4.0, 1.0, 4.0], atol=0.1
-    )  # both begin their episodes when it is their turn
+    )  # both begin their episodes in their turn
     assert state.step.tolist() == [4, 4]
 
 
