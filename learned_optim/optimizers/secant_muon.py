@@ -1,8 +1,8 @@
 """`adaptive_muon` with a slow momentum, secants, and networks: what meta-training adds to a designed optimizer.
 
 Our own architecture. Before meta-training it is `adaptive_muon`. It adds a momentum of decay .99, as AdEMAMix has
-(Pagliardini et al. 2024, https://arxiv.org/abs/2409.03137), secants, which tell how the gradient changes along the steps
-taken (Barzilai and Borwein 1988), and two small networks: one changes the direction of each coordinate before it is
+(Pagliardini et al. 2024, https://arxiv.org/abs/2409.03137), secants, which tell how the gradient changes along the
+steps taken (Barzilai and Borwein 1988), and two small networks: one changes the direction of each coordinate before it is
 orthogonalized, as in Celo2 (https://arxiv.org/abs/2602.19142), the other the step size and the decay of each tensor.
 Without the networks it is their network-free sibling.
 """
@@ -101,7 +101,8 @@ def secant_muon(hidden_size: int = 8, step_hidden_size: int = 16) -> LearnedOpti
       \Delta p = -\gamma \, (D \, e^\ell \, d + \omega \, p)
 
     m̃ is Nesterov momentum of decay .9 with the weight λ of the gradient, ñ the momentum of decay .99, v the average of
-    squared gradients of decay .99, all bias-corrected, and v̄ the mean of v over the tensor. d is the orthogonalized u
+    squared gradients of decay .99, all bias-corrected, and v̄ the mean of v over the tensor's sample; v / v̄ is clipped to
+    e^±10. d is the orthogonalized u
     for matrices and u for others; x and u are clipped to ±4. The inputs f of the network of a coordinate are x, ñ / √v,
     g / √v and the parameter over the tensor's size, clipped to ±4. The network is odd: gradients and parameters of
     opposite signs give the opposite direction.
