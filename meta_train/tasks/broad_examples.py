@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 _PARTS = np.repeat(np.eye(3, dtype=np.float32), NUM_FUNCTIONS // 3, axis=1)  # linear, shallow, deep functions
+# How many uniform numbers an episode's inputs and its functions take.
+_INPUT_NUMBERS, _FUNCTION_NUMBERS = 6 + 3 * NUM_INPUTS, 1 + NUM_FUNCTIONS * NUM_CLASSES
 
 
 class Classes(NamedTuple):
@@ -66,21 +68,21 @@ class Batch(NamedTuple):
 def sample(key: jax.Array, pool: Pool, batch_size: int) -> ExamplesDraw:
     """Draws what an episode sees of a pool; `broad_perceptron` lists the ranges."""
     facts = pool.facts
-    keys = jax.random.split(key, 5)
-    u = iter(jax.random.uniform(keys[0], (12,)))
+    numbers = jax.random.uniform(key, (13 + NUM_CLASSES + _INPUT_NUMBERS + _FUNCTION_NUMBERS,))
+    u, numbers = iter(numbers[:13]), numbers[13:]
     version = jnp.searchsorted(jnp.asarray(np.cumsum(facts.chance)[:-1]), next(u))
     most, has_value = jnp.asarray(facts.num_classes)[version], jnp.asarray(facts.has_value)[version]
     squared = next(u) < 0.3
     by_function = (next(u) < 0.4) | (most == 1)
     by_value = (next(u) < 0.5) & by_function & squared & has_value
     # Classes: how many, which, and how many labels they are merged to.
-    order = jnp.argsort(_later(jax.random.uniform(keys[1], (NUM_CLASSES,)), most))
+    order = _order(numbers[:NUM_CLASSES], most)
     num_classes = jnp.where(next(u) < 0.5, integer(next(u), jnp.minimum(most, 2), most), most)
     num_labels = jnp.where(next(u) < 0.3, integer(next(u), jnp.minimum(num_classes, 2), num_classes), num_classes)
     num_results = jnp.where(by_value, 1, integer(next(u), jnp.where(squared, 1, 2), NUM_CLASSES))
     num_outputs = jnp.where(by_function, num_results, num_labels)
     share = jnp.minimum(1.0, log_uniform(next(u), 0.01, 4.0))
-    input_scale, input_shift = _inputs(keys[2], jnp.asarray(facts.num_inputs)[version])
+    input_scale, input_shift = _inputs(numbers[NUM_CLASSES:-_FUNCTION_NUMBERS], jnp.asarray(facts.num_inputs)[version])
     return ExamplesDraw(
         train=_classes(pool.train, version, order, share),
         test=_classes(pool.test, version, order, jnp.float32(1.0)),
@@ -88,13 +90,13 @@ def sample(key: jax.Array, pool: Pool, batch_size: int) -> ExamplesDraw:
         num_outputs=num_outputs,
         squared=squared,
         by_function=by_function,
-        weights=_function(keys[3], facts, version, by_value),
+        weights=_function(numbers[-_FUNCTION_NUMBERS:], facts, version, by_value),
         label_mean=_label_mean(num_classes, num_outputs),
         input_scale=input_scale,
         input_shift=input_shift,
         batch=jnp.round(log_uniform(next(u), min(4, batch_size), batch_size)).astype(jnp.int32),
         noise=jnp.maximum(0.0, next(u) - 0.6),
-        seed=jax.random.bits(keys[4], (), jnp.uint32),
+        seed=_hash((next(u) * 2.0**24).astype(jnp.uint32), jnp.uint32(0)),
     )
 
 
@@ -140,9 +142,18 @@ def scale(draw: ExamplesDraw) -> Float[Array, ""]:
     return jnp.where(draw.squared, 1.0, jnp.where(draw.by_function, of_function, entropy))
 
 
-def _later(ranks, number):
-    """Random ranks in 0…1, those from the given place on behind all others."""
-    return jnp.where(first(len(ranks), number), ranks, 2.0)
+def _ranks(numbers, available):
+    """The rank of each place among the first available ones by its number in 0…1; later ones rank behind."""
+    numbers = jnp.where(first(len(numbers), available), numbers, 2.0)
+    place = jnp.arange(len(numbers), dtype=jnp.int32)
+    before = (numbers[None, :] < numbers[:, None]) | ((numbers[None, :] == numbers[:, None]) & (place < place[:, None]))
+    return jnp.sum(before, axis=1, dtype=jnp.int32)  # sorts compile slowly
+
+
+def _order(numbers, available):
+    """A random order of the first available places, then the others."""
+    place = jnp.arange(len(numbers), dtype=jnp.int32)
+    return jnp.sum(jnp.where(_ranks(numbers, available) == place[:, None], place, 0), axis=1, dtype=jnp.int32)
 
 
 def _classes(rows, version, order, share):
@@ -151,12 +162,13 @@ def _classes(rows, version, order, share):
     return Classes(offset, count, jnp.clip(seen, 1, count))
 
 
-def _function(key, facts, version, by_value):
+def _function(numbers, facts, version, by_value):
     """Weights of a random function of one kind or of all, whose outputs have mean 0 and variance 1 on all rows."""
-    normal = jax.random.normal(key, (NUM_FUNCTIONS + 1, NUM_CLASSES))
-    kind = jnp.argmax(normal[0, :4])
+    kind = integer(numbers[0], 0, 3)
+    # Uniform numbers are as good as normally distributed ones: outputs are sums of many.
+    drawn = 2.0 * numbers[1:].reshape(NUM_FUNCTIONS, NUM_CLASSES) - 1.0
     parts = jnp.concatenate([jnp.asarray(_PARTS), jnp.ones((1, NUM_FUNCTIONS), jnp.float32)])
-    weights = parts[kind][:, None] * normal[1:]
+    weights = parts[kind][:, None] * drawn
     variance = jnp.sum(weights * (jnp.asarray(facts.moments)[version] @ weights), axis=0)
     weights = weights / jnp.sqrt(jnp.maximum(variance, 1e-6))
     value = jnp.zeros((1, NUM_CLASSES)).at[0, 0].set(1.0)
@@ -172,15 +184,14 @@ def _label_mean(num_classes, num_outputs):
     return there @ hits / jnp.sum(there)
 
 
-def _inputs(key, available):
+def _inputs(numbers, available):
     """Factors on the inputs and their shift: some hidden, some of unequal scale, some shifted, some flipped."""
-    key, places_key = jax.random.split(key)
-    fewer, hidden, unequal, spread, scale, shift = jax.random.uniform(key, (6,))
+    fewer, hidden, unequal, spread, scale, shift = numbers[:6]
+    ranks, places, signs = numbers[6:].reshape(3, NUM_INPUTS)
     most = available.astype(jnp.float32)
     fewest = jnp.minimum(most, 8.0)
     number = jnp.where(fewer < 0.3, jnp.round(fewest * (most / fewest) ** hidden), most)
-    ranks, places, signs = jax.random.uniform(places_key, (3, NUM_INPUTS))
-    shown = jnp.argsort(jnp.argsort(_later(ranks, available))).astype(jnp.float32) < number
+    shown = _ranks(ranks, available).astype(jnp.float32) < number
     largest = jnp.where(unequal < 0.4, np.log(30.0) * spread, 0.0)
     factors = jnp.where(shown, jnp.exp(largest * (2.0 * places - 1.0)), 0.0) * jnp.where(signs < 0.5, -1.0, 1.0)
     factors = factors / jnp.sqrt(jnp.sum(jnp.square(factors)) / number)  # mean square of 1

@@ -96,14 +96,19 @@ def init(
     params = {}
     last = len(sizes) - 2
     before = (shown != 0).astype(jnp.float32)
+    total = sum(rows * columns for rows, columns in itertools.pairwise(sizes))
+    normal = jax.random.truncated_normal(key, -2.0, 2.0, (total,), jnp.float32)  # in one call, which compiles sooner
     for i, (rows, columns) in enumerate(itertools.pairwise(sizes)):
         used = (i < draw.depth) | (i == last)
         count = num_outputs if i == last else draw.widths[i]
         after = first(columns, count).astype(jnp.float32)
         std = draw.init_scale[i] / jnp.sqrt(jnp.sum(before))
-        normal = jax.random.truncated_normal(jax.random.fold_in(key, i), -2.0, 2.0, (rows, columns), jnp.float32)
+        of_layer, normal = jnp.split(normal, [rows * columns])
         mask = jnp.where(used, before[:, None] * after, 0.0)
-        params[f"layer_{i}"] = {"w": std * mask * normal, "b": jnp.zeros((columns,), jnp.float32)}
+        params[f"layer_{i}"] = {
+            "w": std * mask * of_layer.reshape(rows, columns),
+            "b": jnp.zeros((columns,), jnp.float32),
+        }
         if i < last:
             before = jnp.where(used, after, before) if i else after
     return params
