@@ -10,6 +10,7 @@ horizon: one outer step of whole episodes, or one horizon of windows, after anot
 leave their first, shortened episodes. Figures are relative to the norm of the reference: the exact gradient for
 influence balancing, for the others a long average of full ES, which is the gradient of the smoothed loss. Estimators
 that differentiate estimate the gradient of the loss itself, so they may differ from the reference and still be right.
+`guided_es` is meant to stretch the gradient along its guiding subspace: look at its cosine, not at its bias.
 
 Writes JSON and a plot beside it; `--quick` is a smoke test at toy sizes, whose figures mean nothing.
 """
@@ -46,13 +47,15 @@ RUNS_OF_A_PARTICLE = {
     "gpes": 2,
     "nres": 2,
     "truncated_es": 3,
+    "guided_es": 3,  # two of them by PES, one by truncated backpropagation
+    "inverse_variance": 3,  # two by full ES, one by full backpropagation under perturbations of theta
     "full_backprop": 1,
     "truncated_backprop": 1,
     "forward_mode": 1,
     "forward_gradient": 1,
 }
 _WITHOUT_STD = ("full_backprop", "truncated_backprop", "forward_mode", "forward_gradient")
-_WHOLE_EPISODES = ("full_es", "full_backprop", "forward_mode", "forward_gradient")
+_WHOLE_EPISODES = ("full_es", "full_backprop", "forward_mode", "forward_gradient", "inverse_variance")
 
 
 class Sizes(NamedTuple):
@@ -113,6 +116,13 @@ def make_estimator(name: str, case: Case, runs: int) -> meta_train.Estimator:
         "num_particles": max(1, runs // RUNS_OF_A_PARTICLE[name]),
         "horizon": truncation.constant(case.horizon),
     }
+    if name == "inverse_variance":
+        return estimators.inverse_variance(
+            [
+                estimators.full_backprop(problems.smoothed(case.problem, case.std), **arguments),
+                estimators.full_es(case.problem, std=case.std, **arguments),
+            ]
+        )
     if name not in _WITHOUT_STD:
         arguments["std"] = case.std
     if name not in _WHOLE_EPISODES:
@@ -279,7 +289,8 @@ def main() -> None:
         for row in record["results"]:
             print(
                 f"  {row['estimator']:19} bias {row['bias']:8.3f} (noise {row['distance_by_noise']:.3f})   "
-                f"std {row['std']:8.3f}   {1e3 * row['seconds_of_an_outer_step']:9.2f} ms an outer step of "
+                f"std {row['std']:8.3f}   cosine {row['cosine']:6.3f}   "
+                f"{1e3 * row['seconds_of_an_outer_step']:9.2f} ms an outer step of "
                 f"{row['inner_steps_of_an_outer_step']:,} inner steps"
             )
     record = {**_STANDARD["about"](), "sizes": sizes._asdict(), "cases": records}
