@@ -127,7 +127,7 @@ def main():
 
 def adapt_all(arguments):
     """Adapts to one model after the other; the record is written after each."""
-    results = []
+    about, results = _STANDARD["about"](), []
     for name in arguments.only:
         adapted = adapt(
             MODELS / f"{name}.py",
@@ -141,7 +141,7 @@ def adapt_all(arguments):
         )
         print(f"\n{name}\n{card.as_text(adapted.report)}", flush=True)
         results.append(row(adapted.report))
-        _STANDARD["write"]({"minutes": arguments.minutes, **_STANDARD["about"](), "results": results}, arguments.out)
+        _STANDARD["write"]({"minutes": arguments.minutes, **about, "results": results}, arguments.out)
 
 
 if __name__ == "__main__":

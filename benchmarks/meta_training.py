@@ -215,18 +215,21 @@ def matmul_rate(size: int = 1024, repeats: int = 10) -> float:
 
 def about() -> dict:
     """The machine, the versions and the commit, for a record of measurements."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=pathlib.Path(__file__).parent,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=pathlib.Path(__file__).parent,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        ).stdout.strip()
+    except OSError:  # there is no git
+        commit = ""
     return {
         "machine": {"processor": _processor(), "devices": jax.device_count(), "system": platform.system()},
         "versions": {"python": platform.python_version(), "jax": jax.__version__, "optax": optax.__version__},
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit or "unknown",
     }
 
 
