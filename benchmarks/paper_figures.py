@@ -8,17 +8,23 @@ loss after 100 steps, chosen on functions that are not reported. The network has
 digits. `andrychowicz-mnist` is the same on MNIST, if a copy of it is there, for 100 and for 200 steps, with the LSTM
 that was trained on it. `andrychowicz-mnist-40-units`, `-two-layers` and `-relu` give that LSTM networks that it has not
 seen. `--lstm` takes another one. The first takes two and a half minutes on one core, the others one to two.
+
+`andrychowicz-cifar`: the convolutional net on CIFAR-10, 1,000 steps, five runs, with the LSTMs trained on it;
+`-cifar-5` and `-cifar-2` on the pictures of five and of two labels. They need a GPU or patience: the search for the
+rivals' rates makes 200 runs. `--rates-of figures.json` takes those that an earlier run found, which leaves 50 runs.
+`--seed` draws other initial weights and minibatches, to choose an LSTM by.
+
 `influence-balancing`, `pes-toy` (Vicol et al. 2021, https://arxiv.org/abs/2112.13835): where short windows mislead.
 `nres-variance` (Li et al. 2023, https://arxiv.org/abs/2304.12180): variance of PES and of NRES against formulas.
 
-Writes a PNG for each and `figures.json`. `--quick` is a smoke test at toy sizes.
-
-Longer than 300 lines: each figure is a section of its own, and these are read one by one.
+Writes a PNG for each and `figures.json`. `--quick` is a smoke test at toy sizes. Without `--figure` all are made but
+those whose data are not at hand, and on a CPU those on CIFAR-10.
 """
 
 import argparse
 from collections.abc import Callable
-from collections.abc import Sequence
+import functools
+import json
 import os
 import pathlib
 import runpy
@@ -29,166 +35,25 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-import learned_optim
-from learned_optim.optimizers.coordinatewise_lstm import by_units
 import meta_train
 from meta_train import data
 from meta_train import estimators
-from meta_train import tasks
 from meta_train.host import progress
 from meta_train.training import engine
 from meta_train.unroll import truncation
-from meta_train.unroll.inner_step import inner_step
 
-_STANDARD = runpy.run_path(str(pathlib.Path(__file__).parent / "meta_training.py"))
-_BALANCING = runpy.run_path(str(pathlib.Path(__file__).parent / "estimators.py"))
-BASELINES: dict[str, Callable[[Any], optax.GradientTransformation]] = {
-    "SGD": optax.sgd,
-    "Nesterov": lambda rate: optax.sgd(rate, momentum=0.9, nesterov=True),
-    "RMSprop": optax.rmsprop,
-    "Adam": optax.adam,
-}
-MNIST_LSTM = "coordinatewise-lstm-mnist-v1"
-RATES = tuple(float(10 ** (k / 4)) for k in range(-18, 7))
+_HERE = pathlib.Path(__file__).parent
+_STANDARD = runpy.run_path(str(_HERE / "meta_training.py"))
+_BALANCING = runpy.run_path(str(_HERE / "estimators.py"))
+_LSTM = runpy.run_path(str(_HERE / "andrychowicz.py"))
+_CIFAR = runpy.run_path(str(_HERE / "andrychowicz_cifar.py"))
 
 
-def training_curves(
-    task: tasks.Task,
-    make: Callable[[Any], Any],
-    arguments: Sequence[Any],
-    key: jax.Array,
-    num_runs: int,
-    num_steps: int = 100,
-    one_by_one: bool = False,
-):
-    """Losses of runs by the optimizer `make(argument)`, float[runs, steps] for each of the arguments."""
-
-    @jax.jit
-    def train(argument, keys, data):
-        def run(key):
-            tx = make(argument)
-            sample_key, init_key, step_key = jax.random.split(key, 3)
-            config = task.sample(sample_key)
-            params = task.init(init_key, config)
-
-            def step(carry, key):
-                made = inner_step(lambda params: task.loss(params, key, data, config), tx, *carry)
-                return (made.params, made.opt_state), made.loss
-
-            return jax.lax.scan(step, (params, tx.init(params)), jax.random.split(step_key, num_steps))[1]
-
-        return jax.lax.map(run, keys) if one_by_one else jax.vmap(run)(keys)
-
-    keys = jax.random.split(key, num_runs)
-    return [np.asarray(train(argument, keys, task.data)) for argument in arguments]  # one compilation for all
-
-
-def andrychowicz(task: tasks.Task, name: str, num_runs: int, last: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The LSTM of that name against tuned baselines. The loss is the mean over the last few of 100 steps."""
-    tuning_key, report_key = jax.random.split(jax.random.key(0))
-    optimizer, theta = learned_optim.load_pretrained(name)
-    curves = {"LSTM": training_curves(task, optimizer.transform, [theta], report_key, num_runs)[0]}
-    rates: dict[str, float] = {}
-    for baseline, make in BASELINES.items():
-        tried = training_curves(task, make, [jnp.float32(rate) for rate in RATES], tuning_key, max(2, num_runs // 2))
-        finals = [np.nan_to_num(curve[:, -last:], nan=np.inf, posinf=np.inf).mean() for curve in tried]
-        rates[baseline] = RATES[int(np.argmin(finals))]
-        (curves[baseline],) = training_curves(task, make, [jnp.float32(rates[baseline])], report_key, num_runs)
-    final = {key: curve[:, -last:].mean(axis=1) for key, curve in curves.items()}
-    record = {
-        "claim": "the LSTM ends below each tuned optimizer",
-        "final_loss": {key: float(losses.mean()) for key, losses in final.items()},
-        "standard_error": {key: float(losses.std(ddof=1) / np.sqrt(num_runs)) for key, losses in final.items()},
-        "learning_rate": rates,
-        "runs": num_runs,
-        "first_loss": float(curves["LSTM"][:, 0].mean()),
-    }
-    return record, curves
-
-
-def quadratics(quick: bool):
-    """Ten-dimensional quadratics; the loss is the mean of squares where the paper has the sum."""
-    record, curves = andrychowicz(tasks.get("quadratic"), "coordinatewise-lstm-quadratic-v1", 4 if quick else 512, 1)
-    return record, lambda panel: _curves(panel, curves, "quadratics of ten dimensions")
-
-
-def digits(quick: bool):
-    """The network of the paper on the digits of scikit-learn; the loss is on minibatches of 128."""
-    record, curves = andrychowicz(
-        tasks.get("digits-mlp-sigmoid"), "coordinatewise-lstm-digits-v1", 2 if quick else 64, 5
-    )
-    return record, lambda panel: _curves(panel, curves, "digits 8×8, MLP of 20 sigmoid units")
-
-
-def mnist(quick: bool, lstm: str = MNIST_LSTM):
-    """The network and the images of the paper, which the LSTM was trained on, for twice as many steps as there."""
-    return _on_mnist("MLP of 20 sigmoid units", (20,), jax.nn.sigmoid, 200, quick, lstm)
-
-
-def mnist_40_units(quick: bool, lstm: str = MNIST_LSTM):
-    """Twice as many units as in training."""
-    return _on_mnist("MLP of 40 sigmoid units", (40,), jax.nn.sigmoid, 100, quick, lstm)
-
-
-def mnist_two_layers(quick: bool, lstm: str = MNIST_LSTM):
-    """Two hidden layers, where there was one in training."""
-    return _on_mnist("MLP of 2 × 20 sigmoid units", (20, 20), jax.nn.sigmoid, 100, quick, lstm)
-
-
-def mnist_relu(quick: bool, lstm: str = MNIST_LSTM):
-    """The paper says that the LSTM fails here."""
-    record, draw = _on_mnist("MLP of 20 ReLU units", (20,), jax.nn.relu, 100, quick, lstm)
-    return {**record, "claim": "the LSTM fails: the dynamics differ too much from those of sigmoid units"}, draw
-
-
-def _on_mnist(title, hidden_sizes, activation, num_steps, quick, lstm):
-    """The LSTM against baselines that have the best of 25 rates for each measure, found on other seeds."""
-    task = tasks.mlp("mnist", data.load("mnist"), hidden_sizes=hidden_sizes, activation=activation)
-    tuning_key, report_key = jax.random.split(jax.random.key(0))
-    num_runs, num_tuning = (2, 2) if quick else (32, 16)
-    rates = RATES[-12::4] if quick else RATES
-    optimizer, theta = learned_optim.load_pretrained(lstm)
-    curves_of = lambda *run: training_curves(task, *run, num_steps=num_steps, one_by_one=True)
-    (learned,) = curves_of(by_units(optimizer).transform, [theta], report_key, num_runs)
-    measures = {"step 100": lambda c: c[:, 95:100].mean(axis=1), "mean of 100 steps": lambda c: c[:, :100].mean(axis=1)}
-    if num_steps > 100:
-        measures[f"step {num_steps}"] = lambda c: c[:, -5:].mean(axis=1)
-        measures[f"mean of {num_steps} steps"] = lambda c: c.mean(axis=1)
-    runs = {measure: {"LSTM": learned} for measure in measures}
-    best: dict[str, dict[str, float]] = {measure: {} for measure in measures}
-    for baseline, make in BASELINES.items():
-        tried = curves_of(make, [jnp.float32(rate) for rate in rates], tuning_key, num_tuning)
-        tried = [np.nan_to_num(curve, nan=np.inf, posinf=np.inf) for curve in tried]
-        for measure, of in measures.items():
-            best[measure][baseline] = rates[int(np.argmin([of(curve).mean() for curve in tried]))]
-        used = sorted({of_measure[baseline] for of_measure in best.values()})
-        made = dict(zip(used, curves_of(make, [jnp.float32(rate) for rate in used], report_key, num_runs), strict=True))
-        for measure in measures:
-            runs[measure][baseline] = made[best[measure][baseline]]
-    results = {measure: _judged({n: of(c) for n, c in runs[measure].items()}) for measure, of in measures.items()}
-    record = {
-        "claim": "the LSTM ends below each tuned optimizer",
-        "lstm": lstm,
-        "final_loss": results["step 100"]["loss"],
-        "measures": {measure: {**result, "learning_rate": best[measure]} for measure, result in results.items()},
-        "runs": num_runs,
-    }
-    return record, lambda panel: _curves(panel, runs["step 100"], f"MNIST 28×28, {title}")
-
-
-def _judged(losses):
-    """Means and standard errors, and how far the LSTM is below the best baseline; all ran from the same weights."""
-    error = lambda x: float(np.std(x, ddof=1) / np.sqrt(len(x)))
-    mean = {name: float(np.mean(values)) for name, values in losses.items()}
-    best = min((name for name in mean if name != "LSTM"), key=mean.__getitem__)
-    ahead = losses[best] - losses["LSTM"]
-    return {
-        "loss": mean,
-        "standard_error": {name: error(values) for name, values in losses.items()},
-        "best_baseline": best,
-        "ahead_of_it": float(np.mean(ahead)),
-        "standard_error_of_that": error(ahead),
-    }
+def on_cifar(figure: str, quick: bool, **options: Any) -> tuple[dict[str, Any], Callable[[Any], None]]:
+    """A figure of the LSTMs on CIFAR-10; see `andrychowicz_cifar.cifar`."""
+    record, curves = _CIFAR["cifar"](figure, quick, _LSTM["BASELINES"], _LSTM["judged"], **options)
+    labels = "all labels" if record["labels"] == "all" else f"{len(record['labels'])} labels"
+    return record, lambda panel: _LSTM["draw_curves"](panel, curves, f"CIFAR-10, {labels}, convolutional net")
 
 
 def descend(estimator: meta_train.Estimator, theta: Any, tx: Any, num_steps: int, seed: int) -> np.ndarray:
@@ -356,19 +221,14 @@ def _paths(panel, paths):
         panel.plot(path, label=name, **style)
 
 
-def _curves(panel, curves, title):
-    for name, losses in curves.items():
-        panel.plot(np.mean(losses, axis=0), label=name, linewidth=2 if name == "LSTM" else 1)
-    panel.set(title=title, xlabel="step", ylabel="loss", yscale="log")
-
-
 FIGURES: dict[str, Callable[..., tuple[dict[str, Any], Callable[[Any], None]]]] = {
-    "andrychowicz-quadratics": quadratics,
-    "andrychowicz-digits": digits,
-    "andrychowicz-mnist": mnist,
-    "andrychowicz-mnist-40-units": mnist_40_units,
-    "andrychowicz-mnist-two-layers": mnist_two_layers,
-    "andrychowicz-mnist-relu": mnist_relu,
+    "andrychowicz-quadratics": _LSTM["quadratics"],
+    "andrychowicz-digits": _LSTM["digits"],
+    "andrychowicz-mnist": _LSTM["mnist"],
+    "andrychowicz-mnist-40-units": _LSTM["mnist_40_units"],
+    "andrychowicz-mnist-two-layers": _LSTM["mnist_two_layers"],
+    "andrychowicz-mnist-relu": _LSTM["mnist_relu"],
+    **{name: functools.partial(on_cifar, name) for name in _CIFAR["SUBSETS"]},
     "influence-balancing": influence_balancing,
     "pes-toy": pes_toy,
     "nres-variance": nres_variance,
@@ -383,20 +243,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/paper_figures"))
     parser.add_argument("--figure", nargs="+", choices=FIGURES, default=None, metavar="NAME", help="(default: all)")
-    parser.add_argument("--data-dir", type=pathlib.Path, help="folder with MNIST in its files")
-    parser.add_argument("--lstm", default=MNIST_LSTM, metavar="NAME", help="released, or a file (default: %(default)s)")
+    parser.add_argument("--data-dir", type=pathlib.Path, help="folder with MNIST or CIFAR-10 in its files")
+    parser.add_argument(
+        "--lstm", metavar="NAME", help="released, or a file (default: those that were trained on the data)"
+    )
+    parser.add_argument(
+        "--rates-of", type=pathlib.Path, metavar="FILE", help="on CIFAR-10: take an earlier run's rates"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="on CIFAR-10: of all runs (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="toy sizes: a smoke test, not a measurement")
     arguments = parser.parse_args()
     if arguments.data_dir is not None:
         os.environ[data.DATA_DIR_VARIABLE] = str(arguments.data_dir.absolute())
-    chosen = arguments.figure or [n for n in FIGURES if "mnist" not in n or data.available("mnist")]
+    chosen = arguments.figure or [name for name in FIGURES if _can_make(name)]
     engine.cache_compilations()
     records = {}
     arguments.out.mkdir(parents=True, exist_ok=True)
     with progress.bar(len(chosen), unit="figure") as bar:
         for name in chosen:
-            options = {"lstm": arguments.lstm} if "mnist" in name else {}
-            records[name], draw = FIGURES[name](arguments.quick, **options)
+            records[name], draw = FIGURES[name](arguments.quick, **_options(name, arguments))
             figure = Figure(figsize=(6.5, 4.4), layout="constrained")
             FigureCanvasAgg(figure)
             panel = figure.subplots()
@@ -408,6 +273,20 @@ def main() -> None:
             bar.write(f"{name}: {_short(records[name])}")
             bar.update()
     _STANDARD["write"]({**_STANDARD["about"](), "figures": records}, arguments.out / "figures.json")
+
+
+def _can_make(name):
+    if "cifar" in name:
+        return jax.default_backend() != "cpu" and data.available("cifar10") is not None
+    return "mnist" not in name or data.available("mnist") is not None
+
+
+def _options(name, arguments):
+    """What a figure gets of the command line."""
+    if "cifar" in name:
+        earlier = arguments.rates_of and json.loads(arguments.rates_of.read_text())["figures"][name]["learning_rate"]
+        return {"lstm": arguments.lstm, "rates": earlier, "seed": arguments.seed}
+    return {"lstm": arguments.lstm} if "mnist" in name and arguments.lstm else {}
 
 
 def _short(record):

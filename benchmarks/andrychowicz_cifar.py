@@ -1,0 +1,215 @@
+"""The LSTMs of Andrychowicz et al. 2016 (https://arxiv.org/abs/1606.04474) on CIFAR-10, as figures.
+
+`paper_figures.py` runs these; see there. All optimizers begin from the same initial weights and see the same
+minibatches of training pictures. A rival is tuned on other runs, for each measure by itself.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import learned_optim
+from learned_optim.optimizers.coordinatewise_lstm import by_units
+from meta_train import data
+from meta_train import tasks
+from meta_train.recipes import lstm_on_cifar
+from meta_train.unroll.inner_step import inner_step
+
+LSTMS = {"LSTM": "coordinatewise-lstm-cifar-v1", "one LSTM": "coordinatewise-lstm-cifar-single-v1"}
+SUBSETS = {"andrychowicz-cifar": None, "andrychowicz-cifar-5": (0, 1, 2, 3, 4), "andrychowicz-cifar-2": (0, 1)}
+"""Labels of each figure; None: all. They are numbered by name: airplane, automobile, bird, cat, deer, …"""
+
+
+class Sizes(NamedTuple):
+    """How much is run."""
+
+    num_steps: int = 1000
+    num_runs: int = 5
+    num_tuning: int = 2  # runs that a rate is judged by
+    rates: tuple[float, ...] = tuple(float(10 ** (k / 4)) for k in range(-18, 7))
+
+
+class Runs(NamedTuple):
+    """Runs by one optimizer."""
+
+    losses: np.ndarray  # float32[…, steps], on the minibatches
+    held_out: np.ndarray  # float32[…], loss at the end on held-out pictures
+    accuracy: np.ndarray  # float32[…], likewise
+
+
+def run(task: tasks.Task, make: Any, arguments: Any, keys: jax.Array, num_steps: int) -> Runs:
+    """Trains by the optimizer `make(argument)` from each key: side by side on a GPU, one after the other on a CPU.
+
+    Args:
+      task: what to train.
+      make: `(argument) -> optax transformation`.
+      arguments: pytree of arrays with a leading axis of runs.
+      keys: key[runs], of initial weights and minibatches.
+      num_steps: of each run.
+    """
+
+    def one(argument, key, data):
+        tx = make(argument)
+        init_key, step_key = jax.random.split(key)
+        params = task.init(init_key, ())
+
+        def step(carry, key):
+            made = inner_step(lambda params: task.loss(params, key, data, ()), tx, *carry)
+            return (made.params, made.opt_state), made.loss
+
+        carry = params, tx.init(params)
+        (params, _), losses = jax.lax.scan(step, carry, jax.random.split(step_key, num_steps))
+        end = task.evaluate(params, step_key, data, ())
+        return losses, end["loss"], end["accuracy"]
+
+    side_by_side = None if jax.default_backend() == "cpu" else 32
+
+    @jax.jit
+    def all_runs(arguments, keys, data):
+        return jax.lax.map(lambda each: one(each[0], each[1], data), (arguments, keys), batch_size=side_by_side)
+
+    losses, held_out, accuracy = all_runs(arguments, keys, task.data)
+    return Runs(np.asarray(losses), np.asarray(held_out), np.asarray(accuracy))
+
+
+def chosen_baseline(baselines: Sequence[Any]) -> Any:
+    """`((number, rate)) -> optax transformation`: that baseline, so that one compiled program serves all of them."""
+
+    def make(argument):
+        number, rate = argument
+        parts = [baseline(1.0) for baseline in baselines]
+
+        def init(params):
+            return tuple(part.init(params) for part in parts)
+
+        def update(updates, state, params=None, **extra):
+            del extra
+            made = [part.update(updates, each, params) for part, each in zip(parts, state, strict=True)]
+            select = lambda *leaves: rate * jnp.stack(leaves)[number]
+            return jax.tree.map(select, *[scaled for scaled, _ in made]), tuple(new for _, new in made)
+
+        return optax.GradientTransformationExtraArgs(init, update)
+
+    return make
+
+
+def measures(num_steps: int) -> dict[str, Any]:
+    """What rivals are tuned for: `(losses [runs, steps]) -> [runs]`, infinite where a run diverged."""
+    last = max(1, num_steps // 20)
+    finite = lambda losses: np.nan_to_num(losses, nan=np.inf, posinf=np.inf)
+    return {
+        f"step {num_steps}": lambda losses: finite(losses[:, -last:]).mean(axis=1),
+        f"mean of {num_steps} steps": lambda losses: finite(losses).mean(axis=1),
+    }
+
+
+def tuned(task: tasks.Task, baselines: dict[str, Any], sizes: Sizes, key: jax.Array) -> dict[str, dict[str, float]]:
+    """The best of the rates for each measure and baseline, on runs from `key`."""
+    count, tries = len(sizes.rates), sizes.num_tuning
+    numbers, rates, keys = (
+        x.reshape(-1)
+        for x in jnp.meshgrid(jnp.arange(len(baselines)), jnp.asarray(sizes.rates), jnp.arange(tries), indexing="ij")
+    )
+    keys = jax.random.split(key, tries)[keys]
+    made = run(task, chosen_baseline(tuple(baselines.values())), (numbers, rates), keys, sizes.num_steps)
+    found = {}
+    for measure, of in measures(sizes.num_steps).items():
+        means = of(made.losses).reshape(len(baselines), count, tries).mean(axis=2)
+        found[measure] = {name: sizes.rates[int(np.argmin(row))] for name, row in zip(baselines, means, strict=True)}
+    return found
+
+
+def compared(
+    task: tasks.Task,
+    baselines: dict[str, Any],
+    lstms: dict[str, str],
+    rates: dict[str, dict[str, float]],
+    sizes: Sizes,
+    key: jax.Array,
+) -> dict[str, dict[str, Runs]]:
+    """Runs of the LSTMs and of the baselines at their rates for each measure, from the same initial weights."""
+    keys = jax.random.split(key, sizes.num_runs)
+    learned = {}
+    for shown, name in lstms.items():
+        optimizer, theta = learned_optim.load_pretrained(name)
+        repeated = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], sizes.num_runs, axis=0), theta)
+        learned[shown] = run(task, by_units(optimizer).transform, repeated, keys, sizes.num_steps)
+    make = chosen_baseline(tuple(baselines.values()))
+    runs = {}
+    for measure, of_measure in rates.items():
+        numbers = jnp.repeat(jnp.arange(len(baselines)), sizes.num_runs)
+        values = jnp.repeat(jnp.asarray([of_measure[name] for name in baselines]), sizes.num_runs)
+        made = run(task, make, (numbers, values), jnp.tile(keys, len(baselines)), sizes.num_steps)
+        split = [np.split(part, len(baselines)) for part in made]
+        runs[measure] = {**learned, **{name: Runs(*(part[i] for part in split)) for i, name in enumerate(baselines)}}
+    return runs
+
+
+def record(figure: str, runs: dict[str, dict[str, Runs]], judged: Any) -> dict[str, Any]:
+    """Means and standard errors of each measure, and of the held-out loss at the rates for the last step."""
+    num_steps = next(iter(next(iter(runs.values())).values())).losses.shape[1]
+    results = {}
+    for measure, of in measures(num_steps).items():
+        losses = {name: of(made.losses) for name, made in runs[measure].items()}
+        results[measure] = {name: judged(_beside_baselines(losses, name)) for name in LSTMS if name in losses}
+    last = next(iter(runs.values()))
+    made = {
+        "claim": "the LSTM ends below each tuned optimizer",
+        "final_loss": {
+            name: float(measures(num_steps)[f"step {num_steps}"](r.losses).mean()) for name, r in last.items()
+        },
+        "measures": results,
+        "held_out_loss": {name: _mean_and_error(each.held_out) for name, each in last.items()},
+        "held_out_accuracy": {name: _mean_and_error(each.accuracy) for name, each in last.items()},
+        "labels": SUBSETS[figure] or "all",
+        "runs": len(last["LSTM"].losses),
+    }
+    return made
+
+
+def cifar(
+    figure: str, quick: bool, baselines: dict[str, Any], judged: Any, *, lstm: str | None, rates: Any, seed: int
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The record of a figure, and the curves to draw.
+
+    Args:
+      figure: a name of `SUBSETS`.
+      quick: toy sizes.
+      baselines: `(rate) -> optax transformation` by name.
+      judged: see `andrychowicz.judged`.
+      lstm: one LSTM, released or a file; None: the released ones.
+      rates: learning rates by measure and baseline that an earlier run found; None: search for them.
+      seed: of all runs. Thetas are chosen by another seed than the one reported.
+    """
+    sizes = Sizes(4, 2, 1, (1e-3, 1e-2)) if quick else Sizes()
+    dataset = data.load("cifar10")
+    labels = SUBSETS[figure]
+    task = lstm_on_cifar.cifar_task(lstm_on_cifar.of_labels(dataset, labels) if labels else dataset)
+    tuning_key, report_key = jax.random.split(jax.random.key(seed))
+    rates = rates or tuned(task, baselines, sizes, tuning_key)
+    lstms = {"LSTM": lstm} if lstm else {k: v for k, v in LSTMS.items() if v in learned_optim.list_pretrained()}
+    runs = compared(task, baselines, lstms, rates, sizes, report_key)
+    curves = {name: smooth(made.losses) for name, made in next(iter(runs.values())).items()}
+    return {**record(figure, runs, judged), "learning_rate": rates, "lstm": lstms, "seed": seed}, curves
+
+
+def smooth(losses: np.ndarray, width: int = 20) -> np.ndarray:
+    """Means of so many steps in a row, float[runs, steps - width + 1]; fewer steps stay as they are."""
+    if losses.shape[1] < 2 * width:
+        return losses
+    sums = np.cumsum(np.pad(losses.astype(np.float64), ((0, 0), (1, 0))), axis=1)
+    return (sums[:, width:] - sums[:, :-width]) / width
+
+
+def _beside_baselines(losses, name):
+    """One LSTM, as "LSTM", and the baselines."""
+    return {"LSTM": losses[name], **{other: x for other, x in losses.items() if other not in LSTMS}}
+
+
+def _mean_and_error(values):
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
