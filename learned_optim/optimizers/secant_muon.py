@@ -2,8 +2,8 @@
 
 Our own architecture. Before meta-training it is `adaptive_muon`. It adds a momentum of decay .99, as AdEMAMix has
 (Pagliardini et al. 2024, https://arxiv.org/abs/2409.03137), secants, which tell how the gradient changes along the
-steps taken (Barzilai and Borwein 1988), and two small networks: one changes the direction of each coordinate before it is
-orthogonalized, as in Celo2 (https://arxiv.org/abs/2602.19142), the other the step size and the decay of each tensor.
+steps taken (Barzilai and Borwein 1988), and two small networks. One changes the direction of each coordinate before it
+is orthogonalized, as in Celo2 (https://arxiv.org/abs/2602.19142), the other the step size and the decay of each tensor.
 Without the networks it is their network-free sibling.
 """
 
@@ -40,7 +40,7 @@ SLOW_DECAY = 0.99
 _SECANT_DECAY = 0.9
 _MOST = 4.0  # of the absolute value of a coordinate of a direction
 _TINY = 1e-24  # added to second moments
-_TINIEST = 1e-30  # added to sums of products
+_TINIEST = 1e-30  # added to averages of products
 
 
 class SecantFeatures(NamedTuple):
@@ -101,15 +101,15 @@ def secant_muon(hidden_size: int = 8, step_hidden_size: int = 16) -> LearnedOpti
       \Delta p = -\gamma \, (D \, e^\ell \, d + \omega \, p)
 
     m̃ is Nesterov momentum of decay .9 with the weight λ of the gradient, ñ the momentum of decay .99, v the average of
-    squared gradients of decay .99, all bias-corrected, and v̄ the mean of v over the tensor's sample; v / v̄ is clipped to
-    e^±10. d is the orthogonalized u
-    for matrices and u for others; x and u are clipped to ±4. The inputs f of the network of a coordinate are x, ñ / √v,
-    g / √v and the parameter over the tensor's size, clipped to ±4. The network is odd: gradients and parameters of
-    opposite signs give the opposite direction.
+    squared gradients of decay .99, all bias-corrected. v̄ is the mean of v over the tensor's sample; v / v̄ is clipped
+    to e^±10. d is the orthogonalized u for matrices and u for others; x and u are clipped to ±4. The inputs f of the
+    network of a coordinate are x, ñ / √v, g / √v and the parameter over the tensor's size, clipped to ±4. The network
+    is odd: gradients and parameters of opposite signs give the opposite direction.
 
-    λ, α, e and the gates s are functions of the features of the tensor (`TensorFeatures`), linear before a sigmoid, a
-    clip to ±2, a clip to ±½ and an exponential. So are ℓ and log ω, to which the second network adds:
-    w₂ tanh(W₁ c + b₁). The controller of D gets `onward` and `straight` beside Prodigy's estimate.
+    λ, α, e and the gates s are functions of the features c of the tensor (`TensorFeatures` of `adaptive_muon` and
+    `SecantFeatures`), linear before a sigmoid, a clip to ±2, a clip to ±½ and an exponential. So are ℓ and log ω, to
+    which the second network adds w₂ tanh(W₁ c + b₁). The controller of D gets `onward` and `straight` beside Prodigy's
+    estimate.
 
     Args:
       hidden_size: hidden units of the network of a coordinate; 0 leaves it out.
@@ -230,15 +230,13 @@ def _secants(grads, params, momenta, secants, step):
     limited = jnp.clip(grads, -features.MAX_GRADIENT, features.MAX_GRADIENT)
     # Before step 1 nothing has moved, and the momentum is zero.
     before = momenta / jnp.maximum(1.0 - MOMENTUM_DECAY**step, 1.0 - MOMENTUM_DECAY)
-    norms = jnp.sqrt(
-        (jnp.sum(jnp.square(limited), axis=1) + _TINIEST) * (jnp.sum(jnp.square(moved), axis=1) + _TINIEST)
-    )
+    most = _norms(limited) * _norms(moved)
     average = lambda old, new: _SECANT_DECAY * old + (1.0 - _SECANT_DECAY) * new
     return Secants(
         params,
         average(secants.after, jnp.sum(limited * moved, axis=1)),
         average(secants.before, jnp.sum(before * moved, axis=1)),
-        average(secants.most, norms),
+        average(secants.most, most),
     )
 
 
@@ -254,8 +252,12 @@ def _slow_direction(averages, step):
 
 
 def _cosines(x, y):
-    norms = jnp.sqrt((jnp.sum(jnp.square(x), axis=1) + _TINY) * (jnp.sum(jnp.square(y), axis=1) + _TINY))
-    return jnp.sum(x * y, axis=1) / norms
+    return jnp.sum(x * y, axis=1) / (_norms(x) * _norms(y))
+
+
+def _norms(x):
+    """Norms of rows, at least 1e-12, so that the product of two of them is above zero in float32."""
+    return jnp.sqrt(jnp.sum(jnp.square(x), axis=1) + _TINY)
 
 
 def _mix(theta, c, moments, sizes, numbers):
