@@ -6,6 +6,7 @@ import pathlib
 import runpy
 import sys
 
+import numpy as np
 import pytest
 
 from meta_train import tasks
@@ -66,3 +67,29 @@ def test_records_of_several_processes_are_joined(tmp_path, monkeypatch, capsys):
     assert "| b | 2,500 | 1,000 | 1,234 | default: no gain | 0.800 (0.800 to 0.800) | 1 |\n" in printed
     assert "| a | default | 0.5 | 0.5 | 100 | 0.2 |\n| a | adapted | 0.4 | 0.4 | 50 | 0.1 |\n" in printed
     assert "| a | Muon (tuned, held out) | 0.6 | 0.6 | 80 | 0.16 |\n| b | default |" in printed
+
+
+def _bowl(target):
+    """Losses of points around a target, with noise by the seed alone, and a list of the seeds asked for."""
+    asked = []
+
+    def measure(points, seeds, stream, num_steps):
+        asked.extend(seeds)
+        noise = np.array([np.random.default_rng(seed).normal() for seed in seeds])
+        return ((np.asarray(points) - target) ** 2).sum(axis=1)[:, None] + noise
+
+    return measure, asked
+
+
+def test_whole_trainings_point_downhill_and_the_length_of_the_step_is_chosen():
+    names = runpy.run_path(str(FOLDER.parent / "adapt_directions.py"))
+    target = np.zeros(names["NUMBER"])
+    target[3] = 2.0
+    measure, asked = _bowl(target)
+    np.testing.assert_allclose(names["along"](measure, 5.0 * target, 10, names["fresh_seeds"]()), target)
+    asked.clear()
+    seeds = names["fresh_seeds"]()
+    for way in ("by_whole_trainings", "by_sweep"):
+        point = names[way](measure, 10, seeds, 0)
+        assert ((point - target) ** 2).sum() < 0.75 * 2.0**2, way
+    assert len(set(asked)) == len(asked)  # no seed twice
