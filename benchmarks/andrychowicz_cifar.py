@@ -31,26 +31,27 @@ class Sizes(NamedTuple):
     num_steps: int = 1000
     num_runs: int = 5
     num_tuning: int = 2  # runs that a rate is judged by
-    rates: tuple[float, ...] = tuple(float(10 ** (k / 4)) for k in range(-18, 7))
+    rates: tuple[float, ...] = tuple(float(10 ** (k / 2)) for k in range(-9, 4))
 
 
 class Runs(NamedTuple):
     """Runs by one optimizer."""
 
-    losses: np.ndarray  # float32[…, steps], on the minibatches
-    held_out: np.ndarray  # float32[…], loss at the end on held-out pictures
-    accuracy: np.ndarray  # float32[…], likewise
+    losses: Any  # float32[…, steps], on the minibatches
+    held_out: Any  # float32[…], loss at the end on held-out pictures
+    accuracy: Any  # float32[…], likewise
 
 
-def run(task: tasks.Task, make: Any, arguments: Any, keys: jax.Array, num_steps: int) -> Runs:
-    """Trains by the optimizer `make(argument)` from each key: side by side on a GPU, one after the other on a CPU.
+def program(task: tasks.Task, make: Any, num_steps: int) -> Any:
+    """Compiles, when it is first called, trainings side by side by the optimizers `make(argument)`.
 
     Args:
       task: what to train.
       make: `(argument) -> optax transformation`.
-      arguments: pytree of arrays with a leading axis of runs.
-      keys: key[runs], of initial weights and minibatches.
       num_steps: of each run.
+
+    Returns:
+      `(arguments, keys, data) -> Runs`, with a leading axis of runs on arguments and keys.
     """
 
     def one(argument, key, data):
@@ -65,16 +66,19 @@ def run(task: tasks.Task, make: Any, arguments: Any, keys: jax.Array, num_steps:
         carry = params, tx.init(params)
         (params, _), losses = jax.lax.scan(step, carry, jax.random.split(step_key, num_steps))
         end = task.evaluate(params, step_key, data, ())
-        return losses, end["loss"], end["accuracy"]
+        return Runs(losses, end["loss"], end["accuracy"])
 
-    side_by_side = None if jax.default_backend() == "cpu" else 32
+    return jax.jit(jax.vmap(one, in_axes=(0, 0, None)))
 
-    @jax.jit
-    def all_runs(arguments, keys, data):
-        return jax.lax.map(lambda each: one(each[0], each[1], data), (arguments, keys), batch_size=side_by_side)
 
-    losses, held_out, accuracy = all_runs(arguments, keys, task.data)
-    return Runs(np.asarray(losses), np.asarray(held_out), np.asarray(accuracy))
+def run(compiled: Any, arguments: Any, keys: jax.Array, data: Any) -> Runs:
+    """Runs a `program` in parts of equal size: one run at a time on a CPU, 32 on a GPU."""
+    at_once, count = 1 if jax.default_backend() == "cpu" else 32, len(keys)
+    parts = []
+    for start in range(0, count, at_once):
+        rows = np.minimum(np.arange(start, start + at_once), count - 1)  # the last part repeats a run
+        parts.append(compiled(jax.tree.map(lambda leaf, rows=rows: leaf[rows], arguments), keys[rows], data))
+    return Runs(*(np.concatenate([np.asarray(x) for x in each])[:count] for each in zip(*parts, strict=True)))
 
 
 def chosen_baseline(baselines: Sequence[Any]) -> Any:
@@ -108,15 +112,17 @@ def measures(num_steps: int) -> dict[str, Any]:
     }
 
 
-def tuned(task: tasks.Task, baselines: dict[str, Any], sizes: Sizes, key: jax.Array) -> dict[str, dict[str, float]]:
-    """The best of the rates for each measure and baseline, on runs from `key`."""
+def tuned(
+    compiled: Any, examples: Any, baselines: dict[str, Any], sizes: Sizes, key: jax.Array
+) -> dict[str, dict[str, float]]:
+    """The best of the rates for each measure and baseline, on runs of a `program` of `chosen_baseline` from `key`."""
     count, tries = len(sizes.rates), sizes.num_tuning
     numbers, rates, keys = (
         x.reshape(-1)
         for x in jnp.meshgrid(jnp.arange(len(baselines)), jnp.asarray(sizes.rates), jnp.arange(tries), indexing="ij")
     )
     keys = jax.random.split(key, tries)[keys]
-    made = run(task, chosen_baseline(tuple(baselines.values())), (numbers, rates), keys, sizes.num_steps)
+    made = run(compiled, (numbers, rates), keys, examples)
     found = {}
     for measure, of in measures(sizes.num_steps).items():
         means = of(made.losses).reshape(len(baselines), count, tries).mean(axis=2)
@@ -125,29 +131,29 @@ def tuned(task: tasks.Task, baselines: dict[str, Any], sizes: Sizes, key: jax.Ar
 
 
 def compared(
-    task: tasks.Task,
-    baselines: dict[str, Any],
-    lstms: dict[str, str],
+    compiled: Any,
+    examples: Any,
+    learned: dict[str, Runs],
+    names: Sequence[str],
     rates: dict[str, dict[str, float]],
-    sizes: Sizes,
-    key: jax.Array,
+    keys: jax.Array,
 ) -> dict[str, dict[str, Runs]]:
-    """Runs of the LSTMs and of the baselines at their rates for each measure, from the same initial weights."""
-    keys = jax.random.split(key, sizes.num_runs)
-    learned = {}
-    for shown, name in lstms.items():
-        optimizer, theta = learned_optim.load_pretrained(name)
-        repeated = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], sizes.num_runs, axis=0), theta)
-        learned[shown] = run(task, by_units(optimizer).transform, repeated, keys, sizes.num_steps)
-    make = chosen_baseline(tuple(baselines.values()))
-    runs = {}
+    """Runs of the baselines at their rates for each measure, beside those of the LSTMs."""
+    count, runs = len(keys), {}
     for measure, of_measure in rates.items():
-        numbers = jnp.repeat(jnp.arange(len(baselines)), sizes.num_runs)
-        values = jnp.repeat(jnp.asarray([of_measure[name] for name in baselines]), sizes.num_runs)
-        made = run(task, make, (numbers, values), jnp.tile(keys, len(baselines)), sizes.num_steps)
-        split = [np.split(part, len(baselines)) for part in made]
-        runs[measure] = {**learned, **{name: Runs(*(part[i] for part in split)) for i, name in enumerate(baselines)}}
+        numbers = jnp.repeat(jnp.arange(len(names)), count)
+        values = jnp.repeat(jnp.asarray([of_measure[name] for name in names]), count)
+        made = run(compiled, (numbers, values), jnp.tile(keys, len(names)), examples)
+        split = [np.split(part, len(names)) for part in made]
+        runs[measure] = {**learned, **{name: Runs(*(part[i] for part in split)) for i, name in enumerate(names)}}
     return runs
+
+
+def by_lstm(task: tasks.Task, name: str, examples: Any, keys: jax.Array, num_steps: int) -> Runs:
+    """Runs of an LSTM, released or in a file."""
+    optimizer, theta = learned_optim.load_pretrained(name)
+    repeated = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], len(keys), axis=0), theta)
+    return run(program(task, by_units(optimizer).transform, num_steps), repeated, keys, examples)
 
 
 def record(figure: str, runs: dict[str, dict[str, Runs]], judged: Any) -> dict[str, Any]:
@@ -190,10 +196,14 @@ def cifar(
     dataset = data.load("cifar10")
     labels = SUBSETS[figure]
     task = lstm_on_cifar.cifar_task(lstm_on_cifar.of_labels(dataset, labels) if labels else dataset)
+    examples = jax.tree.map(jnp.asarray, task.data)
     tuning_key, report_key = jax.random.split(jax.random.key(seed))
-    rates = rates or tuned(task, baselines, sizes, tuning_key)
+    keys = jax.random.split(report_key, sizes.num_runs)
+    compiled = program(task, chosen_baseline(tuple(baselines.values())), sizes.num_steps)
+    rates = rates or tuned(compiled, examples, baselines, sizes, tuning_key)
     lstms = {"LSTM": lstm} if lstm else {k: v for k, v in LSTMS.items() if v in learned_optim.list_pretrained()}
-    runs = compared(task, baselines, lstms, rates, sizes, report_key)
+    learned = {shown: by_lstm(task, name, examples, keys, sizes.num_steps) for shown, name in lstms.items()}
+    runs = compared(compiled, examples, learned, tuple(baselines), rates, keys)
     curves = {name: smooth(made.losses) for name, made in next(iter(runs.values())).items()}
     return {**record(figure, runs, judged), "learning_rate": rates, "lstm": lstms, "seed": seed}, curves
 

@@ -11,8 +11,8 @@ seen. `--lstm` takes another one. The first takes two and a half minutes on one 
 
 `andrychowicz-cifar`: the convolutional net on CIFAR-10, 1,000 steps, five runs, with the LSTMs trained on it;
 `-cifar-5` and `-cifar-2` on the pictures of five and of two labels. They need a GPU or patience: the search for the
-rivals' rates makes 200 runs. `--rates-of figures.json` takes those that an earlier run found, which leaves 50 runs.
-`--seed` draws other initial weights and minibatches, to choose an LSTM by.
+rivals' rates, 13 for each, makes 104 runs. `--rates-of figures.json` takes those that an earlier run found, which
+leaves 50 runs. `--seed` draws other initial weights and minibatches, to choose an LSTM by.
 
 `influence-balancing`, `pes-toy` (Vicol et al. 2021, https://arxiv.org/abs/2112.13835): where short windows mislead.
 `nres-variance` (Li et al. 2023, https://arxiv.org/abs/2304.12180): variance of PES and of NRES against formulas.

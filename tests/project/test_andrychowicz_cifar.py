@@ -32,7 +32,7 @@ def test_one_program_runs_all_baselines(slope):
     """Steps of rate 1 and 2: SGD and Adam both go down by the rate in each step."""
     make = FIGURE["chosen_baseline"](tuple(BASELINES.values()))
     arguments = jnp.array([0, 1, 1]), jnp.array([1.0, 1.0, 2.0])
-    made = FIGURE["run"](slope, make, arguments, jax.random.split(jax.random.key(0), 3), 4)
+    made = FIGURE["run"](FIGURE["program"](slope, make, 4), arguments, jax.random.split(jax.random.key(0), 3), ())
     np.testing.assert_allclose(made.losses, -3.0 * np.outer([1.0, 1.0, 2.0], np.arange(4.0)), rtol=1e-5)
     np.testing.assert_allclose(made.held_out, [-24.0, -24.0, -48.0], rtol=1e-5)
     np.testing.assert_allclose(made.accuracy, [-4.0, -4.0, -8.0], rtol=1e-5)
@@ -43,7 +43,8 @@ def test_the_best_rate_of_each_measure(slope):
     """The parameters should be 1 after many steps: a rate of .1 gets there last, one of 1 at once and stays."""
     sizes = FIGURE["Sizes"](num_steps=40, num_runs=2, num_tuning=2, rates=(0.1, 0.5, 3.0))
     bowl = slope._replace(loss=lambda params, key, data, config: jnp.sum((params - 1.0) ** 2))
-    found = FIGURE["tuned"](bowl, {"SGD": optax.sgd}, sizes, jax.random.key(0))
+    compiled = FIGURE["program"](bowl, FIGURE["chosen_baseline"]((optax.sgd,)), 40)
+    found = FIGURE["tuned"](compiled, (), {"SGD": optax.sgd}, sizes, jax.random.key(0))
     assert found == {"step 40": {"SGD": 0.5}, "mean of 40 steps": {"SGD": 0.5}}
 
 
