@@ -15,6 +15,7 @@ from meta_train.tasks.base import TaskLossFn as TaskLossFn
 from meta_train.tasks.base import log_normalizer as log_normalizer
 from meta_train.tasks.base import normalized_loss as normalized_loss
 from meta_train.tasks.base import power_normalizer as power_normalizer
+from meta_train.tasks.broad_linear import broad_linear as broad_linear
 from meta_train.tasks.broad_perceptron import broad_perceptron as broad_perceptron
 from meta_train.tasks.broad_pool import pool as pool
 from meta_train.tasks.classical_function import classical_function as classical_function
@@ -58,6 +59,7 @@ __all__ = [
     "Variation",
     "augment",
     "autoencoder",
+    "broad_linear",
     "broad_perceptron",
     "classical_function",
     "classification",

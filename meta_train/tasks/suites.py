@@ -23,6 +23,7 @@ from meta_train import data
 from meta_train.tasks.attention import layer_norm
 from meta_train.tasks.autoencoder import autoencoder
 from meta_train.tasks.base import Task
+from meta_train.tasks.broad_linear import broad_linear
 from meta_train.tasks.broad_perceptron import broad_perceptron
 from meta_train.tasks.classical_function import ACKLEY
 from meta_train.tasks.classical_function import LEVY
@@ -154,6 +155,7 @@ TASKS = {
     "airfoil-mlp": _train(tabular, Source("airfoil")),
     "bike-mlp": _train(tabular, Source("bike"), hidden_sizes=(32, 16), normalization=layer_norm),
     # To train on, a distribution of models and data each.
+    "broad-linear": _broad(broad_linear),
     "broad-perceptron": _broad(broad_perceptron),
     "broad-perceptron-narrow": _broad(broad_perceptron, width=16),
     "broad-perceptron-wide": _broad(broad_perceptron, width=320, batch_size=64),

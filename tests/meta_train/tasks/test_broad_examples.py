@@ -62,7 +62,7 @@ def batches(draw, number=4):
 def test_rows_are_of_the_drawn_classes_and_of_the_subset_alone():
     chosen = np.array([7, 2, 4, *[0] * 7])
     count = POOL.train.count[0][chosen]
-    seen = np.full(10, 6, np.int32)
+    seen = jnp.full(10, 6, jnp.int32)
     draw = plain(
         0,
         train=broad_examples.Classes(POOL.train.offset[0][chosen], count, seen),
@@ -136,7 +136,7 @@ def test_functions_are_targets_with_a_variance_of_one():
 
 def test_losses_are_cross_entropy_and_mean_squares_over_the_outputs_that_count():
     outputs = jax.random.normal(jax.random.key(0), (SIZE, 10))
-    draw = plain(0, num_outputs=np.int32(4), label_mean=np.float32([0.3, 0.3, 0.2, 0.2, *[0] * 6]))
+    draw = plain(0, num_outputs=np.int32(4), label_mean=np.array([0.3, 0.3, 0.2, 0.2] + [0.0] * 6, np.float32))
     batch = minibatch(jax.random.key(1), draw)
     logits, label = np.asarray(outputs)[:, :4], np.asarray(batch.label)
     expected = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(SIZE), label]
@@ -148,7 +148,7 @@ def test_losses_are_cross_entropy_and_mean_squares_over_the_outputs_that_count()
 
 @pytest.mark.parametrize("squared", [False, True])
 def test_the_scale_is_the_loss_of_the_best_constant_output(squared):
-    p = np.float32([0.3, 0.3, 0.2, 0.2, *[0] * 6])
+    p = np.array([0.3, 0.3, 0.2, 0.2] + [0.0] * 6, np.float32)
     draw = plain(0, num_outputs=np.int32(4), label_mean=p, squared=np.bool_(squared), noise=np.float32(0.2))
     constant = np.zeros(10) if squared else np.log(np.maximum(p, 1e-9))
     outputs = jnp.broadcast_to(jnp.asarray(constant, jnp.float32), (SIZE, 10))
