@@ -179,7 +179,14 @@ def record(figure: str, runs: dict[str, dict[str, Runs]], judged: Any) -> dict[s
 
 
 def cifar(
-    figure: str, quick: bool, baselines: dict[str, Any], judged: Any, *, lstm: str | None, rates: Any, seed: int
+    figure: str,
+    quick: bool,
+    baselines: dict[str, Any],
+    judged: Any,
+    *,
+    lstms: Sequence[str] | None,
+    rates: Any,
+    seed: int,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The record of a figure, and the curves to draw.
 
@@ -188,7 +195,7 @@ def cifar(
       quick: toy sizes.
       baselines: `(rate) -> optax transformation` by name.
       judged: see `andrychowicz.judged`.
-      lstm: one LSTM, released or a file; None: the released ones.
+      lstms: the pair and then the single LSTM, released or in files; or the first alone; None: the released ones.
       rates: learning rates by measure and baseline that an earlier run found; None: search for them.
       seed: of all runs. Thetas are chosen by another seed than the one reported.
     """
@@ -201,11 +208,12 @@ def cifar(
     keys = jax.random.split(report_key, sizes.num_runs)
     compiled = program(task, chosen_baseline(tuple(baselines.values())), sizes.num_steps)
     rates = rates or tuned(compiled, examples, baselines, sizes, tuning_key)
-    lstms = {"LSTM": lstm} if lstm else {k: v for k, v in LSTMS.items() if v in learned_optim.list_pretrained()}
-    learned = {shown: by_lstm(task, name, examples, keys, sizes.num_steps) for shown, name in lstms.items()}
+    released = learned_optim.list_pretrained()
+    chosen = dict(zip(LSTMS, lstms, strict=False)) if lstms else {k: v for k, v in LSTMS.items() if v in released}
+    learned = {shown: by_lstm(task, name, examples, keys, sizes.num_steps) for shown, name in chosen.items()}
     runs = compared(compiled, examples, learned, tuple(baselines), rates, keys)
     curves = {name: smooth(made.losses) for name, made in next(iter(runs.values())).items()}
-    return {**record(figure, runs, judged), "learning_rate": rates, "lstm": lstms, "seed": seed}, curves
+    return {**record(figure, runs, judged), "learning_rate": rates, "lstm": chosen, "seed": seed}, curves
 
 
 def smooth(losses: np.ndarray, width: int = 20) -> np.ndarray:

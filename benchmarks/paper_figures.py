@@ -245,7 +245,10 @@ def main() -> None:
     parser.add_argument("--figure", nargs="+", choices=FIGURES, default=None, metavar="NAME", help="(default: all)")
     parser.add_argument("--data-dir", type=pathlib.Path, help="folder with MNIST or CIFAR-10 in its files")
     parser.add_argument(
-        "--lstm", metavar="NAME", help="released, or a file (default: those that were trained on the data)"
+        "--lstm",
+        nargs="+",
+        metavar="NAME",
+        help="released, or a file; on CIFAR-10 up to two, the pair first (default: those trained on the data)",
     )
     parser.add_argument(
         "--rates-of", type=pathlib.Path, metavar="FILE", help="on CIFAR-10: take an earlier run's rates"
@@ -285,8 +288,8 @@ def _options(name, arguments):
     """What a figure gets of the command line."""
     if "cifar" in name:
         earlier = arguments.rates_of and json.loads(arguments.rates_of.read_text())["figures"][name]["learning_rate"]
-        return {"lstm": arguments.lstm, "rates": earlier, "seed": arguments.seed}
-    return {"lstm": arguments.lstm} if "mnist" in name and arguments.lstm else {}
+        return {"lstms": arguments.lstm, "rates": earlier, "seed": arguments.seed}
+    return {"lstm": arguments.lstm[0]} if "mnist" in name and arguments.lstm else {}
 
 
 def _short(record):
