@@ -13,6 +13,8 @@ others (`other start`). Writes JSON, and a plot for each part.
 
 import argparse
 from collections.abc import Callable
+from collections.abc import Iterator
+import json
 import pathlib
 import runpy
 import time
@@ -194,9 +196,8 @@ def plain_training(splits: Splits, network: few_shot.Network) -> Bilevel:
     return problems.judged_by_trusted(splits.trusted, network, loss, name="plain", batch_size=10_000)
 
 
-def penalties(sizes: Sizes) -> list[dict]:
+def penalties(sizes: Sizes) -> Iterator[dict]:
     """An L2 penalty for each weight beside a single one: few validation examples, and many."""
-    rows = []
     units = problems.penalty_units(RATE)
     for case, num_train, num_valid in sizes.cases:
         for model, hidden in sizes.models:
@@ -206,35 +207,33 @@ def penalties(sizes: Sizes) -> list[dict]:
                 measure, plain = measured(network, splits), plain_training(splits, network)
                 bilevel, about = problems.weight_penalty(plain), {"case": case, "model": model, "seed": seed}
                 single = best_single(bilevel, measure, sizes, seed)
-                rows.append({**about, "way": "best single", **single})
+                yield {**about, "way": "best single", **single}
                 params = jax.eval_shape(plain.init, jax.random.key(0), ())
                 theta = problems.penalty_theta(params, single["coefficient"])
                 for way, solver in SOLVERS.items():
                     learned = learn(bilevel, theta, optax.adam(0.1), solver, measure, sizes, seed, units)
-                    rows.append({**about, "way": way, **judge(bilevel, learned, measure, sizes, seed, units)})
-                    print_row(rows[-1])
-    return rows
+                    yield {**about, "way": way, **judge(bilevel, learned, measure, sizes, seed, units)}
 
 
-def augmentation(sizes: Sizes) -> list[dict]:
-    """A network that changes 200 training digits, learned on 800 validation digits."""
-    rows, network, augmenter = [], few_shot.perceptron(10, (32,)), few_shot.perceptron(64, (32,))
+def augmentation(sizes: Sizes) -> Iterator[dict]:
+    """A network that changes 200 training digits, learned on 800 validation digits, with the best single penalty."""
+    network, augmenter = few_shot.perceptron(10, (32,)), few_shot.perceptron(64, (32,))
     ways = {name: solver for name, solver in SOLVERS.items() if name != "CG"}  # whose Hessian changes with the noise
     for seed in range(sizes.seeds):
         splits = digits(200, 800, seed)
         measure, plain = measured(network, splits), plain_training(splits, network)
         single = best_single(problems.weight_penalty(plain), measure, sizes, seed)
-        rows.append({"seed": seed, "way": "best single L2", **single})
+        yield {"seed": seed, "way": "best single", **single}
         start = plain.init(jax.random.key(seed + 2), ())
         none = jax.jit(lambda start, p=plain, m=measure, s=seed: m(trained(p, (), start, sizes.retraining_steps, s)))
-        rows.append({"seed": seed, "way": "nothing", **{name: float(x) for name, x in none(start).items()}})
-        bilevel = problems.learned_augmentation(splits.trusted, network, augmenter, batch_size=10_000)
+        yield {"seed": seed, "way": "nothing", **{name: float(x) for name, x in none(start).items()}}
+        bilevel = problems.learned_augmentation(
+            splits.trusted, network, augmenter, batch_size=10_000, penalty=single["coefficient"]
+        )
         theta = problems.augmenter_theta(splits.trusted, augmenter, jax.random.key(seed))
         for way, solver in ways.items():
-            learned = learn(bilevel, theta, optax.adam(3e-3), solver, measure, sizes, seed)
-            rows.append({"seed": seed, "way": way, **judge(bilevel, learned, measure, sizes, seed)})
-            print_row(rows[-1])
-    return rows
+            learned = learn(bilevel, theta, optax.adam(1e-3), solver, measure, sizes, seed)
+            yield {"seed": seed, "way": way, **judge(bilevel, learned, measure, sizes, seed)}
 
 
 def print_row(row: dict) -> None:
@@ -300,7 +299,12 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for part, measure in (("penalties", penalties), ("augmentation", augmentation)):
         if part in arguments.part:
-            rows = measure(sizes)
+            rows = []
+            for row in measure(sizes):
+                print_row(row)
+                rows.append(row)
+                record[part] = {"results": rows}
+                arguments.out.write_text(json.dumps(record), encoding="utf-8")  # for a run that is stopped
             record[part] = {"summary": summarize(rows), "results": rows}
             plot_errors(rows, arguments.out.with_suffix(f".{part}.png"))
     _STANDARD["write"](record, arguments.out)

@@ -1,6 +1,6 @@
 """Searches with fidelities: DEHB and Hyperband against random search at equal budgets, and on a meta-training recipe.
 
-    python benchmarks/search.py [--case mixed counting-ones recipe] [--seeds N] [--out FILE] [--quick]
+    python benchmarks/search.py [--case mixed counting-ones recipe] [--seeds N] [--budget N] [--out FILE] [--quick]
 
 `mixed`: a function of 20 settings, six real, six logarithmic, four integers and four choices, whose optimum moves and
 whose noise falls as the budget grows. `counting-ones` (Awad et al. 2021, https://arxiv.org/abs/2105.09821, section 5):
@@ -213,9 +213,9 @@ def score(optimizer: learned_optim.LearnedOptimizer) -> Callable[[Any, int], flo
     return lambda theta, seed: float(loss(theta, jax.random.key(seed), estimator.data))
 
 
-def tune_recipe(quick: bool, folder: pathlib.Path) -> dict[str, Any]:
+def tune_recipe(quick: bool, budget: int, folder: pathlib.Path) -> dict[str, Any]:
     """The recipe's settings by each search, and the answers with fresh seeds. The trials are kept in the folder."""
-    budgets = (50, 150) if quick else (300, 2700)
+    budgets = (50, 150) if quick else (budget // 9, budget)
     optimizer = learned_optim.learned_adam(1e-4)
     loss, trainings = score(optimizer), {}
 
@@ -273,6 +273,12 @@ def main() -> None:
     cases = [*FUNCTIONS, "recipe"]
     parser.add_argument("--case", nargs="+", choices=cases, default=cases, metavar="NAME", help="(default: all)")
     parser.add_argument("--seeds", type=int, default=20, help="of the functions (default: %(default)s)")
+    parser.add_argument(
+        "--budget",
+        type=int,
+        default=2700,
+        help="of the recipe's meta-trainings: inner steps of a worker at most (default: %(default)s)",
+    )
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/search.json"))
     parser.add_argument("--quick", action="store_true", help="toy sizes: a smoke test, not a measurement")
     arguments = parser.parse_args()
@@ -281,7 +287,7 @@ def main() -> None:
     for name in arguments.case:
         if name == "recipe":
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
-            record[name] = tune_recipe(arguments.quick, arguments.out.parent)
+            record[name] = tune_recipe(arguments.quick, arguments.budget, arguments.out.parent)
             for title, answer in record[name]["answers"].items():
                 print(f"{name:14} {title:10} {answer['loss']['mean']:.4f} {answer['config']}")
         else:

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from meta_train.few_shot.base import Network
 from meta_train.problems.trusted_data import ExampleLossesFn
@@ -27,6 +28,7 @@ def learned_augmentation(
     *,
     num_noise: int = 16,
     batch_size: int = 128,
+    penalty: float = 1e-3,
     losses: ExampleLossesFn = cross_entropy,
 ) -> Bilevel:
     r"""Builds the problem of a network that changes training examples, so that a classifier does well on trusted ones.
@@ -40,13 +42,16 @@ def learned_augmentation(
         is its parameters: see `augmenter_theta`.
       num_noise: how many numbers of noise each example gets, anew in each step.
       batch_size: of both losses, drawn with replacement. With one as large as a set, all its examples, in order.
+      penalty: coefficient of an L2 penalty on the classifier's parameters, half of their squared norm. Without one the
+        training loss of a classifier that fits its examples has no minimum, and implicit differentiation, which is
+        about the minimum, errs: the validation loss falls at first, and then rises.
       losses: of examples.
 
     Returns:
       A `Bilevel`.
 
     Raises:
-      ValueError: if batch_size or num_noise is below 1.
+      ValueError: if batch_size or num_noise is below 1, or penalty is negative.
 
     Example:
       >>> from meta_train import data, few_shot
@@ -66,13 +71,16 @@ def learned_augmentation(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     if num_noise < 1:
         raise ValueError(f"num_noise must be at least 1, got {num_noise}.")
+    if not penalty >= 0:
+        raise ValueError(f"penalty must not be negative, got {penalty}.")
 
     def inner_loss(params, theta, key, data):
         rows_key, noise_key = jax.random.split(key)
         rows = _rows(rows_key, len(data.train_x), batch_size)
         inputs, targets = jnp.asarray(data.train_x)[rows], jnp.asarray(data.train_y)[rows]
         pictures = augmented(augmenter, theta, noise_key, inputs, num_noise)
-        return jnp.mean(losses(network.apply(params, pictures), targets))
+        shrinkage = 0.5 * penalty * optax.tree.norm(params, squared=True)
+        return jnp.mean(losses(network.apply(params, pictures), targets)) + shrinkage
 
     def outer_loss(params, theta, key, data):
         del theta

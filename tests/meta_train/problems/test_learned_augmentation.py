@@ -45,6 +45,18 @@ def test_trusted_examples_tell_it_to_undo_a_shift():
     assert losses[0] > 0.2 and losses[-1] < losses[0] / 100
 
 
+@pytest.mark.optax_promotion
+def test_the_penalty_is_on_the_classifier_alone():
+    network = few_shot.perceptron(2, ())
+    theta = problems.augmenter_theta(DATA, AUGMENTER, jax.random.key(0))
+    build = lambda penalty: problems.learned_augmentation(DATA, network, AUGMENTER, batch_size=20, penalty=penalty)
+    params = network.init(jax.random.key(1), SHIFTED)
+    found = [build(penalty).inner_loss(params, theta, jax.random.key(2), DATA) for penalty in (0.0, 0.4)]
+    np.testing.assert_allclose(found[1] - found[0], 0.2 * sum(np.sum(w**2) for w in jax.tree.leaves(params)), rtol=1e-4)
+    with pytest.raises(ValueError, match=r"penalty must not be negative, got -1\.0"):
+        build(-1.0)
+
+
 @pytest.mark.parametrize("argument", ["batch_size", "num_noise"])
 def test_arguments_out_of_range(argument):
     with pytest.raises(ValueError, match=f"{argument} must be at least 1, got 0"):
