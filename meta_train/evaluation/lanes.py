@@ -95,7 +95,7 @@ class TrainFn(Protocol):
         """Makes them.
 
         Args:
-          hyperparameters: those of each run: a pytree with the structure of the program's, of float32[lanes].
+          hyperparameters: those of each run: a pytree with the structure of the program's, of float32[lanes, …].
           start: what `begin` returned.
           marks: increasing numbers of steps at which held-out metrics are taken; the last one is the runs' length.
           num_steps: the number of steps that the optimizer is told.
@@ -181,7 +181,7 @@ def build(
       judged: `(optimizer's state, params) -> params` whose losses are reported, for optimizers that take gradients
         elsewhere, such as Schedule-Free ones. None: the parameters themselves.
       starts: from `starter`, to share it with other programs of the task.
-      like: hyperparameters of one lane, such as a learning rate. Only the structure of the pytree counts.
+      like: hyperparameters of one lane, such as a learning rate. Only the structure of the pytree and the shapes count.
 
     Example:
       >>> import optax
@@ -196,7 +196,7 @@ def build(
     @functools.cache
     def lowered():
         start = jax.eval_shape(starts.begin, keys(width, REPORT))
-        hyperparameters = jax.tree.map(lambda x: np.zeros(width, np.float32), like)
+        hyperparameters = jax.tree.map(lambda x: np.zeros((width, *np.shape(x)), np.float32), like)
         marks = np.zeros(num_marks, np.int32)
         return jax.jit(_program(task, make, size, judged)).lower(hyperparameters, start, marks, 1, True, task.data)
 

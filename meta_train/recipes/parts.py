@@ -59,6 +59,46 @@ def nres_on_late_losses(
     return estimators.normalized(nres, power=norm_power)
 
 
+def nres_on_final_losses(
+    optimizer: LearnedOptimizer,
+    task_name: str,
+    *,
+    num_pairs: int,
+    horizon: Horizon,
+    horizon_dropout: float,
+    std: float,
+    held_out: bool = False,
+) -> Estimator:
+    """NRES on one task, with the log of the loss at the end of each episode, of which only the order of pairs counts.
+
+    As optimizers are judged. Differences between final losses of whole trainings go from .01 to 5 in their logarithm,
+    and ranks keep a few of them from outweighing all others. Pairs whose episode does not end in a window have no
+    difference there; so it takes many pairs, and suits a GPU.
+
+    Args:
+      optimizer: the architecture.
+      task_name: a task of the suites; each episode draws a variation of it.
+      num_pairs: antithetic pairs.
+      horizon: inner steps of an episode.
+      horizon_dropout: share of the episodes that hide their length from the optimizer.
+      std: standard deviation of an episode's perturbation, in units of theta.
+      held_out: whether the losses are those of held-out examples.
+    """
+    task = tasks.get(task_name, sampled=True)
+    scale = task.scale
+    task = task._replace(normalize=lambda loss: loss / scale)
+    problem = objectives.log_final(_training(optimizer, task, horizon_dropout, held_out), floor=1e-5)
+    nres = estimators.nres(
+        problem,
+        num_particles=num_pairs,
+        unroll_length=50,
+        horizon=horizon,
+        std=std,
+        shaping=estimators.centered_ranks,
+    )
+    return estimators.normalized(nres, power=1.0)
+
+
 def final_losses(
     optimizer: LearnedOptimizer,
     task_name: str,
