@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from meta_train.estimators import antithetic
 from meta_train.estimators import base
+from meta_train.estimators import cache_groups
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import PerturbationFn
@@ -103,7 +104,7 @@ def persistent_es(
 
     def estimate(key, theta, state, data, axis_name=None):
         accumulator = state.accumulator
-        window, state = jax.vmap(lambda pair: run(key, theta, pair, data))(state)
+        window, state = cache_groups.vmap(lambda pair: run(key, theta, pair, data), state)
         before, after, total = window.before, window.after, window.total
         if shaping is not None:
             before, after = (antithetic.shape(shaping, part, std, axis_name) for part in (before, after))

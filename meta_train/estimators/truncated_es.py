@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from meta_train.estimators import antithetic
+from meta_train.estimators import cache_groups
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import PerturbationFn
@@ -123,7 +124,7 @@ def truncated_es(
         return slope, noise, losses[:, :2], TruncatedESState(state.index, clock, unperturbed)
 
     def estimate(key, theta, state, data, axis_name=None):
-        slopes, noise, losses, state = jax.vmap(lambda s: run(key, theta, s, data))(state)
+        slopes, noise, losses, state = cache_groups.vmap(lambda s: run(key, theta, s, data), state)
         gradients = antithetic.weigh(noise, antithetic.shape(shaping, slopes, std, axis_name))
         gradient, info, keep = mean_over_particles(
             gradients, jnp.mean(losses, axis=(1, 2)), 3 * unroll_length, axis_name, jnp.mean(losses, axis=2)

@@ -4,6 +4,7 @@ The particles are spread over a one-axis mesh of devices. Everything else is rep
 """
 
 import functools
+import os
 from typing import Any
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ AXIS = "particles"
 # For CPUs. `start` of many tasks takes as long to compile as `dispatch` with XLA's optimizations, without them a
 # quarter of that.
 _QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+_WIDTH = "xla_cpu_prefer_vector_width"
 
 
 class EngineState(NamedTuple):
@@ -79,13 +81,34 @@ def build(rule: OuterRule, mesh: jax.sharding.Mesh, steps_per_dispatch: int) -> 
         out_specs=(specs, replicated),
         check_vma=False,
     )
-    quickly = _QUICK_TO_COMPILE if mesh.devices.flat[0].platform == "cpu" else None  # it runs once
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    quickly = _QUICK_TO_COMPILE if on_cpu else None  # it runs once
     return Programs(
         start=jax.jit(start, out_shardings=shardings, compiler_options=quickly),
-        dispatch=jax.jit(spread, donate_argnums=0),
+        dispatch=jax.jit(spread, donate_argnums=0, compiler_options=wide_vectors() if on_cpu else None),
         put=jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings.theta),
         placed_state=lambda theta, seed: _placed(jax.eval_shape(start, theta, seed), shardings),
     )
+
+
+def wide_vectors() -> dict[str, int] | None:
+    """Compiler options for loops over vectors of 512 bits, on CPUs that have them. XLA itself chooses 256.
+
+    Returns:
+      None if XLA_FLAGS chooses a width, or if XLA does not know the option.
+    """
+    chosen = _WIDTH in os.environ.get("XLA_FLAGS", "")
+    return None if chosen or not _is_option(_WIDTH, 512) else {_WIDTH: 512}
+
+
+@functools.cache
+def _is_option(name, value):
+    """Whether XLA knows a compiler option. It refuses to compile anything with one that it does not know."""
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def _dispatch(rule, steps_per_dispatch):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -57,9 +58,35 @@ def inner_step(
       >>> float(step.params), float(step.loss)
       (0.5, 1.0)
     """
-    value, grads = jax.value_and_grad(loss)(params)
-    if not second_derivatives:
+    if second_derivatives:
+        value, grads = jax.value_and_grad(loss)(params)
+    else:
+        # The gradient is at hand: no second pass through the loss is needed to differentiate its value.
+        value, grads = jax.value_and_grad(loss)(jax.lax.stop_gradient(params))
         grads = jax.lax.stop_gradient(grads)
+        value = _differentiable(value, grads, params)
     tx = optax.with_extra_args_support(inner_optimizer)
-    updates, opt_state = tx.update(grads, opt_state, params, value=value)
-    return InnerStep(optax.apply_updates(params, updates), opt_state, value)
+
+    def update(params, opt_state, grads, value):
+        updates, opt_state = tx.update(grads, opt_state, params, value=value)
+        return optax.apply_updates(params, updates), opt_state
+
+    # Backpropagation computes all of the update but its matrix products again: keeping what lies between costs more.
+    update = jax.checkpoint(update, prevent_cse=False, policy=jax.checkpoint_policies.dots_saveable)
+    params, opt_state = update(params, opt_state, grads, value)
+    return InnerStep(params, opt_state, value)
+
+
+@jax.custom_jvp
+def _differentiable(value, grads, params):
+    """Returns the value, and gives it the derivative with respect to params that grads are."""
+    del grads, params
+    return value
+
+
+@_differentiable.defjvp
+def _differentiable_jvp(primals, tangents):
+    value, grads, _ = primals
+    along_value, _, along_params = tangents
+    products = jax.tree.map(lambda g, p: jnp.sum(g.astype(value.dtype) * p.astype(value.dtype)), grads, along_params)
+    return value, sum(jax.tree.leaves(products), start=along_value)

@@ -128,3 +128,13 @@ def test_put_copies_to_all_devices():
     jax.tree.map(np.testing.assert_array_equal, placed, given)
     assert all(leaf.sharding.device_set == set(jax.devices()[:2]) for leaf in jax.tree.leaves(placed))
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(placed))
+
+
+def test_wide_vectors_unless_the_user_chooses_a_width_or_xla_knows_none(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert programs.wide_vectors() == {"xla_cpu_prefer_vector_width": 512}
+    monkeypatch.setattr(programs, "_WIDTH", "xla_cpu_no_such_option")
+    assert programs.wide_vectors() is None
+    monkeypatch.undo()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_prefer_vector_width=128")
+    assert programs.wide_vectors() is None
