@@ -151,7 +151,7 @@ def train(programs: Sequence[Program], make: Any, seeds: Sequence[int], num_step
 
     def outer(leaves, state, gradients):
         theta = jax.tree.unflatten(structure, leaves)
-        mean = jax.tree.unflatten(structure, [sum(x) / len(x) for x in zip(*gradients, strict=True)])
+        mean = jax.tree.unflatten(structure, [jnp.mean(jnp.stack(x), axis=0) for x in zip(*gradients, strict=True)])
         updates, state = recipe.outer_optimizer.update(mean, state, theta)
         return jax.tree.leaves(optax.apply_updates(theta, updates)), state
 
@@ -213,8 +213,8 @@ def plot(rows: Sequence[dict], path: pathlib.Path) -> None:
 
     figure = Figure(figsize=(12, 4), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, i in zip(figure.subplots(1, len(STEPS), sharey=True), range(len(STEPS)), strict=True):
-        for kind, color in zip(KINDS, "rb", strict=True):
+    for i, axes in enumerate(figure.subplots(1, len(STEPS), sharey=True, squeeze=False)[0]):
+        for kind, color in zip(KINDS, "rb", strict=False):
             for seed in sorted({row["seed"] for row in rows}):
                 line = [row for row in rows if (row["kind"], row["seed"], row["share"]) == (kind, seed, 1.0)]
                 xy = [(row["outer_steps"], row["training"][i]) for row in line]

@@ -456,6 +456,31 @@ def test_gpu_benchmark_counts_and_names_what_does_not_fit():
 
 
 @pytest.mark.optax_promotion
+def test_network_gain_trains_and_judges_from_traced_programs(tmp_path, monkeypatch, capsys):
+    """The sibling without networks on one task, for one budget; the programs are traced first."""
+    names = runpy.run_path(str(BENCHMARKS / "network_gain.py"))
+    settings = names["main"].__globals__
+    chosen = {"KINDS": {"plain": names["KINDS"]["plain"]}, "BUDGETS": (1,), "STEPS": (5,), "SEEDS": 1}
+    for name, value in chosen.items():
+        monkeypatch.setitem(settings, name, value)
+    programs, out = tmp_path / "programs", tmp_path / "out"
+    traced = ["network_gain.py", "--quick", "--export", str(programs), "--platform", jax.default_backend()]
+    monkeypatch.setattr("sys.argv", traced)
+    names["main"]()
+    monkeypatch.setattr("sys.argv", ["network_gain.py", "--quick", "--programs", str(programs), "--out", str(out)])
+    names["main"]()
+    record = json.loads((out / "record.json").read_text())
+    assert [(row["kind"], row["outer_steps"], row["share"]) for row in record["rows"]] == [
+        ("plain", 16, 1.0),
+        ("plain", 16, 0.5),
+    ]
+    assert np.shape(record["log_losses"]["iris-mlp"]) == (1, 2, 3)
+    optimizer, _ = learned_optim.load(out / "plain-0-16.safetensors")
+    assert optimizer.spec["hidden_size"] == 0 and (out / "curve.png").stat().st_size > 0
+    assert "plain     seed 0" in capsys.readouterr().out
+
+
+@pytest.mark.optax_promotion
 def test_learned_loss_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch, capsys):
     out = tmp_path / "deeper" / "figures.json"
     arguments = ["--quick", "--part", "rotation", "--way", "EvoGrad", "--out", str(out)]
