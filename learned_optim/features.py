@@ -96,8 +96,8 @@ def second_moment(
     `v = decay * v + (1 - decay) * clip(grad, -1e15, 1e15) ** 2`. NaN stays NaN.
     """
     # XLA would keep another array in memory if v itself were clipped, if the square of `limited` were a subexpression
-    # of its own, or if a rule computed `limited` too. Hence the clipped gradient, its sign, and this order of products.
-    limited = limit(-grad, MAX_GRADIENT)
+    # of its own, or if a rule computed `limited` too. Hence the clipped gradient and this order of the products.
+    limited = limit(grad, MAX_GRADIENT)
     return decay * previous + ((1.0 - decay) * limited) * limited
 
 
