@@ -9,6 +9,7 @@ from meta_train import recipes
 from meta_train.few_shot import perceptron
 
 
+@pytest.mark.optax_promotion
 @pytest.mark.optimized  # trains for longer than it compiles
 def test_large_losses_lose_their_weight(tmp_path):
     recipe = recipes.get("weighed_digits", num_steps=300)
