@@ -12,7 +12,7 @@ from meta_train.tasks import listing
 
 def list_tasks(
     suite: Annotated[
-        str | None, typer.Option(help="meta-train, validation, test, full or large.  [default: all]")
+        str | None, typer.Option(help="meta-train, validation, test, full, large or broad.  [default: all]")
     ] = None,
     data_dir: options.DataDir = None,
 ):

@@ -207,7 +207,7 @@ TASKS = {
         transformer_language_model, _SHAKESPEARE, width=384, num_layers=6, num_heads=6, widening=4, batch_size=8
     ),
 }
-SUITES = ("meta-train", "broad", "validation", "test", "full", "large")
+SUITES = ("meta-train", "validation", "test", "full", "large", "broad")
 HUGE = ("shakespeare-transformer-11m",)
 """Tasks a single run of which takes hours: an evaluation of their suite leaves them out unless they are named."""
 
