@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from learned_optim import factored_features
-from learned_optim import features
 from learned_optim import networks
 from learned_optim.factored_moments import Slots
 from learned_optim.rule import Theta
@@ -80,7 +79,7 @@ def relative_step(
     Returns:
       The update and the new slots.
     """
-    grad = features.limit(grad, max_gradient)
+    grad = jnp.clip(grad, -max_gradient, max_gradient)
     observed, mean_squares, slots = factored_features.observe(
         grad, param, slots, extended=True, vector_epsilon=vector_epsilon
     )

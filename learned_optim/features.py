@@ -104,7 +104,8 @@ def second_moment(
 def limit(x: Float32[Array, "*shape"], bound: float | Float32[Array, ""]) -> Float32[Array, "*shape"]:
     """`clip(x, -bound, bound)`. NaN stays NaN.
 
-    On x86 processors XLA compiles each of these selects to a single instruction, and a clip to about eight.
+    On x86 processors XLA compiles each of these selects to a single instruction, and a clip to several. But it stores
+    the result where several loops use it, and computes a clip anew.
 
     Example:
       >>> import jax.numpy as jnp

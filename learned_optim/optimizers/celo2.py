@@ -129,7 +129,7 @@ def celo2(
 
 def _direction(network, theta, grad, param, slots, widest):
     """Returns the network's output for each coordinate, and the new slots."""
-    grad = features.limit(grad, factored_step.MAX_GRADIENT)
+    grad = jnp.clip(grad, -factored_step.MAX_GRADIENT, factored_step.MAX_GRADIENT)
     observed, mean_squares, slots = factored_features.observe(
         grad, param, slots, DECAYS, extended=True, epsilon=EPSILON
     )
