@@ -8,7 +8,7 @@
 What is learned is judged by a training from scratch, from the initial parameters that it was learned with, and from
 others (`other start`). Writes JSON, and a plot for each part.
 
-    python benchmarks/penalties.py [--part penalties augmentation] [--seeds N] [--out FILE] [--quick]
+    python benchmarks/penalties.py [--part NAME …] [--case NAME …] [--model NAME …] [--seeds N] [--out FILE] [--quick]
 """
 
 import argparse
@@ -288,13 +288,19 @@ def main() -> None:
     """Measures, and writes the record and the plots."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--case", nargs="+", choices=("few", "many"), help="of the part penalties (default: both)")
+    parser.add_argument("--model", nargs="+", choices=("linear", "perceptron"), help="likewise")
     parser.add_argument("--seeds", type=int, help="(default: 3)")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/benchmarks/penalties.json"))
     parser.add_argument("--quick", action="store_true", help="a smoke test, at toy sizes")
     arguments = parser.parse_args()
     engine.cache_compilations()
     sizes = QUICK if arguments.quick else Sizes()
-    sizes = sizes._replace(seeds=arguments.seeds or sizes.seeds)
+    sizes = sizes._replace(
+        seeds=arguments.seeds or sizes.seeds,
+        cases=tuple(case for case in sizes.cases if case[0] in (arguments.case or case)),
+        models=tuple(model for model in sizes.models if model[0] in (arguments.model or model)),
+    )
     record = {**_STANDARD["about"](), "sizes": sizes._asdict()}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for part, measure in (("penalties", penalties), ("augmentation", augmentation)):
