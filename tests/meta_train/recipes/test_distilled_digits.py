@@ -12,7 +12,6 @@ from meta_train.few_shot import perceptron
 
 
 @pytest.mark.optax_promotion
-@pytest.mark.optimized  # trains for longer than it compiles
 def test_fresh_networks_do_better_on_the_learned_pictures(tmp_path):
     digits, network = data.load("digits"), perceptron(10, (32,))
     recipe = recipes.get("distilled_digits", num_steps=100)

@@ -10,7 +10,6 @@ from meta_train.few_shot import perceptron
 
 
 @pytest.mark.optax_promotion
-@pytest.mark.optimized  # trains for longer than it compiles
 def test_large_losses_lose_their_weight(tmp_path):
     recipe = recipes.get("weighed_digits", num_steps=300)
     weigh = lambda theta: problems.loss_weights(perceptron(1, (100,)), theta, jnp.array([0.0, 1.0, 2.0, 4.0]))
