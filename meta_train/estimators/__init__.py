@@ -33,11 +33,13 @@ from meta_train.estimators.normalized import normalized as normalized
 from meta_train.estimators.nres import nres as nres
 from meta_train.estimators.pes import pes as pes
 from meta_train.estimators.reptile import reptile as reptile
+from meta_train.estimators.restarts import restarts as restarts
 from meta_train.estimators.reversible import reversible as reversible
 from meta_train.estimators.truncated_backprop import truncated_backprop as truncated_backprop
 from meta_train.estimators.truncated_es import truncated_es as truncated_es
 from meta_train.estimators.warp_grad import warp_grad as warp_grad
 from meta_train.estimators.watched import watched as watched
+from meta_train.estimators.weighted_sum import weighted_sum as weighted_sum
 from meta_train.host.renamed import renamed as _renamed
 
 __all__ = [
@@ -72,11 +74,13 @@ __all__ = [
     "perturbation",
     "pes",
     "reptile",
+    "restarts",
     "reversible",
     "truncated_backprop",
     "truncated_es",
     "warp_grad",
     "watched",
+    "weighted_sum",
 ]
 
 if not TYPE_CHECKING:  # a checker reports the old names

@@ -29,6 +29,8 @@ from meta_train.problems.hyperparameters import at_step as at_step
 from meta_train.problems.hyperparameters import hyper_theta as hyper_theta
 from meta_train.problems.hyperparameters import hyperparameters as hyperparameters
 from meta_train.problems.hyperparameters import schedules as schedules
+from meta_train.problems.imitation import imitation as imitation
+from meta_train.problems.imitation import imitation_loss as imitation_loss
 from meta_train.problems.initial_parameters import LearnedRates as LearnedRates
 from meta_train.problems.initial_parameters import adaptation as adaptation
 from meta_train.problems.initial_parameters import initial_parameters as initial_parameters
@@ -101,6 +103,8 @@ __all__ = [
     "hyperparameters",
     "independent_controller",
     "init_cell",
+    "imitation",
+    "imitation_loss",
     "initial_parameters",
     "initial_theta",
     "instance_norm_network",
