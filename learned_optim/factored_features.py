@@ -131,7 +131,7 @@ def inputs(observed: Observed, *, extended: bool = False) -> Features:
       observed: as `observe` returns it.
       extended: whether to add the two further features of VeLO, the gradient clipped to ±.1 and g/√v.
     """
-    grad, momenta, rsqrt = observed.grad, observed.momenta, jnp.abs(observed.rsqrt)  # see `_quotient_square`
+    grad, momenta, rsqrt = observed.grad, observed.momenta, observed.rsqrt
     return Features(
         grad=grad,
         param=observed.param,
@@ -192,5 +192,5 @@ def _clipped(grad):
 
 
 def _quotient_square(x, rsqrt):
-    """The mean square of `x * rsqrt`. `inputs` has `x * |rsqrt|`, so that XLA does not store what both compute."""
-    return factored_moments.bounded_mean(jnp.square(x * rsqrt))
+    """The mean square of `x * rsqrt`. `abs` keeps XLA from storing that product, which `inputs` computes too."""
+    return factored_moments.bounded_mean(jnp.square(jnp.abs(x) * rsqrt))

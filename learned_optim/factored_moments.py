@@ -142,7 +142,9 @@ def _factor_matrix(grad, momenta, slots, decays, dims):
     """For a tensor with two dimensions or more. `dims` are the second largest and the largest of them."""
     second, largest = dims
     limit = lambda mean: jnp.minimum(mean, features.MAX_GRADIENT**2)
-    column = jnp.mean(jnp.square(grad), axis=second, keepdims=True)
+    # The mean of g², with two signs that cancel: `_weighted_squares` needs g² as well, and XLA would store an
+    # expression that both had in common (see `learned_optim.factored_features`).
+    column = -jnp.mean((-grad) * grad, axis=second, keepdims=True)
     columns = features.momenta(limit(column), slots.columns, decays)
     down = [features.inverse_sqrt(jnp.maximum(c, 1e-9)) for c in columns]
     row, *grad_rows = _weighted_squares(grad, down, largest)
@@ -165,8 +167,8 @@ def _factor_matrix(grad, momenta, slots, decays, dims):
 def _weighted_squares(x, weights, axis):
     """Means over an axis of x², then of (x · weight)² for each weight, in one pass over x."""
     stacked = jnp.stack([jnp.ones_like(weights[0]), *weights], axis)
-    # Not x² times weight²: XLA would store x² if another sum needed it too.
-    means = jnp.mean(jnp.square(jnp.expand_dims(x, axis) * stacked), axis=axis + 1, keepdims=True)
+    products = jnp.expand_dims(jnp.square(x), axis) * jnp.square(stacked)
+    means = jnp.mean(products, axis=axis + 1, keepdims=True)
     return [jnp.squeeze(part, axis) for part in jnp.split(means, len(weights) + 1, axis)]
 
 

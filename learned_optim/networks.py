@@ -30,8 +30,6 @@ Network: TypeAlias = hk.Transformed
 
 _BLOCK = 1 << 14  # coordinates in a block: float32[32, 16384] is 2 MB
 _INDEPENDENT_SUMS = 8  # a fused multiply-add takes four cycles, and two can start in each cycle
-_CACHE_LINE = 16  # numbers
-_LONG_ROW = 256  # columns; shorter rows do not fill the cache
 _UNROLLED_WIDTH = 16  # outputs of the widest layer that is unrolled; wider layers take long to compile
 
 
@@ -102,23 +100,9 @@ def unrolled_linear(
             terms = [_chains([w[i, j] * inputs[i] for i in members], chains) for j in range(w.shape[1])]
         else:
             weights = jnp.stack([w[i] for i in members], axis=1)  # [num_outputs, members]
-            terms = _spread(jnp.tensordot(weights, _widened(jnp.stack([inputs[i] for i in members])), axes=1), shape)
+            terms = list(jnp.tensordot(weights, jnp.stack([inputs[i] for i in members]), axes=1))
         outputs = [output + term for output, term in zip(outputs, terms, strict=True)]
     return outputs
-
-
-def _widened(rows):
-    """Adds a cache line of zeros to each row.
-
-    The loop over a tensor reads all rows at once. If they were a power of two apart, they would all lie in one set of
-    the processor's cache and push each other out.
-    """
-    return jnp.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, _CACHE_LINE)]) if rows.shape[-1] >= _LONG_ROW else rows
-
-
-def _spread(rows, shape):
-    """The rows without what `_widened` added, as a list of arrays of this shape."""
-    return [row[..., : shape[-1]] if shape and row.shape[-1] != shape[-1] else row for row in rows]
 
 
 def _column_linear(w, b, inputs):

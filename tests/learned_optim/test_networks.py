@@ -165,16 +165,3 @@ def test_tensor_lstm_equals_numpy(mixing_layers):
     expected = (linear("output_0", hidden), linear("output_1", hidden), hidden, cell)
     for have, want in zip((*outputs, *new_state), expected, strict=True):
         np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("num_columns", [3, 300])  # rows of 300 are stored with a gap between them
-def test_unrolled_linear_takes_rows_and_columns(num_columns):
-    random = np.random.RandomState(0)
-    draw = lambda *shape: random.standard_normal(shape).astype(np.float32)
-    inputs = [draw(2, num_columns), draw(1, num_columns), draw(2, 1), draw(1, num_columns), draw()]
-    w, b = draw(5, 3), draw(3)
-    stacked = np.stack(np.broadcast_arrays(*inputs)).astype(np.float64)
-    expected = np.einsum("ij,irc->jrc", w, stacked) + b[:, None, None]
-    made = networks.unrolled_linear(jnp.asarray(w), jnp.asarray(b), [jnp.asarray(x) for x in inputs])
-    assert [x.shape for x in made] == [(2, num_columns)] * 3
-    np.testing.assert_allclose(np.stack(made), expected, rtol=1e-5, atol=1e-5)
