@@ -273,13 +273,11 @@ def momentum_factors(lookahead: jax.Array, step: jax.Array) -> tuple[jax.Array, 
 
 def nesterov(grad: jax.Array, averages: Any, lookahead: jax.Array, correction: jax.Array) -> tuple[jax.Array, Averages]:
     """Returns u, Adam's direction with Nesterov momentum, and the new averages."""
-    # The gradient is limited in three ways, of which one is in `second_moment`: XLA would store a common expression.
-    limited = jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
-    (m,) = features.momenta(limited, (averages.momentum,), (MOMENTUM_DECAY,))
+    grad = jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
+    (m,) = features.momenta(grad, (averages.momentum,), (MOMENTUM_DECAY,))
     v = features.second_moment(grad, averages.moment, MOMENT_DECAY)
-    limited = -features.limit(-grad, features.MAX_GRADIENT)
-    direction = ((m + lookahead * (limited - m)) * correction) * features.inverse_sqrt(v + _TINY)
-    return features.limit(direction, 4.0), Averages(m, v)
+    direction = (m + lookahead * (grad - m)) * (correction / jnp.sqrt(v + _TINY))
+    return jnp.clip(direction, -4.0, 4.0), Averages(m, v)
 
 
 def _agreement(grad, momentum, moment, agreement, step):
