@@ -47,7 +47,7 @@ def install(folder, environment):
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     source = folder / "source"  # since building leaves files where it builds
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+    names = subprocess.run(listed, cwd=ROOT, env=environment, check=True, capture_output=True, encoding="utf-8").stdout
     for name in filter(None, names.split("\0")):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
