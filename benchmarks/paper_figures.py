@@ -287,8 +287,8 @@ def _can_make(name):
 def _options(name, arguments):
     """What a figure gets of the command line."""
     if "cifar" in name:
-        earlier = arguments.rates_of and json.loads(arguments.rates_of.read_text(encoding="utf-8"))["figures"][name]["learning_rate"]
-        return {"lstms": arguments.lstm, "rates": earlier, "seed": arguments.seed}
+        earlier = arguments.rates_of and json.loads(arguments.rates_of.read_text(encoding="utf-8"))["figures"][name]
+        return {"lstms": arguments.lstm, "rates": earlier and earlier["learning_rate"], "seed": arguments.seed}
     return {"lstm": arguments.lstm[0]} if "mnist" in name and arguments.lstm else {}
 
 
