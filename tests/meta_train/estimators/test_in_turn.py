@@ -38,9 +38,7 @@ def test_each_has_its_turn_and_waits_for_it():
     jax.tree.map(np.testing.assert_array_equal, state.first, waiting)
     np.testing.assert_allclose(gradients[:2], [1.0, 1.0])
     assert gradients[2] < 0 and gradients[3] < 0
-    np.testing.assert_allclose(
-        losses, [1.0, 4.0, 1.0, 4.0], atol=0.1
-    )  # both begin their episodes in their turn
+    np.testing.assert_allclose(losses, [1.0, 4.0, 1.0, 4.0], atol=0.1)  # both begin their episodes in their turn
     assert state.step.tolist() == [4, 4]
 
 
