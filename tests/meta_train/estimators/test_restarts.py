@@ -77,8 +77,10 @@ def test_every_exchange(share):
         count = int(before.count[window, particle])
 
         places = [at(before.kept, i) for i in range(min(count, size))]
-        clock = lambda place, made=made: place.clock._replace(outer_step=made.clock.outer_step)
-        drawn = [same(new, place._replace(index=made.index, clock=clock(place))) for place in places]
+        drawn = [
+            same(new, p._replace(index=made.index, clock=p.clock._replace(outer_step=made.clock.outer_step)))
+            for p in places
+        ]
         if not same(new, made):
             assert ended and any(drawn)
             assert 0 < new.clock.step < new.clock.horizon
@@ -136,7 +138,7 @@ def test_a_run_on_several_devices_resumes_bit_for_bit(tmp_path):
     """Inside of a sum, as with imitation: the buffer is part of the checkpoint."""
 
     def estimator():
-        part = estimators.restarts(_pes(horizon=truncation.constant(6)), share=0.8, keep=0.5)
+        part = estimators.restarts(_pes(horizon=truncation.constant(6)), share=0.8, size=1, keep=0.5)
         backprop = estimators.truncated_backprop(
             _walk(), num_particles=2, unroll_length=2, horizon=truncation.constant(4)
         )
