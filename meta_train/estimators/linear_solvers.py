@@ -41,12 +41,15 @@ def conjugate_gradient(*, max_steps: int = 20, tolerance: float = 1e-6, damping:
     """Builds the conjugate gradient method for a positive definite H.
 
     Away from a minimum H may not be one. So it stops where the curvature along its direction is not positive, with what
-    it has by then (Steihaug 1983); that is `b` over its curvature's absolute value if it is so in the first step.
+    it has by then (Steihaug 1983); that is `b` over its curvature's absolute value if it is so in the first step, and 0
+    if there is no curvature. It stops too before a step that would leave a residual of more than 1/√eps times b, 2,900
+    times in float32: then H is singular to rounding, and `b` not in its range. The result is NaN if b, or a product
+    with H, is not finite.
 
     Args:
       max_steps: the most products with H. A result that is not yet within the tolerance is returned as it is.
       tolerance: norm of the residual, relative to that of b, where it stops before.
-      damping: added to the diagonal of H, which an H with small or slightly negative eigenvalues needs.
+      damping: added to the diagonal of H, which an H with small, zero or slightly negative eigenvalues needs.
 
     Raises:
       ValueError: if an argument is out of range.
@@ -65,15 +68,16 @@ def conjugate_gradient(*, max_steps: int = 20, tolerance: float = 1e-6, damping:
     """
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, got {max_steps}.")
-    if tolerance < 0 or damping < 0:
+    if not (tolerance >= 0 and damping >= 0):
         raise ValueError(f"tolerance and damping must not be negative, got {tolerance} and {damping}.")
     dot = lambda a, b: jnp.asarray(optax.tree.vdot(a, b))
 
     def solve(product, b):
         begin, least = dot(b, b), tolerance**2 * dot(b, b)
+        most = begin / float(jnp.finfo(begin.dtype).eps)
 
         def unfinished(carry):
-            return (carry.steps < max_steps) & carry.positive & (carry.square > least)
+            return (carry.steps < max_steps) & carry.going & (carry.square > least)
 
         def step(carry):
             moved = optax.tree.add_scale(product(carry.direction), damping, carry.direction)
@@ -83,17 +87,21 @@ def conjugate_gradient(*, max_steps: int = 20, tolerance: float = 1e-6, damping:
             size = jnp.where(usable, carry.square / jnp.where(usable, jnp.abs(curvature), 1), 0)
             residual = optax.tree.add_scale(carry.residual, -size, moved)
             square = dot(residual, residual)
+            bounded = square <= most
+            size = jnp.where(bounded, size, 0)
+            size = jnp.where(jnp.isfinite(curvature), size, jnp.nan)
             return _Conjugate(
                 carry.steps + 1,
                 optax.tree.add_scale(carry.solution, size, carry.direction),
                 residual,
                 optax.tree.add_scale(residual, square / carry.square, carry.direction),
                 square,
-                positive,
+                positive & bounded,
             )
 
         # A zero made of b: JAX compares on which devices what goes into a loop and what comes out of it varies.
-        first = _Conjugate(jnp.zeros((), jnp.int32), optax.tree.scale(0, b), b, b, begin, begin >= 0)
+        zero = jnp.where(jnp.isfinite(begin), 0, jnp.nan).astype(begin.dtype)
+        first = _Conjugate(jnp.zeros((), jnp.int32), optax.tree.scale(zero, b), b, b, begin, begin >= 0)
         return jax.lax.while_loop(unfinished, step, first).solution
 
     return solve
@@ -107,7 +115,7 @@ class _Conjugate(NamedTuple):
     residual: Any  # b - H solution
     direction: Any  # like b
     square: jax.Array  # float[], square of the residual's norm
-    positive: jax.Array  # bool[], whether all curvatures were
+    going: jax.Array  # bool[], whether all curvatures were positive and all residuals bounded
 
 
 def neumann(*, num_terms: int, step_size: float) -> LinearSolver:
@@ -137,8 +145,8 @@ def neumann(*, num_terms: int, step_size: float) -> LinearSolver:
     """
     if num_terms < 0:
         raise ValueError(f"num_terms must not be negative, got {num_terms}.")
-    if not step_size > 0:
-        raise ValueError(f"step_size must be positive, got {step_size}.")
+    if not 0 < step_size < float("inf"):
+        raise ValueError(f"step_size must be positive and finite, got {step_size}.")
 
     def solve(product, b):
         def add_term(_, carry):
@@ -184,5 +192,5 @@ def scaled(solver: LinearSolver, units: Any) -> LinearSolver:
       >>> print((h * solve(lambda v: h * v, jnp.ones(2))).round(3))
       [1. 1.]
     """
-    times = lambda tree: jax.tree.map(lambda x, unit: unit.astype(x.dtype) * x, tree, units)
+    times = lambda tree: jax.tree.map(lambda x, unit: jnp.asarray(unit, x.dtype) * x, tree, units)
     return lambda product, b: times(solver(lambda v: times(product(times(v))), times(b)))

@@ -4,6 +4,7 @@ from typing import Any
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -38,15 +39,14 @@ def in_units(optimizer: optax.GradientTransformation, units: Any) -> optax.Gradi
       An optax transformation. Its update needs params if the optimizer's does.
 
     Example: with a unit of 0.5 the rate 1 becomes 0.25.
-      >>> import jax.numpy as jnp
       >>> tx = in_units(optax.sgd(1.0), jnp.asarray(0.5))
       >>> updates, _ = tx.update(jnp.asarray(4.0), tx.init(jnp.asarray(0.0)))
       >>> float(updates)
       -1.0
     """
     inner = optax.with_extra_args_support(optimizer)
-    times = lambda tree: jax.tree.map(lambda x, unit: unit.astype(x.dtype) * x, tree, units)
-    over = lambda tree: jax.tree.map(lambda x, unit: x / unit.astype(x.dtype), tree, units)
+    times = lambda tree: jax.tree.map(lambda x, unit: jnp.asarray(unit, x.dtype) * x, tree, units)
+    over = lambda tree: jax.tree.map(lambda x, unit: x / jnp.asarray(unit, x.dtype), tree, units)
 
     def update(updates, state, params=None, **extra):
         moved = None if params is None else over(params)

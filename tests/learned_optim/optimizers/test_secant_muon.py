@@ -264,6 +264,35 @@ def test_the_state_tells_whether_steps_go_too_far():
         np.testing.assert_allclose([onward[0], straight[0]], expected, rtol=1e-4)
 
 
+def test_sampled_tensors_may_lie_on_several_devices():
+    """A sampled matrix in parts on two devices: updates are those on one, and lie where the parameters do."""
+    theta = _float32(_theta())
+    some = lambda seed: {"large": jax.device_put(np.asarray(_tree(seed)["large"], np.float32))}
+    expected = _run(theta, some(1), [some(2), some(3)], 10)
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
+    place = lambda tree: jax.tree.map(lambda x: jax.device_put(x, jax.NamedSharding(mesh, jax.P("x"))), tree)
+    with jax.set_mesh(mesh):
+        params, grads = place(some(1)), [place(some(2)), place(some(3))]
+        state = _init(theta, np.int32(10), params)
+        for grad, want in zip(grads, expected, strict=True):
+            updates, state = _update(theta, np.int32(10), grad, state, params)
+            np.testing.assert_allclose(
+                updates["large"], want["large"], rtol=0, atol=1e-4 * np.max(np.abs(want["large"]))
+            )
+            assert updates["large"].sharding.spec[0] == "x"
+            params = jax.tree.map(jnp.add, params, updates)
+
+
+def test_a_tensor_without_finite_gradients_leaves_others_alone():
+    theta, params = _float32(_theta()), _float32(_tree(1))
+    grads = [_float32(_tree(seed)) | {"bias": np.full(4, np.nan, np.float32)} for seed in (2, 3)]
+    together = _run(theta, params, grads, 10)
+    alone = _run(theta, {"large": params["large"]}, [{"large": grad["large"]} for grad in grads], 10)
+    for have, want in zip(together, alone, strict=True):
+        limit = 1e-5 * np.max(np.abs(want["large"]))
+        np.testing.assert_allclose(have["large"], want["large"], rtol=0, atol=limit)
+
+
 def test_without_networks_it_has_no_weights_of_theirs():
     small = learned_optim.secant_muon(0, 0).init(jax.random.key(0))
     whole = learned_optim.secant_muon().init(jax.random.key(0))

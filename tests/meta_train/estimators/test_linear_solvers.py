@@ -54,6 +54,27 @@ def test_conjugate_gradient_after_convergence():
     np.testing.assert_array_equal(solve(lambda v: h * v, jnp.zeros(3, jnp.float32)), 0.0)
 
 
+def test_conjugate_gradient_of_a_singular_matrix():
+    """It stops before it diverges: of (1, 1, 1), the zero of diag(1, 2, 0) cannot give the last 1."""
+    h, solve = jnp.array([1.0, 2.0, 0.0]), linear_solvers.conjugate_gradient()
+    np.testing.assert_allclose(solve(lambda v: h * v, jnp.ones(3)), [3.0, 0.0, 6.0], atol=1e-5)
+    np.testing.assert_allclose(solve(lambda v: h * v, jnp.array([1.0, 1.0, 0.0])), [1.0, 0.5, 0.0], atol=1e-6)
+
+
+def test_conjugate_gradient_says_nan_where_numbers_are_not_finite():
+    """Not zero: estimators leave out a particle whose gradient is NaN, and count it."""
+    solve, ones = linear_solvers.conjugate_gradient(), jnp.ones(3, jnp.float32)
+    at_once, later = lambda v: jnp.nan * v, lambda v: jnp.where(v == 1, 1.0, jnp.inf) * jnp.arange(1.0, 4.0) * v
+    assert np.isnan(solve(at_once, ones)).all() and np.isnan(solve(later, ones)).all()
+    for b in (ones.at[1].set(jnp.nan), ones.at[1].set(jnp.inf), 1e30 * ones):  # the square of the last overflows
+        assert np.isnan(solve(lambda v: 2.0 * v, b)).all()
+
+
+def test_units_may_be_plain_numbers():
+    solve = linear_solvers.scaled(linear_solvers.identity(), {"a": 2.0})
+    np.testing.assert_array_equal(solve(lambda v: v, {"a": jnp.ones(2)})["a"], 4.0)
+
+
 def test_scaled():
     """In units s the exact solution is the same, the identity is s², and a Neumann step is α s² b."""
     with jax.enable_x64(True):
@@ -85,8 +106,10 @@ def test_identity():
     [
         (linear_solvers.conjugate_gradient, {"max_steps": 0}, "max_steps must be at least 1, got 0"),
         (linear_solvers.conjugate_gradient, {"damping": -1.0}, "must not be negative, got 1e-06 and -1.0"),
+        (linear_solvers.conjugate_gradient, {"tolerance": float("nan")}, "must not be negative, got nan and 0.0"),
+        (linear_solvers.neumann, {"num_terms": 1, "step_size": float("inf")}, "positive and finite, got inf"),
         (linear_solvers.neumann, {"num_terms": -1, "step_size": 1.0}, "num_terms must not be negative, got -1"),
-        (linear_solvers.neumann, {"num_terms": 1, "step_size": 0.0}, "step_size must be positive, got 0.0"),
+        (linear_solvers.neumann, {"num_terms": 1, "step_size": 0.0}, "step_size must be positive and finite, got 0.0"),
     ],
 )
 def test_arguments_out_of_range(build, arguments, message):

@@ -34,3 +34,10 @@ def test_the_loss_reaches_the_optimizer():
     updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS, value=jnp.asarray(1.0))
     square = sum(np.sum((UNITS[name] * grad) ** 2) for name, grad in GRADS.items())
     np.testing.assert_allclose(updates["b"], 1.0 / square, rtol=1e-5)
+
+
+def test_units_may_be_plain_numbers():
+    tx = in_units(optax.sgd(0.1), {"a": 0.5, "b": 2})
+    updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(updates["a"], -0.1 * 0.25 * GRADS["a"], rtol=1e-6)
+    np.testing.assert_allclose(updates["b"], 0.4, rtol=1e-6)
