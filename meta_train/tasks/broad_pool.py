@@ -7,6 +7,7 @@ of an example at every step is computed once, here: rotated inputs, and random f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import functools
 import os
 from typing import NamedTuple
@@ -56,9 +57,8 @@ class Pool(NamedTuple):
     facts: Facts
 
 
-@functools.cache
 def pool(
-    names: tuple[str, ...] = EMBEDDED, *, rotations: int = 2, data_dir: str | os.PathLike[str] | None = None
+    names: Sequence[str] = EMBEDDED, *, rotations: int = 2, data_dir: str | os.PathLike[str] | None = None
 ) -> Pool:
     """Collects data sets, and two generated ones: normally distributed inputs, and clusters that overlap.
 
@@ -66,7 +66,7 @@ def pool(
 
     Args:
       names: data sets as for `data.load`: pictures, or tables of at most 64 columns; at most 10 classes each. Leave out
-        what is meant for evaluation.
+        what is meant for evaluation. Without any there are the generated ones alone.
       rotations: how many copies of each data set have randomly rotated inputs, beside the inputs as they are. A
         rotation mixes inputs, which matters to optimizers that treat coordinates one by one; which one matters little.
       data_dir: folder with data sets; see `data.load`.
@@ -75,8 +75,9 @@ def pool(
       A `Pool`. Equal calls give the very same one.
 
     Raises:
-      ValueError: if a data set has too many classes or columns, or rotations is negative.
-      FileNotFoundError: if a data set is not at hand.
+      TypeError: if names is a single string.
+      ValueError: if a data set is not known, or has too many classes or columns, or rotations is negative.
+      FileNotFoundError: if data_dir is no folder.
 
     Example:
       >>> found = pool()
@@ -85,8 +86,15 @@ def pool(
       >>> found.train.x.shape[1]
       64
     """
+    if isinstance(names, str):
+        raise TypeError(f"names must be several names of data sets, got {names!r}: write ({names!r},).")
     if rotations < 0:
         raise ValueError(f"rotations is a number of copies of each data set, at least 0, got {rotations}.")
+    return _pool(tuple(names), rotations, data_dir)
+
+
+@functools.cache
+def _pool(names: tuple[str, ...], rotations: int, data_dir: str | os.PathLike[str] | None) -> Pool:
     sets = {name: _load(name, data_dir) for name in names}
     sets |= {"gaussian": broad_sources.gaussian(), "clusters": broad_sources.clusters()}
     trains, tests, facts = [], [], []

@@ -70,3 +70,10 @@ def test_pools_of_other_data():
         broad_pool.pool(("sklearn_docs",))
     with pytest.raises(ValueError, match="at least 0, got -1"):
         broad_pool.pool(rotations=-1)
+
+
+def test_names_may_be_a_list_but_not_a_string():
+    assert broad_pool.pool([], rotations=0) is broad_pool.pool((), rotations=0)
+    assert broad_pool.pool([], rotations=0).names == ("gaussian", "clusters")
+    with pytest.raises(TypeError, match=r"got 'digits': write \('digits',\)"):
+        broad_pool.pool("digits")
