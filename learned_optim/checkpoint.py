@@ -177,7 +177,8 @@ def _read(path):
         raise ValueError(
             f"{path} is a safetensors file, but does not contain a learned optimizer: its header has no valid "
             f"{_METADATA_KEY!r} entry. Write such files with learned_optim.save, or with `learned-optim convert` from "
-            "weights of other projects."
+            "weights of other projects. What a recipe learned that is no optimizer, such as data or a loss, is read by "
+            "meta_train.recipes.few_shot.load_theta."
         ) from error
     if file_format != FORMAT:
         raise ValueError(f"{path} has format {file_format}, this version reads {FORMAT}: upgrade learned_optim.")

@@ -25,7 +25,7 @@ def write(
     report: Mapping[str, Any],
     verdict: Verdict,
 ) -> list[pathlib.Path]:
-    """Writes the files; weights and card only if there is a gain.
+    """Writes the files; weights and card only if there is a gain. The report is the last: where it is, all are.
 
     Returns:
       Their paths.
@@ -33,15 +33,16 @@ def write(
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     made = [folder / REPORT_FILE, folder / CURVES_FILE]
-    made[0].write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    made[0].unlink(missing_ok=True)  # of an earlier run in the folder, as the others below
     tables.plot({report["task"]: verdict.results}, made[1])
     if report["gain"]:
         learned_optim.save(folder / THETA_FILE, optimizer, theta)
         (folder / CARD_FILE).write_text(as_card(report), encoding="utf-8")
         made = [folder / THETA_FILE, folder / CARD_FILE, *made]
-    else:  # of an earlier run in the folder
+    else:
         (folder / THETA_FILE).unlink(missing_ok=True)
         (folder / CARD_FILE).unlink(missing_ok=True)
+    (folder / REPORT_FILE).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return made
 
 

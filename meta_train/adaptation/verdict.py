@@ -244,7 +244,9 @@ def _final(result, objective):
 
 def _curve(result, objective):
     """`(marks, losses float64[marks, seeds])`."""
-    if objective == HELD_OUT:
+    if objective == HELD_OUT and result.along is None:  # a single mark, the end: a training of one step has no other
+        marks, losses = [result.losses.shape[1]], result.held_out_losses[None]
+    elif objective == HELD_OUT:
         marks, held_out = result.along
         losses = held_out["loss"]
     else:

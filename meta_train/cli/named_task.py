@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import pathlib
 
 from meta_train import tasks
 from meta_train.cli import outputs
@@ -39,6 +40,8 @@ def load(name: str, horizons: Sequence[int], tell: TellFn = outputs.tell) -> Tas
       ValueError: if there is no such task, or the file is refused; see `user_file.from_file`.
     """
     if not user_file.is_file(name):
+        if name not in tasks.TASKS and pathlib.Path(name).exists():
+            raise ValueError(f"the name of a file with a model must end with .py, got {name}.")
         return tasks.get(name)
     return user_file.from_file(name, num_batches=max([_NUM_BATCHES, *horizons]), progress=tell)
 

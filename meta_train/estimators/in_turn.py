@@ -10,7 +10,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from learned_optim import checks
 from meta_train.estimators.base import Estimator
+
+_NEVER = 2**31 - 1  # outer steps, more than int32 counts
 
 
 class InTurnState(NamedTuple):
@@ -35,6 +38,7 @@ def in_turn(first: Estimator, second: Estimator, *, num_steps: int) -> Estimator
 
     Raises:
       ValueError: if the estimators have different numbers of particles, or num_steps is below 0.
+      TypeError: if num_steps is not a whole number.
 
     Example: the gradient is 1, then 2.
       >>> from meta_train import Problem, estimators, truncation
@@ -55,8 +59,7 @@ def in_turn(first: Estimator, second: Estimator, *, num_steps: int) -> Estimator
             "in_turn needs estimators with the same number of particles, got "
             f"{first.num_particles} and {second.num_particles}."
         )
-    if num_steps < 0:
-        raise ValueError(f"num_steps must be at least 0, got {num_steps}.")
+    num_steps = min(checks.whole_number("num_steps", num_steps, 0), _NEVER)
 
     def init(key, theta):
         first_key, second_key = jax.random.split(key)

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_optim import checks
+
 
 class ProductFn(Protocol):
     """Multiplies a vector by the symmetric matrix H."""
@@ -66,8 +68,7 @@ def conjugate_gradient(*, max_steps: int = 20, tolerance: float = 1e-6, damping:
       Steihaug 1983, "The Conjugate Gradient Method and Trust Regions in Large Scale Optimization",
       https://doi.org/10.1137/0720042
     """
-    if max_steps < 1:
-        raise ValueError(f"max_steps must be at least 1, got {max_steps}.")
+    max_steps = checks.whole_number("max_steps", max_steps, 1)
     if not (tolerance >= 0 and damping >= 0):
         raise ValueError(f"tolerance and damping must not be negative, got {tolerance} and {damping}.")
     dot = lambda a, b: jnp.asarray(optax.tree.vdot(a, b))
@@ -143,8 +144,7 @@ def neumann(*, num_terms: int, step_size: float) -> LinearSolver:
       Lorraine, Vicol, Duvenaud 2019, "Optimizing Millions of Hyperparameters by Implicit Differentiation",
       https://arxiv.org/abs/1911.02590
     """
-    if num_terms < 0:
-        raise ValueError(f"num_terms must not be negative, got {num_terms}.")
+    num_terms = checks.whole_number("num_terms", num_terms, 0)
     if not 0 < step_size < float("inf"):
         raise ValueError(f"step_size must be positive and finite, got {step_size}.")
 

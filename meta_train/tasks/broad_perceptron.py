@@ -8,6 +8,7 @@ make them different: Metz et al. 2020 (https://arxiv.org/abs/2002.11887) show wh
 import jax
 import jax.numpy as jnp
 
+from learned_optim import checks
 from meta_train.tasks import broad_examples
 from meta_train.tasks import masked_perceptron
 from meta_train.tasks import variation as varied
@@ -69,6 +70,7 @@ def broad_perceptron(
 
     Raises:
       ValueError: if width, max_depth or batch_size is below 1, or a range of variation is impossible.
+      TypeError: if one of the three is not a whole number.
 
     Example:
       >>> task = broad_perceptron(width=8, max_depth=2)
@@ -76,10 +78,9 @@ def broad_perceptron(
       >>> {layer: arrays["w"].shape for layer, arrays in task.init(jax.random.key(1), config).items()}
       {'layer_0': (64, 8), 'layer_1': (8, 8), 'layer_2': (8, 10)}
     """
-    if min(width, max_depth, batch_size) < 1:
-        raise ValueError(
-            f"width, max_depth and batch_size must be at least 1, got {width}, {max_depth} and {batch_size}."
-        )
+    width = checks.whole_number("width", width, 1)
+    max_depth = checks.whole_number("max_depth", max_depth, 1)
+    batch_size = checks.whole_number("batch_size", batch_size, 1)
     varied.check(variation, has_data=False, has_targets=False)
     chosen = default_pool() if pool is None else pool
     sizes = (NUM_INPUTS, *(width,) * max_depth, NUM_CLASSES)

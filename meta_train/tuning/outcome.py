@@ -90,7 +90,7 @@ def write(
     results: Sequence[Result],
     report: Mapping[str, Any],
 ) -> list[pathlib.Path]:
-    """Writes the files; the schedule only if there is a gain.
+    """Writes the files; the schedule only if there is a gain. The report is the last: where it is, all are.
 
     Args:
       folder: where to.
@@ -105,15 +105,16 @@ def write(
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     made = [folder / REPORT_FILE, folder / PICTURE_FILE]
-    made[0].write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    plot(tried, results, report, made[1])
     schedule = folder / SCHEDULE_FILE
-    schedule.unlink(missing_ok=True)  # of an earlier run in the folder
+    for path in (made[0], schedule):
+        path.unlink(missing_ok=True)  # of an earlier run in the folder
+    plot(tried, results, report, made[1])
     if report["gain"]:
         values = {"task": report["task"], "num_steps": report["num_steps"]}
         values |= {name: [float(f"{x:.6g}") for x in leaf] for name, leaf in used._asdict().items()}
         schedule.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
         made.insert(0, schedule)
+    (folder / REPORT_FILE).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return made
 
 

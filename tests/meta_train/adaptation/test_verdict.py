@@ -8,6 +8,8 @@ from meta_train.adaptation.objective import TRAINING
 from meta_train.evaluation.evaluate import Along
 from meta_train.evaluation.evaluate import Result
 
+_ONE_STEP = ((0.02, np.array([1.0, 1.1, 0.9])), (0.04, np.array([0.5, 0.55, 0.45])))
+
 
 def curve(rate, *, spread=(1.0, 1.1, 0.9), steps=100):
     """Losses that fall exponentially, one seed above and one below, with the held-out loss twice as high."""
@@ -43,3 +45,9 @@ def test_a_change_within_the_noise_is_not_sure():
         and worse.speedup == 0.0
         and steps[1] == np.inf
     )
+
+
+def test_a_training_of_a_single_step_has_no_curve_of_held_out_losses():
+    results = [curve(rate, steps=1)._replace(along=None, held_out={"loss": loss}) for rate, loss in _ONE_STEP]
+    found, steps = verdict.gain(results, {}, 1, objective=HELD_OUT, scale=1.0)
+    assert found.sure and steps == [1.0, 1.0] and found.adapted_told_steps == 1.0

@@ -1,5 +1,7 @@
 """Tasks by name or by file."""
 
+import pytest
+
 from meta_train.cli import named_task
 
 
@@ -13,3 +15,10 @@ def test_as_many_batches_are_kept_as_the_longest_run_has_steps(tmp_path, model, 
 
 def test_a_name_means_a_named_task():
     assert named_task.load("quadratic", ()).name == "quadratic"
+
+
+def test_a_folder_or_a_file_of_another_kind_is_no_task(tmp_path):
+    for path in (tmp_path, tmp_path / "mine.txt"):
+        path.exists() or path.write_text("", encoding="utf-8")
+        with pytest.raises(ValueError, match=r"must end with \.py, got "):
+            named_task.load(str(path), ())

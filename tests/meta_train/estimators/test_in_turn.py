@@ -56,3 +56,13 @@ def test_what_does_not_go_together():
         estimators.in_turn(make(2), make(4), num_steps=1)
     with pytest.raises(ValueError, match="num_steps must be at least 0, got -1"):
         estimators.in_turn(make(2), make(2), num_steps=-1)
+    with pytest.raises(TypeError, match=r"num_steps must be a whole number, at least 0, got nan"):
+        estimators.in_turn(make(2), make(2), num_steps=float("nan"))
+
+
+def test_a_turn_without_end():
+    estimator = estimators.in_turn(
+        _linear(estimators.truncated_backprop, 1.0), _linear(estimators.truncated_backprop, 3.0), num_steps=2**40
+    )
+    state = estimator.init(jax.random.key(0), jnp.zeros(()))
+    assert estimator.estimate(jax.random.key(0), jnp.zeros(()), state, estimator.data)[0] == 1.0

@@ -108,7 +108,7 @@ def test_identity():
         (linear_solvers.conjugate_gradient, {"damping": -1.0}, "must not be negative, got 1e-06 and -1.0"),
         (linear_solvers.conjugate_gradient, {"tolerance": float("nan")}, "must not be negative, got nan and 0.0"),
         (linear_solvers.neumann, {"num_terms": 1, "step_size": float("inf")}, "positive and finite, got inf"),
-        (linear_solvers.neumann, {"num_terms": -1, "step_size": 1.0}, "num_terms must not be negative, got -1"),
+        (linear_solvers.neumann, {"num_terms": -1, "step_size": 1.0}, "num_terms must be at least 0, got -1"),
         (linear_solvers.neumann, {"num_terms": 1, "step_size": 0.0}, "step_size must be positive and finite, got 0.0"),
     ],
 )

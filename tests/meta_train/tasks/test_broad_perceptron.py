@@ -123,7 +123,9 @@ def test_no_evaluation_task_trains_what_an_episode_could_draw():
 
 
 def test_arguments():
-    with pytest.raises(ValueError, match="at least 1, got 0, 3 and 128"):
+    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
         tasks.broad_perceptron(width=0)
+    with pytest.raises(TypeError, match=r"batch_size must be a whole number, at least 1, got 1\.5"):
+        tasks.broad_perceptron(batch_size=1.5)
     with pytest.raises(ValueError, match="nothing that batch could vary"):
         tasks.broad_perceptron(variation=tasks.Variation(batch=(0.5, 1.0)))

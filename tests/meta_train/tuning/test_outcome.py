@@ -71,6 +71,19 @@ def test_without_a_gain_there_is_no_schedule_but_the_code_of_the_constants(tmp_p
     np.testing.assert_allclose(found, 0.89 - 0.1 * (0.5 * 1.1 + 1.089), rtol=1e-6)
 
 
+def test_the_report_is_written_last(monkeypatch, tmp_path):
+    """A run that is stopped while it draws leaves no report, as if it were done."""
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(outcome, "plot", stopped)
+    (tmp_path / outcome.REPORT_FILE).write_text("{}", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        outcome.write(tmp_path, None, None, [], REPORT)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_text_says_what_was_gained():
     text = outcome.as_text(REPORT | {"folder": "some folder"})
     assert text.startswith("the table\n\nThe schedules end at 0.607 times the held-out loss (0.549 to 0.67)")
