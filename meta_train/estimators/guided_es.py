@@ -20,6 +20,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
+from learned_optim import checks
 from meta_train.estimators import sliced
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
@@ -92,7 +93,9 @@ def guided_es(
       that is zero or not finite is not kept.
 
     Raises:
-      ValueError: if num_particles, unroll_length, std, num_directions or alpha is out of range.
+      ValueError: if num_particles, unroll_length, std, num_directions or alpha is out of range; when it is traced, if
+        the surrogate gives no gradient.
+      TypeError: if num_directions is not a whole number.
 
     Example: with alpha = 0 the estimate lies along the surrogate gradients, here those of (a + b)² that windows see.
       >>> import jax, jax.numpy as jnp
@@ -113,7 +116,8 @@ def guided_es(
       Maheswaranathan et al. 2018, https://arxiv.org/abs/1806.10230
     """
     require_steps(problem, "guided_es")
-    _check(num_directions, alpha)
+    num_directions = checks.whole_number("num_directions", num_directions, 1)
+    _check_alpha(alpha)
     sizes = {"num_particles": num_particles, "unroll_length": unroll_length, "horizon": horizon, "stagger": stagger}
     build = functools.partial(strategy, problem, std=std, shaping=shaping, **sizes)
     plain = build()
@@ -131,6 +135,10 @@ def guided_es(
         hint, surrogate_state, hint_info = guide.estimate(
             surrogate_key, theta, state.surrogate, data[1], axis_name=axis_name
         )
+        if jax.tree.leaves(theta) and not jax.tree.leaves(hint):
+            raise ValueError(
+                "guided_es needs a gradient of its surrogate, and it gives none: choose another estimator."
+            )
         flat = jax.flatten_util.ravel_pytree(hint)[0]
         directions = _push(flat, sliced.join(state.directions, flat.size, axis_name))
         guided = build(draw=_drawn_along(orthonormal(directions), alpha))
@@ -179,7 +187,7 @@ def orthonormal(directions: jax.Array) -> jax.Array:
 
 def _push(gradient, directions):
     """Puts a gradient's direction before the others, of which the last falls out, if the gradient has a direction."""
-    largest = jnp.max(jnp.abs(gradient))
+    largest = jnp.max(jnp.abs(gradient), initial=0)  # the initial one if there are no weights
     usable = (largest > 0) & jnp.isfinite(largest)  # NaN is the largest wherever there is one
     scaled = jnp.where(usable, gradient / jnp.where(usable, largest, 1), 0)  # its square does not overflow
     direction = scaled / jnp.where(usable, jnp.linalg.norm(scaled), 1)
@@ -203,8 +211,6 @@ def _drawn_along(basis, alpha):
     return draw
 
 
-def _check(num_directions, alpha):
-    if num_directions < 1:
-        raise ValueError(f"num_directions must be at least 1, got {num_directions}.")
+def _check_alpha(alpha):
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie between 0 and 1, got {alpha}: 1 ignores the surrogate, 0 sees nothing else.")

@@ -243,3 +243,17 @@ def test_arguments_out_of_range(influence_balancing, arguments, message):
     arguments = {"num_particles": 1, "unroll_length": 5, "horizon": truncation.constant(30)} | arguments
     with pytest.raises(ValueError, match=message):
         guided_es(influence_balancing, **arguments)
+
+
+def test_theta_without_weights_and_a_surrogate_without_gradient():
+    sizes = {"num_particles": 2, "horizon": truncation.constant(6)}
+    problem = Problem(lambda key, theta, num_steps: (), lambda key, theta, state, data: ((), jnp.ones(())))
+    estimator, theta = guided_es(problem, unroll_length=3, **sizes), {"none": jnp.zeros((0, 2))}
+    state = estimator.init(jax.random.key(0), theta)
+    gradient, _, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+    assert gradient["none"].shape == (0, 2) and info.loss == 1.0
+    losses_alone = estimators.episode_losses(problem, **sizes)
+    estimator, theta = guided_es(problem, unroll_length=3, surrogate=losses_alone, **sizes), jnp.ones(2)
+    state = estimator.init(jax.random.key(0), theta)
+    with pytest.raises(ValueError, match="a gradient of its surrogate, and it gives none"):
+        estimator.estimate(jax.random.key(1), theta, state, estimator.data)
