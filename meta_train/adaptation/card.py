@@ -156,7 +156,10 @@ def _said(report):
     loss = "training loss" if report["objective"] == "training" else "held-out loss"
     factor = math.exp(gain["change"])
     low, high = (math.exp(gain["change"] + sign * gain["error"]) for sign in (-1.0, 1.0))
-    text = f"The adapted optimizer ends at {factor:.3g} times the {loss} of the default ({low:.3g} to {high:.3g})."
+    text = (
+        f"The adapted optimizer ends at {factor:.3g} times the {loss} of the default ({low:.3g} to {high:.3g}, a "
+        "standard error either way)."
+    )
     if gain["adapted_told_steps"] is not None and gain["default_told_steps"] is not None:
         text += (
             f" To end at that of the default, it has to be told {_steps(gain['adapted_told_steps'], report)}, the "
@@ -164,8 +167,8 @@ def _said(report):
         )
     if gain["adapted_steps"] is not None:
         text += (
-            f" On the way of a whole training it is there after {gain['adapted_steps']:,.0f} steps, the default after "
-            f"{gain['default_steps']:,.0f}."
+            f" On the way of a whole training it is there after {counted(round(gain['adapted_steps']), 'step')}, the "
+            f"default after {gain['default_steps']:,.0f}."
         )
     return text
 
@@ -173,4 +176,4 @@ def _said(report):
 def _steps(number, report):
     """A number of steps that was found between rungs; the least rung is a bound."""
     bound = "at most " if number <= max(1, round(min(report["plan"]["size"]["rungs"]) * report["num_steps"])) else ""
-    return f"{bound}{number:,.0f} steps"
+    return f"{bound}{counted(round(number), 'step')}"

@@ -16,6 +16,7 @@ from meta_train.adaptation.choice import Candidate
 from meta_train.adaptation.verdict import Gain
 from meta_train.evaluation import report as tables
 from meta_train.evaluation.evaluate import Result
+from meta_train.host.counted import counted
 from meta_train.problems.hyperparameters import Schedules
 from meta_train.tuning.descent import Path
 from meta_train.tuning.grid import Constants
@@ -207,13 +208,13 @@ def _said(report):
     factor = math.exp(gain["change"])
     low, high = (math.exp(gain["change"] + sign * gain["error"]) for sign in (-1.0, 1.0))
     text = (
-        f"The schedules end at {factor:.3g} times the {loss} ({low:.3g} to {high:.3g}) of the best of "
-        f"{report['constants']['tried']} constant settings."
+        f"The schedules end at {factor:.3g} times the {loss} ({low:.3g} to {high:.3g}, a standard error either way) of "
+        f"the best of {report['constants']['tried']} constant settings."
     )
     if gain["schedules_steps"] is not None and gain["constants_steps"] is not None and factor < 1:
         text += (
-            f" They reach the final loss of the constants in {gain['schedules_steps']:,.0f} steps, the constants in "
-            f"{gain['constants_steps']:,.0f}."
+            f" They reach the final loss of the constants in {counted(round(gain['schedules_steps']), 'step')}, the "
+            f"constants in {gain['constants_steps']:,.0f}."
         )
     if not report["has_held_out"]:
         text += " The file has no held-out data: nothing is known of other examples."

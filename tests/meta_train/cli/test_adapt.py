@@ -57,9 +57,19 @@ def test_the_outcome_and_three_lines_of_code(run, asked, model, tmp_path, capsys
     assert output.out.startswith(
         "the table\n\nThe adapted optimizer ends at 0.607 times the training loss of the default"
     )
+    assert "of the default (0.549 to 0.67, a standard error either way). To end at that" in output.out
     assert "told 22 steps, the default 30 steps: 1.50 times as fast. On the way of a whole" in output.out
     assert "it is there after 20 steps, the default after 30." in output.out
     assert 'tx = learned_optimizer("some folder", num_steps=30)\n' in output.out
+
+
+def test_a_single_step_is_no_steps(run, asked, monkeypatch, tmp_path, model, capsys):
+    steps = dict.fromkeys(("adapted_steps", "default_steps", "adapted_told_steps", "default_told_steps"), 1.0)
+    monkeypatch.setitem(REPORT, "num_steps", 1)
+    monkeypatch.setitem(REPORT, "verdict", REPORT["verdict"] | steps)
+    assert run("adapt", model(), "--out", tmp_path / "out") == 0
+    output = capsys.readouterr().out
+    assert "at most 1 step, the default" in output and "there after 1 step, the default after 1." in output
 
 
 def test_no_gain_is_said(run, asked, monkeypatch, tmp_path, model, capsys):

@@ -86,7 +86,9 @@ def test_the_report_is_written_last(monkeypatch, tmp_path):
 
 def test_the_text_says_what_was_gained():
     text = outcome.as_text(REPORT | {"folder": "some folder"})
-    assert text.startswith("the table\n\nThe schedules end at 0.607 times the held-out loss (0.549 to 0.67)")
+    assert text.startswith(
+        "the table\n\nThe schedules end at 0.607 times the held-out loss (0.549 to 0.67, a standard error either way)"
+    )
     assert "of the best of 100 constant settings. They reach the final loss of the constants in 3 steps" in text
     assert 'with open("some folder/schedule.json") as file' in text and "No gain" not in text
     edge = {**REPORT, "constants": {**REPORT["constants"], "at_edge": True}, "has_held_out": False, "folder": None}
