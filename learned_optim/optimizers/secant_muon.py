@@ -208,7 +208,7 @@ def _update(theta, horizon, grads, params, slots, shared, step):
     log_step, log_shrink = c @ theta["step"], c @ theta["decay"]["skip"]
     if "step_network" in theta:
         network = theta["step_network"]
-        added = jnp.tanh(c @ network["w"] + network["b"]) @ network["w_out"]
+        added = jnp.tanh(c @ network["w"] + network["b"][None]) @ network["w_out"]
         log_step, log_shrink = log_step + added[:, 0], log_shrink + added[:, 1]
     steps = jnp.exp(plain.log_step + jnp.clip(log_step, -5.0, 5.0)) * plain.decay
     shrink = jnp.exp(theta["decay"]["base"] + jnp.clip(log_shrink, -5.0, 5.0)) * plain.decay
@@ -266,7 +266,9 @@ def _mix(theta, c, moments, sizes, numbers):
     means = jnp.sum(moments, axis=1) / numbers.astype(np.float32)
     network = theta.get("direction_network")
     gates = (
-        jnp.zeros((len(c), 0)) if network is None else jnp.exp(jnp.clip(c @ network["gate"] + network["b"], -3.0, 3.0))
+        jnp.zeros((len(c), 0))
+        if network is None
+        else jnp.exp(jnp.clip(c @ network["gate"] + network["b"][None], -3.0, 3.0))
     )
     return Mix(
         lookahead=jax.nn.sigmoid(theta["lookahead"] + c @ weights["lookahead"]),

@@ -36,7 +36,7 @@ def of_labels(dataset: Dataset, labels: Sequence[int]) -> Dataset:
       >>> from meta_train import data
       >>> two = of_labels(data.load("digits"), (3, 8))
       >>> sorted(set(two.train_y.tolist())), len(two.train_x)
-      ([0, 1], 282)
+      ([0, 1], 299)
     """
     if len(set(labels)) != len(labels) or len(labels) < 2 or not set(labels) <= set(dataset.train_y.tolist()):
         raise ValueError(f"labels must be two or more different ones of the data set, got {tuple(labels)}.")
