@@ -9,10 +9,8 @@ more would give shows in that curve. Then all thetas, and half of the way to the
 each task of the suite `validation` that is at hand, at 200, 1,000 and 2,000 steps. Changes are means over tasks of
 log(loss / loss before meta-training), cut at ±1 for each task.
 
-Writes thetas as .safetensors, JSON and a plot. A run that is started again goes on after what it has finished.
-
-Made for a GPU that is at hand for minutes. `--export` traces the programs on any machine, so that the GPU's only
-compiles them (`--programs`). Programs are compiled in threads, and those of the judge while the thetas are trained.
+Writes thetas as .safetensors, JSON and a plot. Made for a GPU that is at hand for minutes: `--export` traces the programs
+on any machine, the GPU's only compiles them (`--programs`), in threads, those of the judge while thetas are trained.
 """
 
 import argparse
@@ -138,6 +136,16 @@ def compiled(number: int, estimator: Any, theta: Any, starts: Any, files: pathli
     return Program(jax.jit(init).lower(keys, leaves).compile(), lowered.compile(), data)
 
 
+def compilations(pool: concurrent.futures.Executor, kind: str, make: Any, arguments: argparse.Namespace) -> list:
+    """Begins to compile the programs of a recipe; a future for each task."""
+    recipe, starts = make(seed=0), _starts(make, arguments.seeds)
+    files = [arguments.programs and arguments.programs / f"{kind}-{i}" for i in range(len(recipe.estimators))]
+    return [
+        pool.submit(compiled, i, estimator, recipe.theta, starts, files[i])
+        for i, estimator in enumerate(recipe.estimators)
+    ]
+
+
 def train(programs: Sequence[Program], make: Any, seeds: Sequence[int], num_steps: int | None, seconds: float) -> Any:
     """Meta-trains from the start. Without num_steps it measures how many fit into the seconds, and trains nothing.
 
@@ -251,20 +259,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     num_thetas = 1 + len(KINDS) * len(arguments.seeds) * (len(BUDGETS) + 1)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        programs = {
-            kind: [
-                pool.submit(
-                    compiled,
-                    number,
-                    estimator,
-                    make(seed=0).theta,
-                    _starts(make, arguments.seeds),
-                    arguments.programs and arguments.programs / f"{kind}-{number}",
-                )
-                for number, estimator in enumerate(make(seed=0).estimators)
-            ]
-            for kind, make in makers.items()
-        }
+        programs = {kind: compilations(pool, kind, make, arguments) for kind, make in makers.items()}
         judges = {name: pool.submit(judge, name, num_thetas) for name in arguments.task}
         rows, thetas = [], []
         for kind, make in makers.items():

@@ -17,14 +17,17 @@ The sums are over samples of the coordinates, see `learned_optim.samples`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import math
 from typing import TYPE_CHECKING
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learned_optim import features
+from learned_optim import samples
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -62,6 +65,19 @@ def init() -> dict[str, jax.Array]:
         "bias": jnp.asarray(_BIAS, jnp.float32),
         "onset": log(_ONSET),
     }
+
+
+def log_sizes(params: Sequence[jax.Array], rows: Float32[Array, "tensors sample"]) -> Float32[Array, " tensors"]:
+    """Log of `schedule.size` of each tensor, the unit of its initial D, from the samples of the tensors."""
+    floors = np.array([0.01 / math.prod(param.shape[:-1]) if param.ndim > 1 else 0.01 for param in params], np.float32)
+    ceilings = np.array([np.inf if param.ndim > 1 else 0.01 for param in params], np.float32)
+    return 0.5 * jnp.log(jnp.clip(samples.mean_squares(rows, samples.sizes(params)), floors, ceilings))
+
+
+def log_usual(params: Sequence[jax.Array], log_first: Float32[Array, " tensors"]) -> Float32[Array, " tensors"]:
+    """Log of the usual size of each tensor. A matrix that begins smaller than 1 / √fan_in may grow to that."""
+    usual = [0.5 * math.log(1.0 / math.prod(param.shape[:-1])) if param.ndim > 1 else -np.inf for param in params]
+    return jnp.maximum(log_first, np.array(usual, np.float32))
 
 
 def first(params: Float32[Array, "tensors sample"], log_size: Float32[Array, " tensors"]) -> Control:

@@ -170,7 +170,7 @@ def first_shared(params: list[jax.Array]) -> Shared:
     """The state that all tensors share before the first update."""
     rows, zero = samples.take(params), jnp.zeros((len(params),), jnp.float32)
     averages = Averages(jnp.zeros_like(rows), jnp.zeros_like(rows))
-    return Shared(averages, zero, step_control.first(rows, log_sizes(params, rows)))
+    return Shared(averages, zero, step_control.first(rows, step_control.log_sizes(params, rows)))
 
 
 class Advanced(NamedTuple):
@@ -185,14 +185,20 @@ class Advanced(NamedTuple):
 
 
 def advance(
-    theta: Any, horizon: jax.Array, grad_rows: jax.Array, params: list[jax.Array], shared: Any, step: jax.Array
+    theta: Any,
+    horizon: jax.Array,
+    grad_rows: jax.Array,
+    param_rows: jax.Array,
+    params: list[jax.Array],
+    shared: Any,
+    step: jax.Array,
 ) -> Advanced:
     """Computes the features of all tensors and advances what they share.
 
     Args:
       theta: as `adaptive_muon` has it; the controller's bias may be an array, float32[tensors].
       horizon: planned number of updates, float32[], 0 if it is not known.
-      grad_rows: samples of the gradients, float32[tensors, sample].
+      grad_rows, param_rows: samples of the gradients and of the tensors, float32[tensors, sample].
       params: the tensors.
       shared: a NamedTuple with the fields of `Shared`.
       step: number of updates made so far, float32[].
@@ -204,7 +210,6 @@ def advance(
     lookahead, correction = momentum_factors(jax.nn.sigmoid(theta["lookahead"]), step)
     is_vector = jnp.asarray([param.ndim < 2 for param in params], jnp.float32)
 
-    param_rows = samples.take(params)
     direction_rows, averages = nesterov(grad_rows, shared.averages, lookahead, correction)
     agreement = _agreement(grad_rows, shared.averages.momentum, averages.moment, shared.agreement, step)
     controlled = step_control.advance(theta["control"], grad_rows, param_rows, is_vector, shared.control, step)
@@ -220,7 +225,11 @@ def advance(
         certain=0.5 * jnp.log(certain) + 1.5,
         signal=controlled.signal,
         growth=0.5 * controlled.control.growth,
-        expansion=jnp.clip(log_sizes(params, param_rows) - _log_usual(params, shared.control.first_size), -5.0, 5.0),
+        expansion=jnp.clip(
+            step_control.log_sizes(params, param_rows) - step_control.log_usual(params, shared.control.first_size),
+            -5.0,
+            5.0,
+        ),
         is_vector=is_vector,
         squareness=jnp.asarray([muon_directions.squareness(param) for param in params], jnp.float32),
         blocks=jnp.asarray([_log_blocks(param) for param in params], jnp.float32),
@@ -230,7 +239,7 @@ def advance(
 
 
 def _update(theta, horizon, grads, params, slots, shared, step):
-    made = advance(theta, horizon, samples.take(grads), params, shared, step)
+    made = advance(theta, horizon, samples.take(grads), samples.take(params), params, shared, step)
     c = jnp.stack([jnp.broadcast_to(feature, made.log_step.shape) for feature in made.features], axis=1)
     steps = jnp.exp(made.log_step + jnp.clip(c @ theta["step"], -5.0, 5.0)) * made.decay
     shrink = jnp.exp(theta["decay"]["base"] + jnp.clip(c @ theta["decay"]["skip"], -5.0, 5.0)) * made.decay
@@ -287,16 +296,3 @@ def _agreement(grad, momentum, moment, agreement, step):
     # The momentum is divided by its bias correction. At step 0, where both are 0, any positive denominator will do.
     product = product / jnp.maximum(1.0 - MOMENTUM_DECAY**step, 1.0 - MOMENTUM_DECAY)
     return agreement + (1.0 - MOMENT_DECAY) * (product - agreement)
-
-
-def log_sizes(params: list[jax.Array], rows: jax.Array) -> jax.Array:
-    """Log of `schedule.size` of each tensor, from the samples of the tensors."""
-    floors = np.array([0.01 / math.prod(param.shape[:-1]) if param.ndim > 1 else 0.01 for param in params], np.float32)
-    ceilings = np.array([np.inf if param.ndim > 1 else 0.01 for param in params], np.float32)
-    return 0.5 * jnp.log(jnp.clip(samples.mean_squares(rows, samples.sizes(params)), floors, ceilings))
-
-
-def _log_usual(params, log_first):
-    """Log of the usual size of each tensor. A matrix that begins smaller than 1 / √fan_in may grow to that."""
-    usual = [0.5 * math.log(1.0 / math.prod(param.shape[:-1])) if param.ndim > 1 else -np.inf for param in params]
-    return jnp.maximum(log_first, np.array(usual, np.float32))

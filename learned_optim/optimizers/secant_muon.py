@@ -30,7 +30,6 @@ from learned_optim.optimizers.adaptive_muon import TensorFeatures
 from learned_optim.optimizers.adaptive_muon import adaptive_muon
 from learned_optim.optimizers.adaptive_muon import advance
 from learned_optim.optimizers.adaptive_muon import first_shared
-from learned_optim.optimizers.adaptive_muon import log_sizes
 from learned_optim.optimizers.adaptive_muon import momentum_factors
 from learned_optim.optimizers.adaptive_muon import nesterov
 from learned_optim.optimizers.adaptive_muon import scaled
@@ -196,7 +195,7 @@ def _update(theta, horizon, grads, params, slots, shared, step):
     straight = jnp.clip(straight, -2.0, 2.0)
     bias = theta["control"]["bias"] + theta["secants"][0] * onward + theta["secants"][1] * straight
     advised = {**theta, "control": {**theta["control"], "bias": bias}}
-    plain = advance(advised, horizon, grad_rows, params, shared, step)
+    plain = advance(advised, horizon, grad_rows, param_rows, params, shared, step)
 
     momentum_rows, moment_rows = plain.shared.averages
     averages = Averages(momentum_rows, _slow_momentum(grad_rows, shared.averages.slow), moment_rows)
@@ -213,11 +212,10 @@ def _update(theta, horizon, grads, params, slots, shared, step):
     steps = jnp.exp(plain.log_step + jnp.clip(log_step, -5.0, 5.0)) * plain.decay
     shrink = jnp.exp(theta["decay"]["base"] + jnp.clip(log_shrink, -5.0, 5.0)) * plain.decay
 
-    mix = _mix(theta, c, averages.moment, jnp.exp(log_sizes(params, param_rows)), numbers)
+    mix = _mix(theta, c, averages.moment, jnp.exp(step_control.log_sizes(params, param_rows)), numbers)
     directions, new_slots = [], []
     for i, (grad, param, slot) in enumerate(zip(grads, params, slots, strict=True)):
-        own = Mix(*(row[i] for row in mix))
-        direction, slot = _direction(theta, grad, param, slot, own, step)
+        direction, slot = _direction(theta, grad, param, slot, Mix(*(row[i] for row in mix)), step)
         directions.append(direction)
         new_slots.append(slot)
     shared = Shared(averages, plain.shared.agreement, plain.shared.control, secants)
@@ -227,22 +225,25 @@ def _update(theta, horizon, grads, params, slots, shared, step):
 def _secants(grads, params, momenta, secants, step):
     """Updates the averages along the last steps."""
     moved = params - secants.last_param
-    limited = jnp.clip(grads, -features.MAX_GRADIENT, features.MAX_GRADIENT)
+    limited = _limited(grads)
     # Before step 1 nothing has moved, and the momentum is zero.
     before = momenta / jnp.maximum(1.0 - MOMENTUM_DECAY**step, 1.0 - MOMENTUM_DECAY)
-    most = _norms(limited) * _norms(moved)
     average = lambda old, new: _SECANT_DECAY * old + (1.0 - _SECANT_DECAY) * new
     return Secants(
         params,
         average(secants.after, jnp.sum(limited * moved, axis=1)),
         average(secants.before, jnp.sum(before * moved, axis=1)),
-        average(secants.most, most),
+        average(secants.most, _norms(limited) * _norms(moved)),
     )
 
 
 def _slow_momentum(grad, slow):
-    (slow,) = features.momenta(jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT), (slow,), (SLOW_DECAY,))
+    (slow,) = features.momenta(_limited(grad), (slow,), (SLOW_DECAY,))
     return slow
+
+
+def _limited(grad):
+    return jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
 
 
 def _slow_direction(averages, step):
@@ -282,7 +283,6 @@ def _mix(theta, c, moments, sizes, numbers):
 
 def _direction(theta, grad, param, averages, mix, step):
     """The direction u of a tensor before it is orthogonalized, and its averages."""
-    correction = jnp.sqrt(1.0 - MOMENT_DECAY ** (step + 1.0))
     direction, pair = nesterov(grad, averages, *momentum_factors(mix.lookahead, step))
     averages = Averages(pair.momentum, _slow_momentum(grad, averages.slow), pair.moment)
     slow = _slow_direction(averages, step)
@@ -290,9 +290,8 @@ def _direction(theta, grad, param, averages, mix, step):
     x = jnp.clip((direction + mix.slow * slow) * jnp.exp(mix.exponent * relative), -_MOST, _MOST)
     if "direction_network" not in theta:
         return x, averages
-    network = theta["direction_network"]
-    limited = jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
-    plain = jnp.clip(limited * (correction / jnp.sqrt(averages.moment + _TINY)), -_MOST, _MOST)
+    network, correction = theta["direction_network"], jnp.sqrt(1.0 - MOMENT_DECAY ** (step + 1.0))
+    plain = jnp.clip(_limited(grad) * (correction / jnp.sqrt(averages.moment + _TINY)), -_MOST, _MOST)
     inputs = (x, slow, plain, jnp.clip(param / mix.size, -_MOST, _MOST))
     u = x
     for j in range(network["w_out"].shape[0]):  # unrolled: on CPUs XLA makes one loop over the coordinates of it

@@ -27,7 +27,6 @@ from meta_train.estimators.full_es import full_es as full_es
 from meta_train.estimators.gpes import gpes as gpes
 from meta_train.estimators.guided_es import guided_es as guided_es
 from meta_train.estimators.implicit import implicit as implicit
-from meta_train.estimators.in_turn import in_turn as in_turn
 from meta_train.estimators.inverse_variance import inverse_variance as inverse_variance
 from meta_train.estimators.normalized import normalized as normalized
 from meta_train.estimators.nres import nres as nres
@@ -65,7 +64,6 @@ __all__ = [
     "gpes",
     "guided_es",
     "implicit",
-    "in_turn",
     "inverse_variance",
     "linear_solvers",
     "mean_over_particles",

@@ -84,10 +84,8 @@ def nres_on_final_losses(
       std: standard deviation of an episode's perturbation, in units of theta.
       held_out: whether the losses are those of held-out examples.
     """
-    task = tasks.get(task_name, sampled=True)
-    scale = task.scale
-    task = task._replace(normalize=lambda loss: loss / scale)
-    problem = objectives.log_final(_training(optimizer, task, horizon_dropout, held_out), floor=1e-5)
+    training = _training(optimizer, _relative_losses(task_name), horizon_dropout, held_out)
+    problem = objectives.log_final(training, floor=1e-5)
     nres = estimators.nres(
         problem,
         num_particles=num_pairs,
@@ -118,11 +116,15 @@ def final_losses(
       horizon_dropout: share of the episodes that hide their length from the optimizer.
       held_out: whether the losses are those of held-out examples.
     """
+    problem = objectives.log_final(_training(optimizer, _relative_losses(task_name), horizon_dropout, held_out))
+    return search.episodes(problem, num_particles=num_particles, horizon=horizon)
+
+
+def _relative_losses(task_name):
+    """Variations of a task, whose losses are relative to that of an untrained model."""
     task = tasks.get(task_name, sampled=True)
     scale = task.scale
-    task = task._replace(normalize=lambda loss: loss / scale)
-    problem = objectives.log_final(_training(optimizer, task, horizon_dropout, held_out))
-    return search.episodes(problem, num_particles=num_particles, horizon=horizon)
+    return task._replace(normalize=lambda loss: loss / scale)
 
 
 def _training(optimizer, task, horizon_dropout, held_out):

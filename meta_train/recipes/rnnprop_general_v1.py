@@ -70,7 +70,8 @@ def backprop_then_pes(optimizer: LearnedOptimizer, task_name: str, num_particles
         horizon=truncation.power_law(100, 2000, 1.5),
         std=0.01,
     )
-    return estimators.normalized(estimators.in_turn(backprop, pes, num_steps=switch), power=1.0)
+    turns = (lambda step: step < switch, lambda step: step >= switch)
+    return estimators.normalized(estimators.weighted_sum((backprop, pes), turns), power=1.0)
 
 
 def in_one_vector(optimizer: LearnedOptimizer) -> LearnedOptimizer:

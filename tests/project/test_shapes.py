@@ -226,6 +226,8 @@ EXAMPLES = {
         f32(),
     ),
     "learned_optim.step_control:first": lambda f: f(f32(3, 4), f32(3)),
+    "learned_optim.step_control:log_sizes": lambda f: f([f32(2, 2), f32(3)], f32(2, 4)),
+    "learned_optim.step_control:log_usual": lambda f: f([f32(2, 2), f32(3)], f32(2)),
     "meta_train.data.csv_tables:read_csv": lambda f: (
         _in_files(f, b"1,2,a\n3,4,b\n5,6,b\n"),
         _in_files(f, b"1,2,0.5\n3,4,1.5\n"),
