@@ -9,8 +9,8 @@ more would give shows in that curve. Then all thetas, and half of the way to the
 each task of the suite `validation` that is at hand, at 200, 1,000 and 2,000 steps. Changes are means over tasks of
 log(loss / loss before meta-training), cut at ±1 for each task.
 
-Writes thetas as .safetensors, JSON and a plot. Made for a GPU that is at hand for minutes: `--export` traces the programs
-on any machine, the GPU's only compiles them (`--programs`), in threads, those of the judge while thetas are trained.
+Writes thetas, JSON and a plot. Made for a GPU that is at hand for minutes: `--export` traces the programs on any
+machine, and the GPU's compiles them (`--programs`) in threads, those of the judge while thetas are trained.
 """
 
 import argparse
@@ -152,8 +152,7 @@ def train(programs: Sequence[Program], make: Any, seeds: Sequence[int], num_step
     Returns:
       `(leaves of theta [seeds, …], mean loss of each task at each outer step)`, or the number of outer steps.
     """
-    keys, leaves = _starts(make, seeds)
-    recipe = make(num_steps=num_steps or 100, seed=0)
+    (keys, leaves), recipe = _starts(make, seeds), make(num_steps=num_steps or 100, seed=0)
     structure = jax.tree.structure(recipe.theta)
     states = [program.init(keys, leaves) for program in programs]
 
