@@ -17,6 +17,7 @@ import learned_optim
 from learned_optim.optimizers.coordinatewise_lstm import by_units
 from meta_train import data
 from meta_train import tasks
+from meta_train.host import progress
 from meta_train.recipes import lstm_on_cifar
 from meta_train.unroll.inner_step import inner_step
 
@@ -30,7 +31,9 @@ class Sizes(NamedTuple):
 
     num_steps: int = 1000
     num_runs: int = 5
-    num_tuning: int = 2  # runs that a rate is judged by
+    num_tuning: int = 1  # runs that a rate is judged by
+    first_look: int = 100  # steps of all rates of a rival, before those are chosen that run to the end
+    num_kept: int = 4
     rates: tuple[float, ...] = tuple(float(10 ** (k / 2)) for k in range(-9, 4))
 
 
@@ -75,7 +78,7 @@ def run(compiled: Any, arguments: Any, keys: jax.Array, data: Any) -> Runs:
     """Runs a `program` in parts of equal size: one run at a time on a CPU, 32 on a GPU."""
     at_once, count = 1 if jax.default_backend() == "cpu" else 32, len(keys)
     parts = []
-    for start in range(0, count, at_once):
+    for start in progress.over(range(0, count, at_once), unit="part", delay=60.0):
         rows = np.minimum(np.arange(start, start + at_once), count - 1)  # the last part repeats a run
         parts.append(compiled(jax.tree.map(lambda leaf, rows=rows: leaf[rows], arguments), keys[rows], data))
     return Runs(*(np.concatenate([np.asarray(x) for x in each])[:count] for each in zip(*parts, strict=True)))
@@ -113,20 +116,33 @@ def measures(num_steps: int) -> dict[str, Any]:
 
 
 def tuned(
-    compiled: Any, examples: Any, baselines: dict[str, Any], sizes: Sizes, key: jax.Array
+    look: Any, compiled: Any, examples: Any, baselines: dict[str, Any], sizes: Sizes, key: jax.Array
 ) -> dict[str, dict[str, float]]:
-    """The best of the rates for each measure and baseline, on runs of a `program` of `chosen_baseline` from `key`."""
-    count, tries = len(sizes.rates), sizes.num_tuning
-    numbers, rates, keys = (
-        x.reshape(-1)
-        for x in jnp.meshgrid(jnp.arange(len(baselines)), jnp.asarray(sizes.rates), jnp.arange(tries), indexing="ij")
-    )
-    keys = jax.random.split(key, tries)[keys]
-    made = run(compiled, (numbers, rates), keys, examples)
+    """The best of the rates for each measure and baseline, on runs from `key` of a `program` of `chosen_baseline`.
+
+    Args:
+      look: a program of `sizes.first_look` steps. Rates with the best mean loss there run to the end.
+      compiled: one of `sizes.num_steps`.
+      examples, baselines, sizes, key: as of the figure.
+    """
+    count, tries = len(baselines), sizes.num_tuning
+
+    def losses(made_by, rates):
+        """Of all runs, float32[baselines, rates, tries, steps]."""
+        numbers = np.broadcast_to(np.arange(count)[:, None, None], (count, rates.shape[1], tries))
+        keys = jnp.tile(jax.random.split(key, tries), count * rates.shape[1])
+        arguments = numbers.reshape(-1), np.repeat(rates, tries, axis=1).reshape(-1).astype(np.float32)
+        made = run(made_by, jax.tree.map(jnp.asarray, arguments), keys, examples)
+        return made.losses.reshape(*numbers.shape, -1)
+
+    rates = np.tile(np.asarray(sizes.rates), (count, 1))
+    early = np.nan_to_num(losses(look, rates), nan=np.inf, posinf=np.inf).mean(axis=(2, 3))
+    rates = np.take_along_axis(rates, np.argsort(early, axis=1)[:, : sizes.num_kept], axis=1)
+    late = losses(compiled, rates)
     found = {}
     for measure, of in measures(sizes.num_steps).items():
-        means = of(made.losses).reshape(len(baselines), count, tries).mean(axis=2)
-        found[measure] = {name: sizes.rates[int(np.argmin(row))] for name, row in zip(baselines, means, strict=True)}
+        means = of(late.reshape(-1, late.shape[-1])).reshape(late.shape[:-1]).mean(axis=2)
+        found[measure] = {name: float(rates[i, np.argmin(means[i])]) for i, name in enumerate(baselines)}
     return found
 
 
@@ -139,14 +155,13 @@ def compared(
     keys: jax.Array,
 ) -> dict[str, dict[str, Runs]]:
     """Runs of the baselines at their rates for each measure, beside those of the LSTMs."""
-    count, runs = len(keys), {}
-    for measure, of_measure in rates.items():
-        numbers = jnp.repeat(jnp.arange(len(names)), count)
-        values = jnp.repeat(jnp.asarray([of_measure[name] for name in names]), count)
-        made = run(compiled, (numbers, values), jnp.tile(keys, len(names)), examples)
-        split = [np.split(part, len(names)) for part in made]
-        runs[measure] = {**learned, **{name: Runs(*(part[i] for part in split)) for i, name in enumerate(names)}}
-    return runs
+    chosen = sorted({(i, of_measure[name]) for of_measure in rates.values() for i, name in enumerate(names)})
+    numbers, values = (jnp.repeat(jnp.asarray(column), len(keys)) for column in zip(*chosen, strict=True))
+    made = run(compiled, (numbers, values), jnp.tile(keys, len(chosen)), examples)
+    split = [np.split(part, len(chosen)) for part in made]
+    at = {pair: Runs(*(part[i] for part in split)) for i, pair in enumerate(chosen)}
+    of = lambda of_measure: {name: at[i, of_measure[name]] for i, name in enumerate(names)}
+    return {measure: {**learned, **of(of_measure)} for measure, of_measure in rates.items()}
 
 
 def by_lstm(task: tasks.Task, name: str, examples: Any, keys: jax.Array, num_steps: int) -> Runs:
@@ -199,7 +214,7 @@ def cifar(
       rates: learning rates by measure and baseline that an earlier run found; None: search for them.
       seed: of all runs. Thetas are chosen by another seed than the one reported.
     """
-    sizes = Sizes(4, 2, 1, (1e-3, 1e-2)) if quick else Sizes()
+    sizes = Sizes(4, 2, 1, 2, 1, (1e-3, 1e-2)) if quick else Sizes()
     dataset = data.load("cifar10")
     labels = SUBSETS[figure]
     task = lstm_on_cifar.cifar_task(lstm_on_cifar.of_labels(dataset, labels) if labels else dataset)
@@ -207,7 +222,8 @@ def cifar(
     tuning_key, report_key = jax.random.split(jax.random.key(seed))
     keys = jax.random.split(report_key, sizes.num_runs)
     compiled = program(task, chosen_baseline(tuple(baselines.values())), sizes.num_steps)
-    rates = rates or tuned(compiled, examples, baselines, sizes, tuning_key)
+    look = program(task, chosen_baseline(tuple(baselines.values())), sizes.first_look)
+    rates = rates or tuned(look, compiled, examples, baselines, sizes, tuning_key)
     released = learned_optim.list_pretrained()
     chosen = dict(zip(LSTMS, lstms, strict=False)) if lstms else {k: v for k, v in LSTMS.items() if v in released}
     learned = {shown: by_lstm(task, name, examples, keys, sizes.num_steps) for shown, name in chosen.items()}

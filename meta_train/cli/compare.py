@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import sys
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from meta_train.cli import named_task
 from meta_train.cli import options
 from meta_train.cli import outputs
 from meta_train.cli import planned
+from meta_train.cli import stopping
 from meta_train.evaluation import baselines
 from meta_train.evaluation import page
 from meta_train.evaluation import report
@@ -67,37 +67,33 @@ def compare(
     loaded = {name: named_optimizer.load(name, ()) for name in optimizers}
     outputs.check_file(out, outputs.PICTURES)
     chosen = named_task.load(task, horizons, tell)
-    try:
-        with named_task.told([task]):
-            plan = planned.plan(
-                minutes,
-                [chosen],
-                loaded,
-                rivals,
-                horizons=horizons,
-                default_steps=500,
-                num_seeds=seeds,
-                halves=halves,
-                tell=tell,
-            )
-            loaded = {name: named_optimizer.load(name, plan.horizons) for name in optimizers}
-            judgements = judge_suite(
-                [chosen],
-                loaded,
-                horizons=plan.horizons,
-                num_seeds=plan.num_seeds,
-                baselines=rivals,
-                pacemakers=plan.pacemakers,
-                halves=halves,
-                learning_rates=plan.learning_rates,
-                cache=cache_folder() / "evaluations",
-                quiet=quiet,
-                tables=not as_json,
-            )
-            timings = timing.time_tasks([chosen], loaded, rivals, progress=tell) if seconds else None
-    except KeyboardInterrupt:
-        print(options.STOPPED, file=sys.stderr)
-        raise typer.Exit(130) from None
+    with stopping.told(stopping.KEPT), named_task.told([task]):
+        plan = planned.plan(
+            minutes,
+            [chosen],
+            loaded,
+            rivals,
+            horizons=horizons,
+            default_steps=500,
+            num_seeds=seeds,
+            halves=halves,
+            tell=tell,
+        )
+        loaded = {name: named_optimizer.load(name, plan.horizons) for name in optimizers}
+        judgements = judge_suite(
+            [chosen],
+            loaded,
+            horizons=plan.horizons,
+            num_seeds=plan.num_seeds,
+            baselines=rivals,
+            pacemakers=plan.pacemakers,
+            halves=halves,
+            learning_rates=plan.learning_rates,
+            cache=cache_folder() / "evaluations",
+            quiet=quiet,
+            tables=not as_json,
+        )
+        timings = timing.time_tasks([chosen], loaded, rivals, progress=tell) if seconds else None
     for judged in judgements.values():
         (found,) = judged.values()
         report.plot({chosen.name: [*found.contenders, *found.baselines]}, out)

@@ -1,7 +1,6 @@
 """`meta-train demo`."""
 
 import pathlib
-import sys
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ import typer
 from meta_train.cli import options
 from meta_train.cli import outputs
 from meta_train.cli import showcase as showcase
+from meta_train.cli import stopping
 
 
 def demo(
@@ -21,8 +21,5 @@ def demo(
     It takes a few minutes. An interrupted demo continues when it is started again.
     """
     outputs.check_folder(out)
-    try:
+    with stopping.told(f"Go on with the same command; what there is so far is in {out}."):
         showcase.run(out)
-    except KeyboardInterrupt:
-        print(f"Stopped. Go on with the same command; what there is so far is in {out}.", file=sys.stderr)
-        raise typer.Exit(130) from None

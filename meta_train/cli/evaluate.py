@@ -14,6 +14,7 @@ from meta_train.cli import named_task
 from meta_train.cli import options
 from meta_train.cli import outputs
 from meta_train.cli import planned
+from meta_train.cli import stopping
 from meta_train.evaluation import baselines
 from meta_train.evaluation import page
 from meta_train.evaluation import prior as evaluation_prior
@@ -99,39 +100,35 @@ def evaluate(
     own = named_task.load_files(files, steps or (), names, tell)
     found = _load(names, must=bool(task))
     chosen = [*own, *found.tasks]
-    try:
-        with named_task.told(files):
-            plan = planned.plan(
-                minutes,
-                chosen,
-                contenders | before,
-                rivals,
-                horizons=steps or (),
-                default_steps=1000,
-                num_seeds=seeds,
-                halves=halves,
-                large=suite == _LARGE and bool(names),
-                tell=tell,
-            )
-            contenders = named_optimizer.contender(optimizer, plan.horizons, told=not without_num_steps)
-            judgements = judge_suite(
-                chosen,
-                contenders | before,
-                horizons=plan.horizons,
-                num_seeds=plan.num_seeds,
-                baselines=rivals,
-                pacemakers=plan.pacemakers,
-                halves=halves,
-                learning_rates=plan.learning_rates,
-                tuning_seeds=plan.tuning_seeds,
-                cache=cache_folder() / "evaluations",
-                quiet=quiet,
-                tables=not as_json,
-            )
-            timings = timing.time_tasks(chosen, contenders, rivals, progress=tell) if seconds else None
-    except KeyboardInterrupt:
-        print(options.STOPPED, file=sys.stderr)
-        raise typer.Exit(130) from None
+    with stopping.told(stopping.KEPT), named_task.told(files):
+        plan = planned.plan(
+            minutes,
+            chosen,
+            contenders | before,
+            rivals,
+            horizons=steps or (),
+            default_steps=1000,
+            num_seeds=seeds,
+            halves=halves,
+            large=suite == _LARGE and bool(names),
+            tell=tell,
+        )
+        contenders = named_optimizer.contender(optimizer, plan.horizons, told=not without_num_steps)
+        judgements = judge_suite(
+            chosen,
+            contenders | before,
+            horizons=plan.horizons,
+            num_seeds=plan.num_seeds,
+            baselines=rivals,
+            pacemakers=plan.pacemakers,
+            halves=halves,
+            learning_rates=plan.learning_rates,
+            tuning_seeds=plan.tuning_seeds,
+            cache=cache_folder() / "evaluations",
+            quiet=quiet,
+            tables=not as_json,
+        )
+        timings = timing.time_tasks(chosen, contenders, rivals, progress=tell) if seconds else None
     parts = [task.name for task in own]
     parts += [_which(suite, embedded, len(found.tasks), len(tasks.suite(suite)))] if names else []
     counts = " and ".join(counted(count, "step") for count in plan.horizons)

@@ -5,7 +5,6 @@ import json
 import math
 import pathlib
 import shlex
-import sys
 import textwrap
 import time
 from typing import Annotated
@@ -22,6 +21,7 @@ from meta_train.cli import few_shot_pictures
 from meta_train.cli import few_shot_steps
 from meta_train.cli import options
 from meta_train.cli import outputs
+from meta_train.cli import stopping
 from meta_train.cli.few_shot_data import DataKind
 from meta_train.host import progress
 from meta_train.host.counted import counted
@@ -104,12 +104,9 @@ def few_shot(
         rivals=not no_rivals,
         quiet=quiet,
     )
-    try:
+    with stopping.resumable(out):
         result, costs = _train(run, resume)
         made = _judge(run, result, costs, judge_key, rival_key)
-    except KeyboardInterrupt:
-        print(f"Stopped. Go on with the same command and --resume; what is saved is in {out}.", file=sys.stderr)
-        raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(made, allow_nan=False))
         return

@@ -24,8 +24,6 @@ def path(text: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(text)
 
 
-STOPPED = "Stopped. What baselines gave is kept: the same command goes on from there."  # after Ctrl-C
-
 OPTIMIZER_HELP = (
     "a name from 'learned-optim list', a .safetensors file, or a folder: of a run, or of 'learned-optim pack'"
 )

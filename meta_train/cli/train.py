@@ -5,7 +5,6 @@ import json
 import math
 import pathlib
 import shlex
-import sys
 import textwrap
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from meta_train.cli import named_optimizer
 from meta_train.cli import named_outer
 from meta_train.cli import options
 from meta_train.cli import outputs
+from meta_train.cli import stopping
 from meta_train.host import distributed
 from meta_train.host import user_code
 from meta_train.host.counted import counted
@@ -86,12 +86,8 @@ def train(
     if outer is not None:
         made = named_outer.build(outer, chosen.optimizer, chosen.num_steps, **bounds)
         chosen = chosen._replace(outer_optimizer=made, share=1.0)  # the share was chosen for the recipe's own
-    try:
-        with user_code.told(recipe):
-            result = recipes.run(chosen, run_dir=out, resume=resume, tensorboard=tensorboard, progress=not quiet)
-    except KeyboardInterrupt:
-        print(f"Stopped. Go on with the same command and --resume; what is saved is in {out}.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with stopping.resumable(out, sigterm=process_id is None), user_code.told(recipe):
+        result = recipes.run(chosen, run_dir=out, resume=resume, tensorboard=tensorboard, progress=not quiet)
     if not distributed.is_main():
         return
     path = out / named_optimizer.THETA_FILE

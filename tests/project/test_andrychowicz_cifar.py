@@ -40,11 +40,18 @@ def test_one_program_runs_all_baselines(slope):
 
 @pytest.mark.optax_promotion
 def test_the_best_rate_of_each_measure(slope):
-    """The parameters should be 1 after many steps: a rate of .1 gets there last, one of 1 at once and stays."""
-    sizes = FIGURE["Sizes"](num_steps=40, num_runs=2, num_tuning=2, rates=(0.1, 0.5, 3.0))
+    """The parameters should be 1 after many steps: a rate of .1 gets there last, one of .5 at once and stays."""
+    sizes = FIGURE["Sizes"](num_steps=40, num_runs=2, num_tuning=2, first_look=3, num_kept=2, rates=(0.1, 0.5, 3.0))
     bowl = slope._replace(loss=lambda params, key, data, config: jnp.sum((params - 1.0) ** 2))
-    compiled = FIGURE["program"](bowl, FIGURE["chosen_baseline"]((optax.sgd,)), 40)
-    found = FIGURE["tuned"](compiled, (), {"SGD": optax.sgd}, sizes, jax.random.key(0))
+    look, compiled = (FIGURE["program"](bowl, FIGURE["chosen_baseline"]((optax.sgd,)), steps) for steps in (3, 40))
+    seen = []
+
+    def counted(arguments, keys, data):
+        seen.extend(np.asarray(arguments[1]).tolist())
+        return compiled(arguments, keys, data)
+
+    found = FIGURE["tuned"](look, counted, (), {"SGD": optax.sgd}, sizes, jax.random.key(0))
+    assert sorted(set(seen)) == pytest.approx([0.1, 0.5])  # the third diverges at once
     assert found == {"step 40": {"SGD": 0.5}, "mean of 40 steps": {"SGD": 0.5}}
 
 
