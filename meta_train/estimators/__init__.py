@@ -16,7 +16,6 @@ from meta_train.estimators.base import PerturbationFn as PerturbationFn
 from meta_train.estimators.base import check_particles as check_particles
 from meta_train.estimators.base import check_std as check_std
 from meta_train.estimators.base import mean_over_particles as mean_over_particles
-from meta_train.estimators.base import perturbation as perturbation
 from meta_train.estimators.darts import darts as darts
 from meta_train.estimators.episode_losses import episode_losses as episode_losses
 from meta_train.estimators.evograd import evograd as evograd
@@ -40,6 +39,7 @@ from meta_train.estimators.warp_grad import warp_grad as warp_grad
 from meta_train.estimators.watched import watched as watched
 from meta_train.estimators.weighted_sum import weighted_sum as weighted_sum
 from meta_train.host.renamed import renamed as _renamed
+from meta_train.unroll.perturbations import perturbation as perturbation
 
 __all__ = [
     "EstimateFn",

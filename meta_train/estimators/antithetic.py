@@ -60,7 +60,7 @@ def shape(
 
 def weigh(noise: Any, weights: Float[Array, " pairs"]) -> Any:
     """Multiplies each pair's perturbation, leaves [pairs, …], by its weight."""
-    return jax.vmap(lambda e, w: jax.tree.map(lambda leaf: leaf * w, e))(noise, weights)
+    return jax.vmap(lambda e, w: jax.tree.map(lambda leaf: leaf * w.astype(leaf.dtype), e))(noise, weights)
 
 
 def centered_ranks(differences: Float[Array, " pairs"]) -> Float[Array, " pairs"]:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 from typing import Protocol
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 
 
@@ -176,12 +175,6 @@ class PerturbationFn(Protocol):
           The perturbation, with the structure of theta, of mean zero.
         """
         ...
-
-
-def perturbation(key: jax.Array, theta: Any, std: float) -> Any:
-    """Draws a normal perturbation with theta's structure, all of it at once: a draw for each leaf compiles slowly."""
-    flat, unravel = jax.flatten_util.ravel_pytree(theta)
-    return unravel(std * jax.random.normal(key, flat.shape, flat.dtype))
 
 
 def check_particles(num_particles: int) -> None:

@@ -8,12 +8,12 @@ Deviations: the function is a whole episode, and every particle draws a directio
 import jax
 
 from meta_train.estimators import antithetic
-from meta_train.estimators import base
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
 from meta_train.unroll import episodes
 from meta_train.unroll.capabilities import require_steps
+from meta_train.unroll.perturbations import perturbation
 from meta_train.unroll.problem import Problem
 from meta_train.unroll.truncation import Horizon
 
@@ -63,7 +63,7 @@ def forward_gradient(problem: Problem, *, num_particles: int, horizon: Horizon) 
     def estimate(key, theta, state, data, axis_name=None):
         def particle(state):
             num_steps, episode_key, direction_key = episodes.begin(key, state, horizon)
-            direction = base.perturbation(direction_key, theta, 1.0)
+            direction = perturbation(direction_key, theta, 1.0)
 
             def mean_loss(theta):
                 return episodes.mean_loss(problem, episode_key, theta, num_steps, horizon.high, data)

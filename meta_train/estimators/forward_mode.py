@@ -9,13 +9,13 @@ between outer steps, and mix derivatives at different theta.
 """
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import mean_over_particles
 from meta_train.unroll import episodes
+from meta_train.unroll import perturbations
 from meta_train.unroll.capabilities import require_steps
 from meta_train.unroll.problem import Problem
 from meta_train.unroll.truncation import Horizon
@@ -65,7 +65,7 @@ def forward_mode(problem: Problem, *, num_particles: int, horizon: Horizon, bloc
         raise ValueError(f"block_size must be at least 1, got {block_size}.")
 
     def estimate(key, theta, state, data, axis_name=None):
-        flat, unravel = jax.flatten_util.ravel_pytree(theta)
+        flat, unravel = perturbations.ravel(theta)
         width = min(block_size, flat.size)
         num_blocks = -(-flat.size // width)
 

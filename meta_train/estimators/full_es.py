@@ -16,9 +16,9 @@ from meta_train.estimators.base import PerturbationFn
 from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import check_std
 from meta_train.estimators.base import mean_over_particles
-from meta_train.estimators.base import perturbation
 from meta_train.unroll import episodes
 from meta_train.unroll.capabilities import require_steps
+from meta_train.unroll.perturbations import perturbation
 from meta_train.unroll.problem import Problem
 from meta_train.unroll.truncation import Horizon
 

@@ -16,7 +16,6 @@ from typing import Any
 from typing import NamedTuple
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import optax
 
@@ -26,6 +25,7 @@ from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.pes import pes
 from meta_train.estimators.truncated_backprop import truncated_backprop
+from meta_train.unroll import perturbations
 from meta_train.unroll.capabilities import require_steps
 from meta_train.unroll.problem import Problem
 from meta_train.unroll.truncation import Horizon
@@ -126,7 +126,7 @@ def guided_es(
 
     def init(key, theta):
         strategy_key, surrogate_key = jax.random.split(key)
-        flat = jax.flatten_util.ravel_pytree(theta)[0]
+        flat = perturbations.ravel(theta)[0]
         directions = sliced.cut(jnp.zeros((num_directions, flat.size), flat.dtype), slices)
         return GuidedESState(plain.init(strategy_key, theta), guide.init(surrogate_key, theta), directions)
 
@@ -139,7 +139,7 @@ def guided_es(
             raise ValueError(
                 "guided_es needs a gradient of its surrogate, and it gives none: choose another estimator."
             )
-        flat = jax.flatten_util.ravel_pytree(hint)[0]
+        flat = perturbations.ravel(hint)[0]
         directions = _push(flat, sliced.join(state.directions, flat.size, axis_name))
         guided = build(draw=_drawn_along(orthonormal(directions), alpha))
         gradient, strategy_state, info = guided.estimate(
@@ -202,7 +202,7 @@ def _drawn_along(basis, alpha):
     along = (1 - everywhere) * size / jnp.maximum(rank, 1)
 
     def draw(key, theta, std):
-        unravel = jax.flatten_util.ravel_pytree(theta)[1]
+        unravel = perturbations.ravel(theta)[1]
         all_key, guided_key = jax.random.split(key)
         noise = jnp.sqrt(everywhere) * jax.random.normal(all_key, (size,), basis.dtype)
         guided = jnp.sqrt(along) * jax.random.normal(guided_key, (num_directions,), basis.dtype)

@@ -14,12 +14,12 @@ from typing import Any
 from typing import NamedTuple
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 
 from meta_train.estimators import sliced
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import Info
+from meta_train.unroll import perturbations
 
 _LARGEST = 1e30  # a larger variance counts as this one: moving averages stay finite, and forget it at some time
 
@@ -97,7 +97,7 @@ def inverse_variance(estimators: Sequence[Estimator], *, decay: float = 0.9) -> 
 
     def init(key, theta):
         states = tuple(e.init(jax.random.fold_in(key, i), theta) for i, e in enumerate(estimators))
-        shape = (len(estimators), jax.flatten_util.ravel_pytree(theta)[0].size)
+        shape = (len(estimators), perturbations.ravel(theta)[0].size)
         variances = sliced.cut(jnp.zeros(shape, jnp.float32), num_particles)
         return InverseVarianceState(states, variances, jnp.zeros((num_particles, len(estimators)), jnp.int32))
 
@@ -116,7 +116,7 @@ def inverse_variance(estimators: Sequence[Estimator], *, decay: float = 0.9) -> 
         variances = averages / begun[:, None]
         shares = weights(gradients, variances, known)
         finite = jnp.where(jnp.isfinite(gradients), gradients, 0)
-        unravel = jax.flatten_util.ravel_pytree(theta)[1]
+        unravel = perturbations.ravel(theta)[1]
         gradient = unravel(jnp.sum(shares.astype(finite.dtype) * finite, axis=0))
         following = InverseVarianceState(
             tuple(inner for _, inner, _ in results),
@@ -164,7 +164,7 @@ def _rows(trees, what):
                 f"inverse_variance needs the {what} of all estimators, and number {i} gives none: choose estimators of "
                 "the gradient that average their particles with mean_over_particles."
             )
-    return jnp.stack([jax.flatten_util.ravel_pytree(tree)[0] for tree in trees])
+    return jnp.stack([perturbations.ravel(tree)[0] for tree in trees])
 
 
 def _variances(variances, gradients):
@@ -182,7 +182,7 @@ def _info(infos, gradient, noise):
     trace, by_step = jnp.sum(noise), jax.tree.leaves([info.step_losses for info in infos])
     comparable = len(by_step) == len(infos) and len({losses.shape for losses in by_step}) == 1
     square = sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(gradient))
-    flat, unravel = jax.flatten_util.ravel_pytree(infos[0].coordinate_variances)
+    flat, unravel = perturbations.ravel(infos[0].coordinate_variances)
     return Info(
         mean([info.loss for info in infos]),
         total([info.dropped for info in infos]),

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from meta_train.estimators.base import perturbation
+from meta_train.unroll.perturbations import perturbation
 
 
 class FirstNoise(NamedTuple):

@@ -26,7 +26,8 @@ def normalized(estimator: Estimator, power: float = 1.0) -> Estimator:
       power: exponent of the norm in the divisor. The new norm is the old one to the power `1 - power`.
 
     Returns:
-      An `Estimator`. A gradient of zero stays zero. `Info` is that of the estimate as it was.
+      An `Estimator`. A gradient of zero stays zero. `Info` is that of the estimate as it was, without the variances of
+      its coordinates: nothing may be inferred from those of a rescaled estimate, see `inverse_variance`.
 
     Raises:
       ValueError: if power does not lie between 0 and 1.
@@ -52,6 +53,7 @@ def normalized(estimator: Estimator, power: float = 1.0) -> Estimator:
         gradient, state, info = estimator.estimate(key, theta, state, data, axis_name=axis_name)
         norm = optax.tree.norm(gradient)
         factor = jnp.where(norm > 0, norm, 1.0) ** -power
-        return jax.tree.map(lambda g: g * factor.astype(g.dtype), gradient), state, info
+        gradient = jax.tree.map(lambda g: g * factor.astype(g.dtype), gradient)
+        return gradient, state, info._replace(coordinate_variances=())
 
     return estimator._replace(estimate=estimate)

@@ -12,8 +12,8 @@ from meta_train.estimators import noise_policy
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import PerturbationFn
-from meta_train.estimators.base import perturbation
 from meta_train.estimators.persistent_es import persistent_es
+from meta_train.unroll.perturbations import perturbation
 from meta_train.unroll.problem import Problem
 from meta_train.unroll.truncation import Horizon
 

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 
 from meta_train.estimators import antithetic
-from meta_train.estimators import base
 from meta_train.estimators import cache_groups
 from meta_train.estimators.antithetic import Shaping
 from meta_train.estimators.base import Estimator
@@ -24,8 +23,10 @@ from meta_train.estimators.base import check_particles
 from meta_train.estimators.base import check_std
 from meta_train.estimators.base import mean_over_particles
 from meta_train.estimators.noise_policy import NoisePolicy
+from meta_train.unroll import perturbations
 from meta_train.unroll import truncation
 from meta_train.unroll.capabilities import require_steps
+from meta_train.unroll.perturbations import perturbation
 from meta_train.unroll.problem import Problem
 from meta_train.unroll.truncation import Clock
 from meta_train.unroll.truncation import Horizon
@@ -63,7 +64,7 @@ def persistent_es(
     std: float,
     stagger: bool,
     shaping: Shaping | None,
-    draw: PerturbationFn = base.perturbation,
+    draw: PerturbationFn = perturbation,
 ) -> Estimator:
     """Builds the estimator.
 
@@ -89,6 +90,8 @@ def persistent_es(
     check_std(std)
 
     def init(key, theta):
+        perturbations.check(theta)
+
         def pair(index):
             first = policy.first(jax.random.fold_in(key, index), theta)
             clock = truncation.start_clock(first.clock_key, horizon, stagger)

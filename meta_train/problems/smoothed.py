@@ -10,9 +10,9 @@ from typing import Any
 from typing import NamedTuple
 
 import jax
-import jax.flatten_util
 import optax
 
+from meta_train.unroll.perturbations import perturbation
 from meta_train.unroll.problem import Problem
 
 
@@ -59,8 +59,7 @@ def smoothed(problem: Problem, std: float = 0.01) -> Problem:
 
     def init(key, theta, num_steps):
         init_key, noise_key = jax.random.split(key)
-        flat, unravel = jax.flatten_util.ravel_pytree(theta)
-        noise = unravel(std * jax.random.normal(noise_key, flat.shape, flat.dtype))
+        noise = perturbation(noise_key, theta, std)
         return SmoothedState(problem.init(init_key, optax.tree.add(theta, noise), num_steps), noise)
 
     def step(key, theta, state, data):

@@ -92,8 +92,9 @@ class RunFolder:
 
     def _read(self, step, state):
         restored = self._manager.restore(step, args=ocp.args.StandardRestore(_to_dict(state)))
-        leaves = [_like(old, restored[k]) for old, k in zip(jax.tree.leaves(state), sorted(restored), strict=True)]
-        return jax.tree.unflatten(jax.tree.structure(state), leaves)
+        leaves, structure = jax.tree.flatten(state)
+        kept = {k: _like(leaves[int(k)], stored) for k, stored in restored.items()}
+        return jax.tree.unflatten(structure, [kept.get(_name(i), leaf) for i, leaf in enumerate(leaves)])
 
     def _keep(self, metrics):
         if distributed.is_main():
@@ -234,7 +235,12 @@ def _write(path, text):
 
 
 def _to_dict(state):
-    return {f"{i:04}": plain(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+    """The leaves to store. Orbax refuses arrays without elements, and there is nothing to keep of them."""
+    return {_name(i): plain(leaf) for i, leaf in enumerate(jax.tree.leaves(state)) if leaf.size}
+
+
+def _name(number):
+    return f"{number:04}"
 
 
 def _like(old, stored):

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from meta_train.estimators.base import perturbation
 from meta_train.outer.search.base import SearchStrategy
+from meta_train.unroll.perturbations import perturbation
 
 
 class EliteESState(NamedTuple):

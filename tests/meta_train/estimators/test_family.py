@@ -116,3 +116,25 @@ def test_horizons_grow_with_the_outer_step(name, quick_to_compile):
     lengths = run(jax.random.key(0))
     assert lengths[0] == 4
     assert 9 < lengths[-1] <= 12
+
+
+@pytest.mark.parametrize("name", ["forward_mode", "full_es", "guided_es", "pes"])
+def test_theta_of_several_dtypes(name, quick_to_compile):
+    theta = {"a": THETA["a"].astype(jnp.bfloat16), "b": THETA["b"]}
+    problem = _problem()
+    problem = problem._replace(
+        step=lambda key, theta, state, data: _step(key, {**theta, "a": theta["a"].astype(jnp.float32)}, state, data)
+    )
+    estimator = ALL[name](problem, num_particles=2, horizon=truncation.constant(WINDOW))
+    state = estimator.init(jax.random.key(0), theta)
+    gradient, _, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
+    assert jax.tree.map(lambda leaf: leaf.dtype, gradient) == jax.tree.map(lambda leaf: leaf.dtype, theta)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient)) and jnp.isfinite(info.loss)
+
+
+@pytest.mark.parametrize("name", ["full_es", "gpes", "truncated_es"])
+def test_without_numbers_there_is_nothing_to_perturb(name):
+    problem = Problem(lambda key, theta, num_steps: jnp.zeros(()), lambda key, theta, state, data: (state, state))
+    estimator = ALL[name](problem, num_particles=2, horizon=truncation.constant(WINDOW))
+    with pytest.raises(ValueError, match="theta holds no number, so there is nothing to perturb"):
+        estimator.estimate(jax.random.key(1), {}, estimator.init(jax.random.key(0), {}), estimator.data)

@@ -16,7 +16,7 @@ FINGERPRINT = {"seed": 0, "theta": "abc"}
 
 
 def _state(step):
-    return {"x": jnp.full((3,), step, jnp.float32), "key": jax.random.key(step)}
+    return {"x": jnp.full((3,), step, jnp.float32), "key": jax.random.key(step), "empty": jnp.zeros((0, step))}
 
 
 def _record(step):
@@ -44,6 +44,7 @@ def _restore(path):
         folder.identify(FINGERPRINT)
         state, metrics = folder.restore(_state(0))
     step = int(state["x"][0])
+    assert state["empty"].shape == (0, 0)  # arrays without elements are not stored: those at hand stay
     np.testing.assert_array_equal(jax.random.key_data(state["key"]), jax.random.key_data(jax.random.key(step)))
     assert [record["step"] for record in metrics] == list(range(1, step + 1))
     assert [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] == metrics
