@@ -12,16 +12,14 @@ for fully connected layers. Here the rank of a tensor decides, so the bias of a 
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from learned_optim import checks
+from learned_optim import coordinate_lstm
 from learned_optim import features
 from learned_optim import networks
 from learned_optim.base import LearnedOptimizer
-from learned_optim.base import TensorSlot
 from learned_optim.base import define
 from learned_optim.base import per_tensor
-from learned_optim.base import zeros
 
 FEATURE_VERSION = 1
 _GROUPS = ("kernels", "rest")
@@ -96,10 +94,7 @@ def by_units(optimizer: LearnedOptimizer) -> LearnedOptimizer:
       >>> updates.shape
       (3,)
     """
-    arguments = {name: value for name, value in optimizer.spec.items() if name not in ("kind", "feature_version")}
-    if optimizer.spec["kind"] != "coordinatewise_lstm":
-        raise ValueError(f"by_units needs a coordinatewise_lstm, got a {optimizer.spec['kind']}.")
-    return _build(**{"separate_kernels": False, **arguments}, by_units=True)
+    return coordinate_lstm.rebuilt_by_units(optimizer, "coordinatewise_lstm", _build, separate_kernels=False)
 
 
 def _build(hidden_size, num_layers, output_scale, preprocess_p, separate_kernels, by_units):
@@ -108,12 +103,9 @@ def _build(hidden_size, num_layers, output_scale, preprocess_p, separate_kernels
     output_scale = checks.real_number("output_scale", output_scale)
     preprocess_p = checks.real_number("preprocess_p", preprocess_p)
     separate_kernels = checks.flag("separate_kernels", separate_kernels)
-    network = networks.coordinatewise_lstm(hidden_size, num_layers)
 
     def init(key):
-        zero = jnp.zeros((1, hidden_size), jnp.float32)
-        state = (networks.LSTMState(zero, zero),) * num_layers
-        draw = lambda key: network.init(key, jnp.zeros((1, 2), jnp.float32), state)
+        draw = lambda key: coordinate_lstm.draw(key, hidden_size, num_layers, 2)
         if not separate_kernels:
             return draw(key)
         return {group: draw(key) for group, key in zip(_GROUPS, jax.random.split(key), strict=True)}
@@ -124,26 +116,11 @@ def _build(hidden_size, num_layers, output_scale, preprocess_p, separate_kernels
         def update(grad, param, slots, step):
             del param, step
             weights = theta[_GROUPS[0] if grad.ndim > 2 else _GROUPS[1]] if separate_kernels else theta
-            if by_units:
-                rows = jnp.stack([x.reshape(-1) for x in features.log_sign(grad, preprocess_p)])
-                output, state = networks.lstm_by_units(weights, rows, slots.lstm)
-                return output_scale * output.reshape(grad.shape), Slots(state)
-            inputs = [x.reshape(-1, 1) for x in features.log_sign(grad, preprocess_p)]
-            state = jax.tree.map(lambda slot: slot.reshape(-1, hidden_size), slots.lstm)
+            inputs = features.log_sign(grad, preprocess_p)
+            output, state = coordinate_lstm.advance(weights, inputs, slots.lstm, by_units=by_units)
+            return output_scale * output, Slots(state)
 
-            def advance(arrays):
-                inputs, state = arrays
-                return network.apply(weights, jnp.concatenate(inputs, axis=1), state)
-
-            output, rows = networks.in_blocks(advance, (inputs, state), 4 * hidden_size)
-            states = jax.tree.map(lambda row: row.reshape(*grad.shape, hidden_size), rows)
-            return output_scale * output.reshape(grad.shape), Slots(states)
-
-        def by_coordinates(param):
-            return jnp.broadcast_to(zeros(param)[..., None], (*param.shape, hidden_size))
-
-        slot = _rows_of_units(hidden_size) if by_units else by_coordinates
-        return per_tensor(Slots((networks.LSTMState(slot, slot),) * num_layers), update)
+        return per_tensor(Slots(coordinate_lstm.slots(hidden_size, num_layers, by_units=by_units)), update)
 
     spec = {
         "kind": "coordinatewise_lstm",
@@ -156,7 +133,3 @@ def _build(hidden_size, num_layers, output_scale, preprocess_p, separate_kernels
     if separate_kernels:  # left out otherwise, so that older versions can load the file
         spec["separate_kernels"] = True
     return define(spec, init, rule)
-
-
-def _rows_of_units(hidden_size):
-    return TensorSlot(lambda param: jnp.zeros((hidden_size, param.size), jnp.float32))

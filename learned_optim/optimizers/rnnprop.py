@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 
 from learned_optim import checks
+from learned_optim import coordinate_lstm
 from learned_optim import features
 from learned_optim import networks
 from learned_optim.base import LearnedOptimizer
-from learned_optim.base import TensorSlot
 from learned_optim.base import define
 from learned_optim.base import momentum
 from learned_optim.base import per_tensor
@@ -104,10 +104,7 @@ def by_units(optimizer: LearnedOptimizer) -> LearnedOptimizer:
       >>> updates.shape
       (3,)
     """
-    arguments = {name: value for name, value in optimizer.spec.items() if name not in ("kind", "feature_version")}
-    if optimizer.spec["kind"] != "rnnprop":
-        raise ValueError(f"by_units needs an rnnprop, got a {optimizer.spec['kind']}.")
-    return _build(**arguments, by_units=True)
+    return coordinate_lstm.rebuilt_by_units(optimizer, "rnnprop", _build)
 
 
 def _build(hidden_size, num_layers, output_scale, b1, b2, by_units):
@@ -118,7 +115,12 @@ def _build(hidden_size, num_layers, output_scale, b1, b2, by_units):
     b2 = checks.real_number("b2", b2)
     if not (0.0 <= b1 < 1.0 and 0.0 <= b2 < 1.0):
         raise ValueError(f"b1 and b2 must be at least 0 and below 1, such as 0.95, got {b1} and {b2}.")
-    network, init = _network(hidden_size, num_layers)
+
+    def init(key):
+        input_key, network_key = jax.random.split(key)
+        w = jax.random.truncated_normal(input_key, -2.0, 2.0, (2, hidden_size), jnp.float32) / math.sqrt(2.0)
+        layer = {"b": jnp.zeros((hidden_size,), jnp.float32), "w": w}
+        return {"inputs": layer, **coordinate_lstm.draw(network_key, hidden_size, num_layers, hidden_size)}
 
     def rule(theta, horizon):
         del horizon
@@ -132,27 +134,13 @@ def _build(hidden_size, num_layers, output_scale, b1, b2, by_units):
             corrected = jnp.maximum(second / (1.0 - b2 ** (step + 1.0)), _MIN_MOMENT)
             unit = 1.0 / (jnp.sqrt(corrected) + EPSILON)
             seen = limited * unit, first / (1.0 - b1 ** (step + 1.0)) * unit
-            if by_units:
-                rows = theta["inputs"]["w"].T @ jnp.stack([x.reshape(-1) for x in seen]) + theta["inputs"]["b"][:, None]
-                output, states = networks.lstm_by_units(weights, jax.nn.elu(rows), slots.lstm)
-                return -output_scale * jnp.tanh(output).reshape(grad.shape), Slots(first, second, states)
-            inputs = [x.reshape(-1, 1) for x in seen]
-            state = jax.tree.map(lambda slot: slot.reshape(-1, hidden_size), slots.lstm)
+            output, states = coordinate_lstm.advance(
+                weights, seen, slots.lstm, by_units=by_units, layer=theta["inputs"]
+            )
+            return -output_scale * jnp.tanh(output), Slots(first, second, states)
 
-            def advance(arrays):
-                inputs, state = arrays
-                hidden = jnp.concatenate(inputs, axis=1) @ theta["inputs"]["w"] + theta["inputs"]["b"][None]
-                return network.apply(weights, jax.nn.elu(hidden), state)
-
-            output, rows = networks.in_blocks(advance, (inputs, state), 4 * hidden_size)
-            states = jax.tree.map(lambda row: row.reshape(*grad.shape, hidden_size), rows)
-            return -output_scale * jnp.tanh(output).reshape(grad.shape), Slots(first, second, states)
-
-        def by_coordinates(param):
-            return jnp.broadcast_to(zeros(param)[..., None], (*param.shape, hidden_size))
-
-        slot = _rows_of_units(hidden_size) if by_units else by_coordinates
-        return per_tensor(Slots(momentum, zeros, (networks.LSTMState(slot, slot),) * num_layers), update)
+        lstm = coordinate_lstm.slots(hidden_size, num_layers, by_units=by_units)
+        return per_tensor(Slots(momentum, zeros, lstm), update)
 
     spec = {
         "kind": "rnnprop",
@@ -164,22 +152,3 @@ def _build(hidden_size, num_layers, output_scale, b1, b2, by_units):
         "b2": b2,
     }
     return define(spec, init, rule)
-
-
-def _rows_of_units(hidden_size):
-    return TensorSlot(lambda param: jnp.zeros((hidden_size, param.size), jnp.float32))
-
-
-def _network(hidden_size, num_layers):
-    """The LSTM, and the function that draws its weights and those of the layer before it."""
-    network = networks.coordinatewise_lstm(hidden_size, num_layers)
-
-    def init(key):
-        input_key, network_key = jax.random.split(key)
-        w = jax.random.truncated_normal(input_key, -2.0, 2.0, (2, hidden_size), jnp.float32) / math.sqrt(2.0)
-        zero = jnp.zeros((1, hidden_size), jnp.float32)
-        state = (networks.LSTMState(zero, zero),) * num_layers
-        weights = network.init(network_key, jnp.zeros((1, hidden_size), jnp.float32), state)
-        return {"inputs": {"b": jnp.zeros((hidden_size,), jnp.float32), "w": w}, **weights}
-
-    return network, init

@@ -23,8 +23,10 @@ import pytest
 
 from learned_optim import adam_features
 from learned_optim import blocks
+from learned_optim import coordinate_lstm
 from learned_optim import distance
 from learned_optim import muon_directions
+from learned_optim import networks
 from learned_optim import schedule
 from learned_optim import step_control
 from meta_train import few_shot
@@ -183,6 +185,12 @@ EXAMPLES = {
         f(f32(1, 2, 2), blocks.split(f32(2, 9), 3), f32(1, 1, 1)),
     ),
     "learned_optim.blocks:split": lambda f: (f(f32(2, 3, 4), 3), f(f32(2, 9), 3)),
+    "learned_optim.coordinate_lstm:advance": lambda f: f(
+        coordinate_lstm.draw(jax.random.key(0), 3, 1, 2),
+        [f32(4, 5)] * 2,
+        (networks.LSTMState(f32(4, 5, 3), f32(4, 5, 3)),),
+        by_units=False,
+    ),
     "learned_optim.distance:copy": lambda f: f(jnp.zeros((3, 4), jnp.bfloat16)),
     "learned_optim.distance:first": lambda f: f([f32(3, 4), f32(2), f32()], f32()),
     "learned_optim.distance:measure": lambda f: f(

@@ -87,7 +87,7 @@ def test_by_units_gives_the_same_updates_from_the_same_theta():
 
 
 def test_by_units_of_another_kind_is_an_error():
-    with pytest.raises(ValueError, match="by_units needs an rnnprop, got a learned_sgd"):
+    with pytest.raises(ValueError, match="by_units needs a rnnprop, got a learned_sgd"):
         by_units(learned_optim.learned_sgd())
 
 
