@@ -5,10 +5,12 @@ has the size of theta whatever the number of particles, and a few scalars for ea
 """
 
 from collections.abc import Callable
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -16,6 +18,8 @@ import jax.experimental.multihost_utils
 import numpy as np
 
 from meta_train.host import cores
+
+_LAUNCHER = "LEARNED_OPTIM_LAUNCHER"  # environment variable: the process that started this one with `launch`
 
 
 def initialize(coordinator: str, num_processes: int, process_id: int) -> None:
@@ -33,6 +37,8 @@ def initialize(coordinator: str, num_processes: int, process_id: int) -> None:
         raise ValueError(f"process_id must lie between 0 and num_processes - 1, got {process_id} of {num_processes}.")
     if ":" not in coordinator:
         raise ValueError(f"the coordinator must be HOST:PORT of process 0, got {coordinator!r}.")
+    if _LAUNCHER in os.environ:
+        threading.Thread(target=_end_with, args=(int(os.environ[_LAUNCHER]),), daemon=True).start()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(coordinator, num_processes, process_id, initialization_timeout=120)
 
@@ -71,13 +77,13 @@ def all_agree(choice: bool) -> bool:
 def launch(arguments: list[str], num_processes: int) -> int:
     """Runs `python -m meta_train ARGUMENTS` in several processes on this machine, which share its cores.
 
-    If one of them fails, or this process gets Ctrl-C or SIGTERM, the others are stopped too.
+    If one of them fails, or this process ends, be it by SIGKILL, the others are stopped too.
 
     Returns:
       The exit status: 0 if all processes succeeded, otherwise that of the process that failed first.
     """
     coordinator = f"localhost:{_free_port()}"
-    environment = cores.shared_environment(num_processes)
+    environment = {**cores.shared_environment(num_processes), _LAUNCHER: str(os.getpid())}
     command = [sys.executable, "-m", "meta_train", *arguments, "--coordinator", coordinator]
     processes: list[subprocess.Popen] = []
     before = signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
@@ -109,6 +115,13 @@ def _wait(processes):
         if all(status == 0 for status in statuses):
             return 0
         time.sleep(0.1)
+
+
+def _end_with(launcher):
+    """Ends this process when its parent is no longer the launcher. A run can be killed at any time."""
+    while os.getppid() == launcher:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _free_port():

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -153,6 +154,17 @@ def test_processes_get_the_devices_that_the_user_chose(monkeypatch):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "3")
     assert distributed.launch(["train"], 2) == 0
     assert given == ["3", "3"]
+
+
+def test_a_process_ends_with_its_launcher(monkeypatch):
+    """The launcher is gone, by SIGKILL as it may be, once the parent is another process."""
+    parents, slept = iter([7, 7, 1]), []
+    monkeypatch.setattr(distributed.os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(distributed.time, "sleep", slept.append)
+    monkeypatch.setattr(distributed.os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as end:
+        distributed._end_with(7)
+    assert end.value.code == 1 and len(slept) == 2
 
 
 def test_alone_the_only_process_decides():
