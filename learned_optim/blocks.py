@@ -91,7 +91,7 @@ def multiply(
     """The product of a symmetric matrix with each block, from the left, and with a number, in the tensor's shape."""
     outer, rows = (tuple(blocks.array.shape[i] for i in dims) for dims in (blocks.outer, blocks.rows))
     factors = factors.reshape(*outer, *rows, *rows)
-    of_factors = tuple(range(len(outer) + len(rows), factors.ndim))
+    of_factors = tuple(range(len(outer), len(outer) + len(rows)))
     rows_last = blocks.rows > blocks.columns
     if rows_last:
         made = jax.lax.dot_general(blocks.array, factors, ((blocks.rows, of_factors), (blocks.outer, blocks.outer)))

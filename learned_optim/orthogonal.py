@@ -79,7 +79,7 @@ def orthogonalize(
     split = blocks.split(x * jax.lax.rsqrt(features.mean_square(wide) + _TINY), max_block, transpose=True)
     gram = blocks.gram(split)
     norm = jnp.sqrt(jnp.sum(jnp.square(gram), axis=(1, 2), keepdims=True) + _TINY)
-    return blocks.multiply(newton_schulz(gram / norm, num_iterations), split, jax.lax.rsqrt(norm))
+    return blocks.multiply(newton_schulz(gram / norm, num_iterations).mT, split, jax.lax.rsqrt(norm))
 
 
 def orthogonalize_all(xs: Sequence[jax.Array], num_iterations: int, max_block: int) -> list[jax.Array]:
@@ -118,6 +118,6 @@ def orthogonalize_all(xs: Sequence[jax.Array], num_iterations: int, max_block: i
         rows = np.arange(factor.shape[-1])
         for number, i in enumerate(chosen):
             # Several indices in an array, instead of one, let XLA compile one kernel for all matrices of a shape.
-            own = factor[np.full_like(rows, number), :, rows]  # [rows, blocks, rows]
+            own = factor[np.full_like(rows, number), :, :, rows]  # [rows, blocks, rows], transposed
             made[i] = blocks.multiply(own.swapaxes(0, 1), splits[i])
     return [made[i] for i in range(len(xs))]
