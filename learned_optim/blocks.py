@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jaxtyping import Array
     from jaxtyping import Float32
 
+_FILLED = 7 / 8  # zeros fill up blocks of more than this share of the most rows: 64 rows take less time than 59
+
 
 def num_blocks(shape: Sequence[int], max_block: int) -> int:
     """How many blocks of rows a tensor of at least two dimensions has.
@@ -33,7 +35,7 @@ def num_blocks(shape: Sequence[int], max_block: int) -> int:
 
 
 class Blocks(NamedTuple):
-    """A tensor, split into blocks of equal height along the shorter side. Zeros may fill up the last one."""
+    """A tensor, split into blocks of equal height along the shorter side. Zeros may fill up the last one, or each."""
 
     array: jax.Array  # float32[*blocks, *rows, *columns], or float32[blocks, *columns, rows]
     outer: tuple[int, ...]  # dimensions that number the blocks
@@ -72,9 +74,13 @@ def split(x: Float32[Array, "*leading columns"], max_block: int, *, transpose: b
     axis, part = _axis_of_blocks(leading, height)
     if part:
         array = x.reshape(*leading[:axis], leading[axis] // part, part, *leading[axis + 1 :], columns)
-        return Blocks(array, dims[: axis + 1], dims[axis + 1 : -1], dims[-1:], x.shape)
-    padded = jnp.pad(x.reshape(-1, columns), ((0, count * height - math.prod(leading)), (0, 0)))
-    return Blocks(padded.reshape(count, height, columns), (0,), (1,), (2,), x.shape)
+    else:
+        axis, padded = 0, jnp.pad(x.reshape(-1, columns), ((0, count * height - math.prod(leading)), (0, 0)))
+        array = padded.reshape(count, height, columns)
+    if array.ndim == axis + 3 and max_block > height >= _FILLED * max_block:
+        array = jnp.pad(array, [(0, 0)] * (axis + 1) + [(0, max_block - height), (0, 0)])
+    dims = tuple(range(array.ndim))
+    return Blocks(array, dims[: axis + 1], dims[axis + 1 : -1], dims[-1:], x.shape)
 
 
 def gram(blocks: Blocks) -> Float32[Array, "blocks rows rows"]:
@@ -88,7 +94,11 @@ def gram(blocks: Blocks) -> Float32[Array, "blocks rows rows"]:
 def multiply(
     factors: Float32[Array, "blocks rows rows"], blocks: Blocks, scales: Float32[Array, "blocks 1 1"] | None = None
 ) -> Float32[Array, "*leading columns"]:
-    """The product of a symmetric matrix with each block, from the left, and with a number, in the tensor's shape."""
+    """The product of a matrix's transpose with each block, from the left, and with a number, in the tensor's shape.
+
+    A product with the transpose, which contracts the first dimension, is faster on CPUs: for the other one XLA packs a
+    copy of the tensor.
+    """
     outer, rows = (tuple(blocks.array.shape[i] for i in dims) for dims in (blocks.outer, blocks.rows))
     factors = factors.reshape(*outer, *rows, *rows)
     of_factors = tuple(range(len(outer), len(outer) + len(rows)))
@@ -104,9 +114,13 @@ def multiply(
         return jnp.moveaxis(made, 0, -2).reshape(*leading, -1)[..., :columns]
     if is_tall(blocks.shape):
         return jnp.moveaxis(made.reshape(-1, *leading)[:columns], 0, -1)
+    num_rows, count = math.prod(leading), math.prod(outer)
+    height = -(-num_rows // count)
+    if math.prod(rows) > height:
+        made = jax.lax.slice_in_dim(made, 0, height, axis=len(outer))
     if made.size == math.prod(blocks.shape):
         return made.reshape(blocks.shape)
-    return made.reshape(-1, columns)[: math.prod(leading)].reshape(blocks.shape)
+    return made.reshape(-1, columns)[:num_rows].reshape(blocks.shape)
 
 
 def _axis_of_blocks(leading, height):

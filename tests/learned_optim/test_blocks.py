@@ -6,14 +6,16 @@ import pytest
 
 from learned_optim import blocks
 
-# Shape of a tensor, and of its blocks of up to 8 rows: wide and tall, with zeros at the end, of several dimensions.
+# Shape of a tensor, and of its blocks of up to 8 rows: wide and tall, with zeros at the end of the last block or of
+# each, of several dimensions.
 # Those whose blocks are parts of a dimension with all dimensions after it, those of (3, 3, 4, 40), which are not, and
 # one of a single block.
 SHAPES = {
     (5, 9): (1, 5, 9),
     (9, 5): (1, 9, 5),
     (16, 31): (2, 8, 31),
-    (19, 31): (3, 7, 31),
+    (19, 31): (3, 8, 31),
+    (17, 31): (3, 6, 31),
     (31, 19): (3, 31, 7),
     (2, 3, 4): (1, 2, 3, 4),
     (2, 3, 9): (1, 2, 3, 9),
@@ -32,13 +34,15 @@ def _wide(x, count, height):
     """The blocks of the wide matrix, [blocks, rows, columns]."""
     matrix = x.reshape(-1, x.shape[-1])
     matrix = matrix.T if len(matrix) > matrix.shape[1] else matrix
-    return np.pad(matrix, ((0, count * height - len(matrix)), (0, 0))).reshape(count, height, -1)
+    filled = -(-len(matrix) // count)  # rows of a block
+    made = np.pad(matrix, ((0, count * filled - len(matrix)), (0, 0))).reshape(count, filled, -1)
+    return np.pad(made, ((0, 0), (0, height - filled), (0, 0)))
 
 
 @pytest.mark.parametrize("transpose", [True, False])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_products_are_those_of_the_matrix(shape, transpose):
-    """Its Gram matrices, and the product with a symmetric matrix and a number for each block."""
+    """Its Gram matrices, and the product with the transpose of a matrix and a number for each block."""
     x = _normal(shape)
     split = blocks.split(jnp.asarray(x, jnp.float32), 8, transpose=transpose)
     assert transpose or split.array.shape == SHAPES[shape]
@@ -47,9 +51,9 @@ def test_products_are_those_of_the_matrix(shape, transpose):
     wide = _wide(x, *gram.shape[:2])
     np.testing.assert_allclose(gram, wide @ wide.mT, rtol=0, atol=1e-4)
     factors, scales = _normal(gram.shape), np.arange(1.0, len(gram) + 1)[:, None, None]
-    factors = factors + factors.mT
-    product = scales * (factors @ wide)
-    product = product.reshape(-1, wide.shape[-1])[: min(shape[-1], x.size // shape[-1])]
+    product = scales * (factors.mT @ wide)
+    filled = -(-min(shape[-1], x.size // shape[-1]) // len(gram))
+    product = product[:, :filled].reshape(-1, wide.shape[-1])[: min(shape[-1], x.size // shape[-1])]
     expected = (product.T if blocks.is_tall(shape) else product).reshape(shape)
     made = blocks.multiply(jnp.asarray(factors, jnp.float32), split, jnp.asarray(scales, jnp.float32))
     np.testing.assert_allclose(made, expected, rtol=0, atol=1e-4)
