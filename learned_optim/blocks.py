@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from jaxtyping import Array
     from jaxtyping import Float32
 
-_FILLED = 7 / 8  # zeros fill up blocks of more than this share of the most rows: 64 rows take less time than 59
+_FILLED = 7 / 8  # zeros fill up blocks of at least this share of the most rows: 64 rows take less time than 59
+
+_LARGE = 2**21  # coordinates of a matrix whose blocks are multiplied in turn
 
 
 def num_blocks(shape: Sequence[int], max_block: int) -> int:
@@ -85,6 +87,8 @@ def split(x: Float32[Array, "*leading columns"], max_block: int, *, transpose: b
 
 def gram(blocks: Blocks) -> Float32[Array, "blocks rows rows"]:
     """The products of each block with its transpose."""
+    if _in_turn(blocks):
+        return _grams_in_turn(blocks.array)
     dims = (blocks.columns, blocks.columns), (blocks.outer, blocks.outer)
     made = jax.lax.dot_general(blocks.array, blocks.array, dims)
     count, height = (math.prod(blocks.array.shape[i] for i in dims) for dims in (blocks.outer, blocks.rows))
@@ -103,7 +107,9 @@ def multiply(
     factors = factors.reshape(*outer, *rows, *rows)
     of_factors = tuple(range(len(outer), len(outer) + len(rows)))
     rows_last = blocks.rows > blocks.columns
-    if rows_last:
+    if _in_turn(blocks):
+        made = _products_in_turn(factors, blocks.array)
+    elif rows_last:
         made = jax.lax.dot_general(blocks.array, factors, ((blocks.rows, of_factors), (blocks.outer, blocks.outer)))
     else:
         made = jax.lax.dot_general(factors, blocks.array, ((of_factors, blocks.rows), (blocks.outer, blocks.outer)))
@@ -121,6 +127,35 @@ def multiply(
     if made.size == math.prod(blocks.shape):
         return made.reshape(blocks.shape)
     return made.reshape(-1, columns)[:num_rows].reshape(blocks.shape)
+
+
+def _in_turn(blocks):
+    """Whether one block is multiplied after the other: those of a large wide matrix, if it cannot be sharded.
+
+    XLA on CPUs packs a copy of all blocks that it multiplies together. That of a large matrix does not fit into caches,
+    and every update gets its memory anew from the operating system.
+    """
+    alone = jax.device_count() == 1 and jax.default_backend() == "cpu"
+    return alone and blocks.outer == (0,) and blocks.rows == (1,) and blocks.array.size >= _LARGE
+
+
+def _grams_in_turn(array):
+    def gram_of(i):
+        block = jax.lax.dynamic_index_in_dim(array, i, keepdims=False)
+        return jax.lax.dot_general(block, block, (((1,), (1,)), ((), ())))
+
+    return jax.lax.map(gram_of, jnp.arange(len(array)))
+
+
+def _products_in_turn(factors, array):
+    """The product of each matrix's transpose with its block, in the memory of the blocks."""
+
+    def body(array, i):
+        factor, block = (jax.lax.dynamic_index_in_dim(x, i, keepdims=False) for x in (factors, array))
+        made = jax.lax.dot_general(factor, block, (((0,), (0,)), ((), ())))
+        return jax.lax.dynamic_update_index_in_dim(array, made, i, 0), None
+
+    return jax.lax.scan(body, array, jnp.arange(len(array)))[0]
 
 
 def _axis_of_blocks(leading, height):

@@ -1,5 +1,6 @@
 """Blocks of a tensor against rows of its matrix in NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -68,3 +69,48 @@ def test_blocks_hold_every_coordinate_once_and_zeros(shape):
     zeros = len(found) - x.size
     np.testing.assert_array_equal(found[zeros:], x.ravel())
     assert not found[:zeros].any()
+
+
+@pytest.fixture
+def in_turn(monkeypatch):
+    """A process with one device, where every wide matrix is large."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(blocks, "_LARGE", 0)
+
+
+def _product_with_gram(x):
+    split = blocks.split(x, 8)
+    return blocks.multiply(jnp.tanh(blocks.gram(split)), split)
+
+
+def _loops(x):
+    return str(jax.make_jaxpr(_product_with_gram)(x)).count("scan[")
+
+
+@pytest.mark.parametrize("shape", [(16, 31), (19, 31), (31, 19), (3, 3, 4, 40), (3, 4, 8, 100)], ids=str)
+def test_blocks_in_turn_equal_blocks_together(shape, request):
+    """Also vectorized, differentiated, and inside `jax.shard_map`."""
+    x = jnp.asarray(_normal((2, *shape)), jnp.float32)
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    ways = {
+        "plain": lambda x: jax.jit(_product_with_gram)(x[0]),
+        "vectorized": jax.vmap(_product_with_gram),
+        "differentiated": jax.grad(lambda x: jnp.sum(jnp.sin(_product_with_gram(x[0])))),
+        "sharded": jax.shard_map(
+            lambda x: _product_with_gram(x[0])[None], mesh=mesh, in_specs=jax.P("i"), out_specs=jax.P("i")
+        ),
+    }
+    together = {name: way(x) for name, way in ways.items()}
+    assert not _loops(x[0])
+    request.getfixturevalue("in_turn")
+    jax.clear_caches()
+    assert _loops(x[0]) == (0 if blocks.is_tall(shape) or blocks.split(x[0], 8).array.ndim > 3 else 2)
+    for name, way in ways.items():
+        np.testing.assert_allclose(way(x), together[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_blocks_of_a_large_matrix_take_no_memory_but_their_own(in_turn):
+    x = jax.ShapeDtypeStruct((256, 2048), jnp.float32)
+    memory = jax.jit(lambda x: _product_with_gram(jnp.tanh(x))).lower(x).compile().memory_analysis()
+    assert memory is not None
+    assert memory.temp_size_in_bytes < 0.1 * x.size * 4
