@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float32
 
 _FILLED = 7 / 8  # zeros fill up blocks of at least this share of the most rows: 64 rows take less time than 59
-
 _LARGE = 2**21  # coordinates of a matrix whose blocks are multiplied in turn
 
 
@@ -130,13 +129,13 @@ def multiply(
 
 
 def _in_turn(blocks):
-    """Whether one block is multiplied after the other: those of a large wide matrix, if it cannot be sharded.
+    """Whether one block is multiplied after the other: those of a large wide matrix, where nothing is sharded.
 
     XLA on CPUs packs a copy of all blocks that it multiplies together. That of a large matrix does not fit into caches,
     and every update gets its memory anew from the operating system.
     """
     alone = jax.device_count() == 1 and jax.default_backend() == "cpu"
-    return alone and blocks.outer == (0,) and blocks.rows == (1,) and blocks.array.size >= _LARGE
+    return alone and blocks.rows == (1,) and blocks.array.ndim == 3 and blocks.array.size >= _LARGE
 
 
 def _grams_in_turn(array):
