@@ -30,10 +30,10 @@ class Sizes(NamedTuple):
     """How much is run."""
 
     num_steps: int = 1000
-    num_runs: int = 5
+    num_runs: int = 3
     num_tuning: int = 1  # runs that a rate is judged by
     first_look: int = 100  # steps of all rates of a rival, before those are chosen that run to the end
-    num_kept: int = 4
+    num_kept: int = 3
     rates: tuple[float, ...] = tuple(float(10 ** (k / 2)) for k in range(-9, 4))
 
 

@@ -39,12 +39,14 @@ CASES = {
     "in range: 2,000 steps": (_mlp("digits-mlp", 32), 2000),
     "horizon: 10,000 steps": (_mlp("digits-mlp", 32), 10_000),
     "horizon: 20,000 steps": (_mlp("digits-mlp", 32), 20_000),
+    "horizon: 100,000 steps": (_mlp("digits-mlp", 32), 100_000),
     "horizon: 50 steps": (_mlp("digits-mlp", 32), 50),
     "size: MLP of 176,000 parameters": (_mlp("digits-mlp-384", 384, 384), 500),
     "size: transformer of 240,000 parameters": (_transformer, 300),
     "batch: 8": (_mlp("digits-mlp", 32, batch_size=8), 1000),
     "batch: 32": (_mlp("digits-mlp", 32, batch_size=32), 1000),
     "batch: 1,024": (_mlp("digits-mlp", 32, batch_size=1024), 1000),
+    "batch: 4,096": (_mlp("digits-mlp", 32, batch_size=4096), 1000),
 }
 
 

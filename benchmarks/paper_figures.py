@@ -9,10 +9,10 @@ digits. `andrychowicz-mnist` is the same on MNIST, if a copy of it is there, for
 that was trained on it. `andrychowicz-mnist-40-units`, `-two-layers` and `-relu` give that LSTM networks that it has not
 seen. `--lstm` takes another one. The first takes two and a half minutes on one core, the others one to two.
 
-`andrychowicz-cifar`: the convolutional net on CIFAR-10, 1,000 steps, five runs, with the LSTMs trained on it;
+`andrychowicz-cifar`: the convolutional net on CIFAR-10, 1,000 steps, three runs, with the LSTMs trained on it;
 `-cifar-5` and `-cifar-2` on the pictures of five and of two labels. They need a GPU or patience: a run takes a minute
-and a half on a core. The rivals' rates are found among 13 for each by 52 runs of a tenth of the length and 16 whole
-ones, then there are up to 50 to report. `--rates-of figures.json` takes rates that an earlier run found. `--seed` draws
+and a half on a core. The rivals' rates are found among 13 for each by 52 runs of a tenth of the length and 12 whole
+ones, then there are up to 30 to report. `--rates-of figures.json` takes rates that an earlier run found. `--seed` draws
 other initial weights and minibatches, to choose an LSTM by.
 
 `influence-balancing`, `pes-toy` (Vicol et al. 2021, https://arxiv.org/abs/2112.13835): where short windows mislead.

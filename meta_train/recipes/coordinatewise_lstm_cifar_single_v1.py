@@ -8,7 +8,7 @@ from meta_train.recipes import Recipe
 from meta_train.recipes import lstm_on_cifar
 
 
-def recipe(num_steps: int = 2800, seed: int = 0, num_particles: int = 1) -> Recipe:
+def recipe(num_steps: int = 1200, seed: int = 0, num_particles: int = 1) -> Recipe:
     """As the pair."""
     return lstm_on_cifar.backprop_on_cifar(
         num_steps, seed, separate_kernels=False, num_particles=num_particles, every=4, peak_rate=3e-3

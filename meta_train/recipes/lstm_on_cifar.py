@@ -78,9 +78,9 @@ def backprop_on_cifar(
 
     Deviations from the paper (https://arxiv.org/abs/1606.04474): the LSTMs begin as the released one for MNIST, which
     spares them the plateau that a random one stays on for hundreds of episodes; several networks at a time, if wished;
-    episodes grow from 100 to 1,000 steps during the first fifth of the run; the derivative is estimated from a sample
+    episodes grow from 100 to 1,000 steps during the first half of the run; the derivative is estimated from a sample
     of the coordinates of large tensors, see `problems.sampled_coordinates`; and the outer learning rate decays as a
-    cosine, twice: over three sevenths of the run, and from a third of the peak over the rest.
+    cosine.
 
     Args:
       num_steps, seed: fields of the recipe.
@@ -89,7 +89,6 @@ def backprop_on_cifar(
       every: derivatives pass through one of so many coordinates of a large tensor.
       peak_rate: outer learning rate at the beginning. At the end it is a hundredth of that.
     """
-    first_cycle = max(1, 3 * num_steps // 7)
     optimizer = learned_optim.coordinatewise_lstm(separate_kernels=separate_kernels)
     dataset = Source("cifar10").load(None)
     if not isinstance(dataset, Dataset):
@@ -102,16 +101,14 @@ def backprop_on_cifar(
         problem,
         num_particles=num_particles,
         unroll_length=UNROLL_LENGTH,
-        horizon=truncation.growing(100, HORIZON, max(1, first_cycle // 2)),
+        horizon=truncation.growing(100, HORIZON, max(1, num_steps // 2)),
     )
     _, theta = learned_optim.load_pretrained(START)
-    cycles = (peak_rate, first_cycle), (peak_rate / 3, max(1, num_steps - first_cycle))
-    rate = optax.join_schedules([optax.cosine_decay_schedule(*cycle, alpha=0.01) for cycle in cycles], [first_cycle])
     return Recipe(
         optimizer=optimizer,
         theta={"kernels": theta, "rest": theta} if separate_kernels else theta,
         estimators=(estimator,),
-        outer_optimizer=optax.adam(rate),
+        outer_optimizer=optax.adam(optax.cosine_decay_schedule(peak_rate, num_steps, alpha=0.01)),
         num_steps=num_steps,
         seed=seed,
         clip_norm=1.0,
