@@ -23,7 +23,7 @@ def convolve(
 
     Args:
       x: pictures.
-      w: filters of odd size.
+      w: filters.
       stride: distance of the places where the filters are applied. Padding is "SAME".
 
     Example:
@@ -46,8 +46,7 @@ def convolve(
 class Conv2D(hk.Module):
     """A convolution over images, padded so that the output is as large as the input, or a stride smaller.
 
-    Parameters, their initialization and the result (up to rounding) are those of `hk.Conv2D` with padding "SAME", an
-    odd kernel, and a stride that divides the image.
+    Parameters, their initialization and the result (up to rounding) are those of `hk.Conv2D` with padding "SAME".
     """
 
     def __init__(self, channels: int, *, kernel_size: int = 3, stride: int = 1, name: str | None = None):
@@ -55,7 +54,7 @@ class Conv2D(hk.Module):
 
         Args:
           channels: of the output.
-          kernel_size: height and width of the filters, odd.
+          kernel_size: height and width of the filters.
           stride: of the places where the filters are applied.
           name: of the module.
         """

@@ -11,7 +11,8 @@ from meta_train.tasks.convolution import convolve
 
 
 @pytest.mark.parametrize(
-    ("size", "kernel", "stride"), [((6, 4), 3, 1), ((6, 4), 3, 2), ((7, 5), 3, 2), ((8, 8), 5, 4), ((4, 6), 1, 2)]
+    ("size", "kernel", "stride"),
+    [((6, 4), 3, 1), ((6, 4), 3, 2), ((7, 5), 3, 2), ((8, 8), 5, 4), ((4, 6), 1, 2), ((7, 6), 4, 2)],
 )
 def test_equals_haiku(size, kernel, stride):
     ours, theirs = (
