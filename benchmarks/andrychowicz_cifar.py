@@ -202,6 +202,7 @@ def cifar(
     lstms: Sequence[str] | None,
     rates: Any,
     seed: int,
+    num_runs: int | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The record of a figure, and the curves to draw.
 
@@ -213,8 +214,10 @@ def cifar(
       lstms: the pair and then the single LSTM, released or in files; or the first alone; None: the released ones.
       rates: learning rates by measure and baseline that an earlier run found; None: search for them.
       seed: of all runs. Thetas are chosen by another seed than the one reported.
+      num_runs: to report for each optimizer; None: as many as the sizes say.
     """
     sizes = Sizes(4, 2, 1, 2, 1, (1e-3, 1e-2)) if quick else Sizes()
+    sizes = sizes._replace(num_runs=num_runs or sizes.num_runs)
     dataset = data.load("cifar10")
     labels = SUBSETS[figure]
     task = lstm_on_cifar.cifar_task(lstm_on_cifar.of_labels(dataset, labels) if labels else dataset)

@@ -12,8 +12,9 @@ seen. `--lstm` takes another one. The first takes two and a half minutes on one 
 `andrychowicz-cifar`: the convolutional net on CIFAR-10, 1,000 steps, three runs, with the LSTMs trained on it;
 `-cifar-5` and `-cifar-2` on the pictures of five and of two labels. They need a GPU or patience: a run takes a minute
 and a half on a core. The rivals' rates are found among 13 for each by 52 runs of a tenth of the length and 12 whole
-ones, then there are up to 30 to report. `--rates-of figures.json` takes rates that an earlier run found. `--seed` draws
-other initial weights and minibatches, to choose an LSTM by.
+ones, then there are up to 30 to report. `--rates-of figures.json` takes rates that an earlier run found, of the same
+figure or of the one with all labels. `--runs` is how many to report. `--seed` draws other initial weights and
+minibatches, to choose an LSTM by.
 
 `influence-balancing`, `pes-toy` (Vicol et al. 2021, https://arxiv.org/abs/2112.13835): where short windows mislead.
 `nres-variance` (Li et al. 2023, https://arxiv.org/abs/2304.12180): variance of PES and of NRES against formulas.
@@ -254,6 +255,7 @@ def main() -> None:
     parser.add_argument(
         "--rates-of", type=pathlib.Path, metavar="FILE", help="on CIFAR-10: take an earlier run's rates"
     )
+    parser.add_argument("--runs", type=int, help="on CIFAR-10: to report for each optimizer (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="on CIFAR-10: of all runs (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="toy sizes: a smoke test, not a measurement")
     arguments = parser.parse_args()
@@ -288,8 +290,14 @@ def _can_make(name):
 def _options(name, arguments):
     """What a figure gets of the command line."""
     if "cifar" in name:
-        earlier = arguments.rates_of and json.loads(arguments.rates_of.read_text(encoding="utf-8"))["figures"][name]
-        return {"lstms": arguments.lstm, "rates": earlier and earlier["learning_rate"], "seed": arguments.seed}
+        figures = json.loads(arguments.rates_of.read_text(encoding="utf-8"))["figures"] if arguments.rates_of else {}
+        earlier = figures.get(name) or figures.get("andrychowicz-cifar") or {"learning_rate": None}
+        return {
+            "lstms": arguments.lstm,
+            "rates": earlier["learning_rate"],
+            "seed": arguments.seed,
+            "num_runs": arguments.runs,
+        }
     return {"lstm": arguments.lstm[0]} if "mnist" in name and arguments.lstm else {}
 
 

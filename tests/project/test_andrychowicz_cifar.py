@@ -1,5 +1,7 @@
 """The figures of the LSTMs on CIFAR-10: which optimizer runs, which rate is the best, and what is averaged."""
 
+import argparse
+import json
 import pathlib
 import runpy
 
@@ -65,3 +67,14 @@ def test_curves_are_means_of_steps_in_a_row():
     losses = np.arange(50.0)[None]
     np.testing.assert_allclose(FIGURE["smooth"](losses, 20)[0], 9.5 + np.arange(31.0))
     assert FIGURE["smooth"](losses, 30) is losses
+
+
+def test_rates_found_with_all_labels_serve_a_part_of_them(tmp_path):
+    options = runpy.run_path(str(pathlib.Path(__file__).parents[2] / "benchmarks" / "paper_figures.py"))["_options"]
+    rates, own = {"step 9": {"SGD": 0.5}}, {"step 9": {"SGD": 0.1}}
+    figures = {"andrychowicz-cifar": {"learning_rate": rates}, "andrychowicz-cifar-5": {"learning_rate": own}}
+    (tmp_path / "figures.json").write_text(json.dumps({"figures": figures}))
+    given = argparse.Namespace(lstm=None, rates_of=tmp_path / "figures.json", seed=0, runs=None)
+    found = {name: options(f"andrychowicz-cifar{name}", given)["rates"] for name in ("", "-5", "-2")}
+    assert found == {"": rates, "-5": own, "-2": rates}
+    assert options("andrychowicz-cifar", argparse.Namespace(lstm=None, rates_of=None, seed=0, runs=1))["rates"] is None
