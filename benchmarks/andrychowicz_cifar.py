@@ -80,8 +80,9 @@ def run(compiled: Any, arguments: Any, keys: jax.Array, data: Any) -> Runs:
     parts = []
     for start in progress.over(range(0, count, at_once), unit="part", delay=60.0):
         rows = np.minimum(np.arange(start, start + at_once), count - 1)  # the last part repeats a run
-        parts.append(compiled(jax.tree.map(lambda leaf, rows=rows: leaf[rows], arguments), keys[rows], data))
-    return Runs(*(np.concatenate([np.asarray(x) for x in each])[:count] for each in zip(*parts, strict=True)))
+        made = compiled(jax.tree.map(lambda leaf, rows=rows: leaf[rows], arguments), keys[rows], data)
+        parts.append(jax.tree.map(np.asarray, made))
+    return Runs(*(np.concatenate(each)[:count] for each in zip(*parts, strict=True)))
 
 
 def chosen_baseline(baselines: Sequence[Any]) -> Any:
