@@ -12,11 +12,11 @@ def perturbation(key: jax.Array, theta: Any, std: float) -> Any:
 
     Args:
       key: random key.
-      theta: meta-parameters, one number at least. Leaves may have several dtypes.
+      theta: meta-parameters, one array at least. Leaves may have several dtypes.
       std: standard deviation, in units of theta.
 
     Raises:
-      ValueError: if theta holds no number.
+      ValueError: if theta holds no array.
 
     Example:
       >>> import jax.numpy as jnp
@@ -30,9 +30,9 @@ def perturbation(key: jax.Array, theta: Any, std: float) -> Any:
 
 
 def check(theta: Any) -> None:
-    """Raises ValueError unless theta holds a number that can be perturbed."""
-    if not sum(leaf.size for leaf in jax.tree.leaves(theta)):
-        raise ValueError("theta holds no number, so there is nothing to perturb: use an optimizer that has weights.")
+    """Raises ValueError if theta holds no array."""
+    if not jax.tree.leaves(theta):
+        raise ValueError("theta holds no array, so there is nothing to perturb: use an optimizer that has weights.")
 
 
 def ravel(tree: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:

@@ -133,8 +133,8 @@ def test_theta_of_several_dtypes(name, quick_to_compile):
 
 
 @pytest.mark.parametrize("name", ["full_es", "gpes", "truncated_es"])
-def test_without_numbers_there_is_nothing_to_perturb(name):
+def test_without_arrays_there_is_nothing_to_perturb(name):
     problem = Problem(lambda key, theta, num_steps: jnp.zeros(()), lambda key, theta, state, data: (state, state))
     estimator = ALL[name](problem, num_particles=2, horizon=truncation.constant(WINDOW))
-    with pytest.raises(ValueError, match="theta holds no number, so there is nothing to perturb"):
+    with pytest.raises(ValueError, match="theta holds no array, so there is nothing to perturb"):
         estimator.estimate(jax.random.key(1), {}, estimator.init(jax.random.key(0), {}), estimator.data)
