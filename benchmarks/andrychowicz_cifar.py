@@ -4,7 +4,10 @@
 minibatches of training pictures. A rival is tuned on other runs, for each measure by itself.
 """
 
+import argparse
 from collections.abc import Sequence
+import json
+import pathlib
 from typing import Any
 from typing import NamedTuple
 
@@ -192,6 +195,22 @@ def record(figure: str, runs: dict[str, dict[str, Runs]], judged: Any) -> dict[s
         "runs": len(last["LSTM"].losses),
     }
     return made
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of these figures."""
+    parser.add_argument(
+        "--rates-of", type=pathlib.Path, metavar="FILE", help="on CIFAR-10: take an earlier run's rates"
+    )
+    parser.add_argument("--runs", type=int, help="on CIFAR-10: to report for each optimizer (default: 3)")
+    parser.add_argument("--seed", type=int, default=0, help="on CIFAR-10: of all runs (default: %(default)s)")
+
+
+def options(figure: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The values of these options, as arguments of `cifar`. Rates found with all labels serve a part of them."""
+    figures = json.loads(arguments.rates_of.read_text(encoding="utf-8"))["figures"] if arguments.rates_of else {}
+    earlier = figures.get(figure) or figures.get("andrychowicz-cifar") or {"learning_rate": None}
+    return {"rates": earlier["learning_rate"], "seed": arguments.seed, "num_runs": arguments.runs}
 
 
 def cifar(

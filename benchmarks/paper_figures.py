@@ -26,7 +26,6 @@ those whose data are not at hand, and on a CPU those on CIFAR-10.
 import argparse
 from collections.abc import Callable
 import functools
-import json
 import os
 import pathlib
 import runpy
@@ -252,11 +251,7 @@ def main() -> None:
         metavar="NAME",
         help="released, or a file; on CIFAR-10 up to two, the pair first (default: those trained on the data)",
     )
-    parser.add_argument(
-        "--rates-of", type=pathlib.Path, metavar="FILE", help="on CIFAR-10: take an earlier run's rates"
-    )
-    parser.add_argument("--runs", type=int, help="on CIFAR-10: to report for each optimizer (default: 3)")
-    parser.add_argument("--seed", type=int, default=0, help="on CIFAR-10: of all runs (default: %(default)s)")
+    _CIFAR["add_options"](parser)
     parser.add_argument("--quick", action="store_true", help="toy sizes: a smoke test, not a measurement")
     arguments = parser.parse_args()
     if arguments.data_dir is not None:
@@ -290,14 +285,7 @@ def _can_make(name):
 def _options(name, arguments):
     """What a figure gets of the command line."""
     if "cifar" in name:
-        figures = json.loads(arguments.rates_of.read_text(encoding="utf-8"))["figures"] if arguments.rates_of else {}
-        earlier = figures.get(name) or figures.get("andrychowicz-cifar") or {"learning_rate": None}
-        return {
-            "lstms": arguments.lstm,
-            "rates": earlier["learning_rate"],
-            "seed": arguments.seed,
-            "num_runs": arguments.runs,
-        }
+        return {"lstms": arguments.lstm, **_CIFAR["options"](name, arguments)}
     return {"lstm": arguments.lstm[0]} if "mnist" in name and arguments.lstm else {}
 
 

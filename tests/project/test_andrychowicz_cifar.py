@@ -70,11 +70,12 @@ def test_curves_are_means_of_steps_in_a_row():
 
 
 def test_rates_found_with_all_labels_serve_a_part_of_them(tmp_path):
-    options = runpy.run_path(str(pathlib.Path(__file__).parents[2] / "benchmarks" / "paper_figures.py"))["_options"]
     rates, own = {"step 9": {"SGD": 0.5}}, {"step 9": {"SGD": 0.1}}
     figures = {"andrychowicz-cifar": {"learning_rate": rates}, "andrychowicz-cifar-5": {"learning_rate": own}}
     (tmp_path / "figures.json").write_text(json.dumps({"figures": figures}))
-    given = argparse.Namespace(lstm=None, rates_of=tmp_path / "figures.json", seed=0, runs=None)
-    found = {name: options(f"andrychowicz-cifar{name}", given)["rates"] for name in ("", "-5", "-2")}
+    parser = argparse.ArgumentParser()
+    FIGURE["add_options"](parser)
+    given = parser.parse_args(["--rates-of", str(tmp_path / "figures.json")])
+    found = {name: FIGURE["options"](f"andrychowicz-cifar{name}", given)["rates"] for name in ("", "-5", "-2")}
     assert found == {"": rates, "-5": own, "-2": rates}
-    assert options("andrychowicz-cifar", argparse.Namespace(lstm=None, rates_of=None, seed=0, runs=1))["rates"] is None
+    assert FIGURE["options"]("andrychowicz-cifar", parser.parse_args([]))["rates"] is None
