@@ -27,6 +27,7 @@ from meta_train.estimators.gpes import gpes as gpes
 from meta_train.estimators.guided_es import guided_es as guided_es
 from meta_train.estimators.implicit import implicit as implicit
 from meta_train.estimators.inverse_variance import inverse_variance as inverse_variance
+from meta_train.estimators.k_rmd import k_rmd as k_rmd
 from meta_train.estimators.normalized import normalized as normalized
 from meta_train.estimators.nres import nres as nres
 from meta_train.estimators.pes import pes as pes
@@ -65,6 +66,7 @@ __all__ = [
     "guided_es",
     "implicit",
     "inverse_variance",
+    "k_rmd",
     "linear_solvers",
     "mean_over_particles",
     "normalized",

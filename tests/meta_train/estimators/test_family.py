@@ -28,7 +28,7 @@ def _constructors(**options):
     return found
 
 
-ALL = _constructors(unroll_length=WINDOW, noise_period=2 * WINDOW)
+ALL = _constructors(unroll_length=WINDOW, noise_period=2 * WINDOW, num_backward=WINDOW)
 ALL["pes, ranks"] = functools.partial(ALL["pes"], shaping=estimators.centered_ranks)
 WINDOWS = {name for name, make in ALL.items() if "unroll_length" in make.keywords}
 
@@ -49,7 +49,7 @@ THETA = {"a": jnp.array([0.3, -0.2]), "b": jnp.asarray(0.5)}
 
 def test_the_registry_has_windows_and_whole_episodes():
     assert {"gpes", "nres", "pes", "truncated_backprop", "truncated_es"} <= WINDOWS
-    assert {"forward_gradient", "forward_mode", "full_backprop", "full_es"} <= ALL.keys() - WINDOWS
+    assert {"forward_gradient", "forward_mode", "full_backprop", "full_es", "k_rmd"} <= ALL.keys() - WINDOWS
 
 
 # "nres" and "pes" are built as "gpes" and "pes, ranks" are; "forward_mode" averages as "full_backprop" does.
