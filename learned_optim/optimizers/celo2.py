@@ -12,6 +12,7 @@ reproduces the released code's updates, with and without Newton–Schulz iterati
 """
 
 from collections.abc import Sequence
+import math
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from learned_optim import factored_step
 from learned_optim import features
 from learned_optim import networks
 from learned_optim import orthogonal
+from learned_optim import schedule
 from learned_optim.base import LearnedOptimizer
 from learned_optim.base import define
 from learned_optim.base import per_tensor
@@ -35,6 +37,7 @@ EPSILON = 1e-8  # added to second moments
 A, B, C = orthogonal.COEFFICIENTS
 _FLOOR = 1e-9  # added to mean squares before they normalize an input or the output
 _OF_MATRICES = ("rows", "columns", "row_rsqrts", "column_rsqrts", "factored_momenta")  # inputs that vectors lack
+_FIRST_SHARE, _FIRST_EXPONENT = 0.05, 0.5  # of `scheduled`, before meta-training
 _SMALL = 1e-30  # keeps the derivative of a norm finite at 0
 
 
@@ -45,6 +48,7 @@ def celo2(
     vector_step_multiplier: float | None = 20.0,
     newton_schulz_steps: int = 0,
     bias_correction: bool = True,
+    scheduled: bool = False,
 ) -> LearnedOptimizer:
     r"""Builds the Celo2 optimizer.
 
@@ -68,15 +72,17 @@ def celo2(
         it is normalized. 5 is usual, 0 leaves the orthogonalization out.
       bias_correction: whether Adam corrects its moments for their bias, and adds 1e-8 to √v. False is Adam as it was
         when the authors meta-trained: without the correction, and 1e-8 is added to v.
+      scheduled: whether step sizes and their decay are part of theta. `step_size` is without effect then.
 
     Returns:
-      A `LearnedOptimizer`. `num_steps` is accepted and not used. State: four float32 copies of the parameters, three
-      rows and three columns for each tensor (for a vector, three more copies and three numbers) and a step counter.
+      A `LearnedOptimizer`. `num_steps` is accepted, and used only if `scheduled`. State: four float32 copies of the
+      parameters, three rows and three columns for each tensor (for a vector, three more copies and three numbers) and a
+      step counter.
 
     Raises:
       ValueError: if hidden_sizes is empty or contains anything but positive whole numbers, or if newton_schulz_steps is
         negative.
-      TypeError: if bias_correction is not a bool.
+      TypeError: if bias_correction or scheduled is not a bool.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -96,22 +102,28 @@ def celo2(
         vector_step_multiplier = checks.real_number("vector_step_multiplier", vector_step_multiplier)
     newton_schulz_steps = checks.whole_number("newton_schulz_steps", newton_schulz_steps, 0, "0 leaves them out.")
     bias_correction = checks.flag("bias_correction", bias_correction)
+    scheduled = checks.flag("scheduled", scheduled)
     network = networks.per_parameter_mlp(hidden_sizes, num_outputs=1)
 
     def init(key):
-        return factored_features.init_network(network, key, extended=True)
+        theta = factored_features.init_network(network, key, extended=True)
+        return {"network": theta, "schedule": _init_schedule()} if scheduled else theta
 
     def rule(theta, horizon):
-        del horizon
+        weights = theta["network"] if scheduled else theta
 
         def update(grad, param, slots, step):
+            if scheduled:
+                length = _scheduled_step(theta["schedule"], horizon, param, step)
+            else:
+                length = step_size
             if param.ndim < 2 and vector_step_multiplier is not None:
                 direction, slots = _adam(grad, slots, step, bias_correction)
-                return -step_size * vector_step_multiplier * direction, slots
-            direction, slots = _direction(network, theta, grad, param, slots, max(hidden_sizes))
+                return -length * vector_step_multiplier * direction, slots
+            direction, slots = _direction(network, weights, grad, param, slots, max(hidden_sizes))
             if newton_schulz_steps and param.ndim > 1:
                 direction = _orthogonalize(direction, newton_schulz_steps)
-            return -step_size * direction * jax.lax.rsqrt(_FLOOR + _mean_square(direction)), slots
+            return -length * direction * jax.lax.rsqrt(_FLOOR + _mean_square(direction)), slots
 
         return per_tensor(factored_moments.SLOTS, update)
 
@@ -124,7 +136,22 @@ def celo2(
         "newton_schulz_steps": newton_schulz_steps,
         "bias_correction": bias_correction,
     }
+    if scheduled:  # weights released before there was the option have no such field
+        spec["scheduled"] = True
     return define(spec, init, rule)
+
+
+def _init_schedule():
+    share = jnp.asarray(math.log(_FIRST_SHARE), jnp.float32)
+    return {"matrices": share, "vectors": share, "exponent": jnp.asarray(_FIRST_EXPONENT, jnp.float32)}
+
+
+def _scheduled_step(theta, horizon, param, step):
+    """The root mean square of the next update."""
+    _, decay = schedule.progress(step, horizon, jnp.zeros((3,), jnp.float32))
+    decay = jnp.where(horizon >= 1.0, decay, schedule.anytime(step, theta["exponent"]))
+    share = theta["matrices" if param.ndim > 1 else "vectors"]
+    return jnp.exp(share) * schedule.size(param) * decay
 
 
 def _direction(network, theta, grad, param, slots, widest):

@@ -110,10 +110,36 @@ def test_every_matrix_moves_by_the_step_size_and_adam_by_twenty_times_that():
         assert np.all(values.max(axis=-1) / values.min(axis=-1) < 2)
 
 
+@pytest.mark.parametrize("num_steps", [20, None])
+def test_scheduled_steps_are_shares_of_the_size_that_decay(num_steps):
+    """Directions are those of the plain optimizer, at any step size."""
+    options = {"vector_step_multiplier": None, "newton_schulz_steps": 5}
+    schedule = {"matrices": np.log(0.3), "vectors": np.log(0.02), "exponent": 0.7}
+    optimizer = learned_optim.celo2(scheduled=True, **options)
+    theta = {"network": _float32(THETA), "schedule": _float32(schedule)}
+    assert jax.tree.structure(theta) == jax.tree.structure(optimizer.init(jax.random.key(0)))
+    made = _run(optimizer.transform(theta, num_steps=num_steps))
+    plain = _run(learned_optim.celo2(step_size=1.0, **options).transform(_float32(THETA)))
+    for step, (updates, directions, params) in enumerate(zip(made, plain, PARAMS, strict=True)):
+        decay = 1.0 - step / num_steps if num_steps else (1.0 + step / 100.0) ** -0.7
+        for name, param in params.items():
+            fan_in = np.prod(np.shape(param)[:-1])
+            size = max(np.sqrt(np.mean(np.square(param))), 0.1 / np.sqrt(fan_in)) if np.ndim(param) > 1 else 0.1
+            length = (0.3 if np.ndim(param) > 1 else 0.02) * size * decay
+            np.testing.assert_allclose(updates[name], length * directions[name], rtol=2e-5, atol=1e-9)
+
+
+def test_weights_from_before_there_was_a_schedule_keep_their_description():
+    assert "scheduled" not in learned_optim.celo2().spec
+    assert learned_optim.celo2(scheduled=True).spec["scheduled"] is True
+
+
 def test_bad_arguments_are_an_error():
     with pytest.raises(ValueError, match="newton_schulz_steps must be at least 0, got -1"):
         learned_optim.celo2(newton_schulz_steps=-1)
     with pytest.raises(TypeError, match="bias_correction must be True or False, got 1"):
         learned_optim.celo2(bias_correction=1)
+    with pytest.raises(TypeError, match="scheduled must be True or False, got 1"):
+        learned_optim.celo2(scheduled=1)
     with pytest.raises(ValueError, match="hidden_sizes must be a non-empty sequence"):
         learned_optim.celo2(hidden_sizes=())
