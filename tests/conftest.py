@@ -1,4 +1,4 @@
-"""Settings of every test: two CPU devices, strict dtype promotion, and compiled programs kept from run to run.
+"""Settings of every test: two CPU devices, strict dtype promotion, and large compiled programs kept from run to run.
 
 Some optax optimizers (adam among them) mix Python floats with int32 counters, which strict promotion refuses. A test
 that runs one carries the marker `optax_promotion` and gets the standard rules.
@@ -7,6 +7,7 @@ Compilation is most of the suite's time, so programs are compiled with few optim
 looks at last bits, or that computes for longer than it compiles, carries the marker `optimized`.
 """
 
+import collections
 import gc
 import os
 
@@ -18,17 +19,26 @@ jax.config.update("jax_num_cpu_devices", 2)
 # Older code generation, in one piece: compiling takes two thirds of the time. XLA refuses flags that it does not know.
 _FAST_COMPILATION = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
+# Writing a program to the folder takes a tenth of a second, and few programs are read in the same run.
+_KEPT_SECONDS = "1.0"
+
+# JAX keeps every program, a megabyte each, and each one makes the next slower to lower, by five microseconds.
+_MOST_PROGRAMS = 300
+_COMPILATION = "/jax/core/compile/backend_compile_duration"
+_events: collections.Counter[str] = collections.Counter()
+
 
 def pytest_configure(config):
     """Keeps compiled programs in pytest's cache folder, for all workers and for the processes that tests start."""
     folder = str(config.cache.mkdir("jax"))
-    os.environ.update(JAX_COMPILATION_CACHE_DIR=folder, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.2")
+    os.environ.update(JAX_COMPILATION_CACHE_DIR=folder, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=_KEPT_SECONDS)
     jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", float(_KEPT_SECONDS))
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     jax.config.update("jax_disable_most_optimizations", True)
     if jax.__version_info__ < (0, 11):
         os.environ["XLA_FLAGS"] = f"{_FAST_COMPILATION} {os.environ.get('XLA_FLAGS', '')}"
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *args, **kwargs: _events.update([event]))
 
 
 def pytest_collection_finish():
@@ -36,6 +46,15 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs():
+    """JAX forgets its programs between two files, once there are many."""
+    yield
+    if _events[_COMPILATION] > _MOST_PROGRAMS:
+        _events.clear()
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)
