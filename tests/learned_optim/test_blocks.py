@@ -1,5 +1,7 @@
 """Blocks of a tensor against rows of its matrix in NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,9 +47,9 @@ def _wide(x, count, height):
 def test_products_are_those_of_the_matrix(shape, transpose):
     """Its Gram matrices, and the product with the transpose of a matrix and a number for each block."""
     x = _normal(shape)
-    split = blocks.split(jnp.asarray(x, jnp.float32), 8, transpose=transpose)
-    assert transpose or split.array.shape == SHAPES[shape]
-    gram = blocks.gram(split)
+    split = functools.partial(blocks.split, max_block=8, transpose=transpose)
+    assert transpose or jax.eval_shape(lambda x: split(x).array, x).shape == SHAPES[shape]
+    gram = jax.jit(lambda x: blocks.gram(split(x)))(np.float32(x))
     assert len(gram) == blocks.num_blocks(shape, 8)
     wide = _wide(x, *gram.shape[:2])
     np.testing.assert_allclose(gram, wide @ wide.mT, rtol=0, atol=1e-4)
@@ -56,10 +58,13 @@ def test_products_are_those_of_the_matrix(shape, transpose):
     filled = -(-min(shape[-1], x.size // shape[-1]) // len(gram))
     product = product[:, :filled].reshape(-1, wide.shape[-1])[: min(shape[-1], x.size // shape[-1])]
     expected = (product.T if blocks.is_tall(shape) else product).reshape(shape)
-    made = blocks.multiply(jnp.asarray(factors, jnp.float32), split, jnp.asarray(scales, jnp.float32))
-    np.testing.assert_allclose(made, expected, rtol=0, atol=1e-4)
-    factors = factors * scales
-    np.testing.assert_allclose(blocks.multiply(jnp.asarray(factors, jnp.float32), split), expected, rtol=0, atol=1e-4)
+
+    @jax.jit
+    def multiply(x, factors, scales):
+        return blocks.multiply(factors, split(x), scales), blocks.multiply(factors * scales, split(x))
+
+    for made in multiply(np.float32(x), np.float32(factors), np.float32(scales)):
+        np.testing.assert_allclose(made, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -93,20 +98,21 @@ def test_blocks_in_turn_equal_blocks_together(shape, request):
     x = jnp.asarray(_normal((2, *shape)), jnp.float32)
     mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
     ways = {
-        "plain": lambda x: jax.jit(_product_with_gram)(x[0]),
+        "plain": lambda x: _product_with_gram(x[0]),
         "vectorized": jax.vmap(_product_with_gram),
         "differentiated": jax.grad(lambda x: jnp.sum(jnp.sin(_product_with_gram(x[0])))),
         "sharded": jax.shard_map(
             lambda x: _product_with_gram(x[0])[None], mesh=mesh, in_specs=jax.P("i"), out_specs=jax.P("i")
         ),
     }
-    together = {name: way(x) for name, way in ways.items()}
+    run = lambda x: {name: way(x) for name, way in ways.items()}
+    together = jax.jit(run)(x)
     assert not _loops(x[0])
     request.getfixturevalue("in_turn")
     jax.clear_caches()
     assert _loops(x[0]) == (2 if shape in {(19, 31), (31, 19), (3, 3, 4, 40)} else 0)
-    for name, way in ways.items():
-        np.testing.assert_allclose(way(x), together[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    for name, made in jax.jit(run)(x).items():
+        np.testing.assert_allclose(made, together[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_blocks_of_a_large_matrix_take_no_memory_but_their_own(in_turn):

@@ -24,20 +24,24 @@ def _spoil(loss_at=(), scalar_at=(), matrix_at=()):
     return gradients, losses
 
 
+@jax.jit
 def _on_one_axis(gradients, losses):
     return mean_over_particles(gradients, losses, 7, None)
+
+
+_vmapped = jax.jit(jax.vmap(lambda g, x: mean_over_particles(g, x, 7, "shards"), axis_name="shards"))
 
 
 def _on_vmapped_shards(gradients, losses):
     """Three shards of two particles."""
     shard = lambda x: x.reshape(3, 2, *x.shape[1:])
-    run = jax.vmap(lambda g, x: mean_over_particles(g, x, 7, "shards"), axis_name="shards")
-    gradient, info, keep = run(jax.tree.map(shard, gradients), shard(losses))
+    gradient, info, keep = jax.device_get(_vmapped(jax.tree.map(shard, gradients), shard(losses)))
     for leaf in jax.tree.leaves((gradient, info)):
         np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[0], leaf.shape))  # the same on every shard
     return *jax.tree.map(lambda x: x[0], (gradient, info)), keep.ravel()
 
 
+@jax.jit
 def _on_devices(gradients, losses):
     """Two devices with three particles each."""
     mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:2]), ("devices",))
@@ -47,7 +51,7 @@ def _on_devices(gradients, losses):
         in_specs=(jax.P("devices"), jax.P("devices")),
         out_specs=(jax.P(), jax.P(), jax.P("devices")),
     )
-    return jax.jit(run)(gradients, losses)
+    return run(gradients, losses)
 
 
 @pytest.mark.parametrize("run", [_on_one_axis, _on_vmapped_shards, _on_devices])
@@ -101,24 +105,26 @@ def test_losses_by_step_are_means_over_those_that_made_the_step():
     by_step = np.array([[9, 9, 9, 9], [1, 2, 3, 4], [3, 4, 5, np.nan]] + 3 * [[2, np.nan, np.nan, np.nan]], np.float32)
     steps = np.array([4, 4, 3, 1, 1, 1], np.int32)
     shard = lambda x: x.reshape(3, 2, *x.shape[1:])
-    run = lambda g, x, n, s: mean_over_particles(g, x, n, "shards", s)[1]
-    whole = mean_over_particles(gradients, losses, steps, None, by_step)[1]
-    shards = jax.vmap(run, axis_name="shards")(*(jax.tree.map(shard, x) for x in (gradients, losses, steps, by_step)))
-    for info in (whole, jax.tree.map(lambda x: x[1], shards)):
+    on_shards = lambda g, x, n, s: mean_over_particles(g, x, n, "shards", s)[1]
+    at_once = jax.jit(lambda g, x, n, s: mean_over_particles(g, x, n, None, s)[1])
+    whole = at_once(gradients, losses, steps, by_step)
+    shards = jax.jit(jax.vmap(on_shards, axis_name="shards"))(
+        *(jax.tree.map(shard, x) for x in (gradients, losses, steps, by_step))
+    )
+    for info in (whole, jax.tree.map(lambda x: np.asarray(x)[1], shards)):
         np.testing.assert_allclose(info.step_losses, [2, 3, 4, 4])
         assert int(info.inner_steps) == 14  # those of particles that were dropped included
-    nobody = mean_over_particles(gradients, losses, steps, None, np.where(steps[:, None] < 4, by_step, np.nan))[1]
+    nobody = at_once(gradients, losses, steps, np.where(steps[:, None] < 4, by_step, np.nan).astype(np.float32))
     np.testing.assert_allclose(nobody.step_losses, [2.25, 4, 5, np.nan])
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
 def test_dtypes(dtype):
     with jax.enable_x64(dtype == jnp.float64):
-        gradients = jax.tree.map(lambda x: jnp.asarray(x, dtype), GRADIENTS)
-        gradient, info, _ = mean_over_particles(gradients, jnp.asarray(LOSSES, dtype), 7, None)
+        gradient, info, _ = _on_one_axis(jax.tree.map(lambda x: x.astype(dtype), GRADIENTS), LOSSES.astype(dtype))
         assert {leaf.dtype for leaf in jax.tree.leaves((gradient, info.loss))} == {jnp.dtype(dtype)}
         assert info.dropped.dtype == info.inner_steps.dtype == jnp.int32
-        np.testing.assert_allclose(gradient["scalar"].astype(jnp.float32), 3.5, rtol=1e-2)
+        np.testing.assert_allclose(np.asarray(gradient["scalar"]).astype(np.float32), 3.5, rtol=1e-2)
 
 
 def test_at_least_one_particle():
