@@ -1,10 +1,12 @@
 """`fit`: that it learns, what it records, and that an interrupted run ends where an uninterrupted one does."""
 
 import _thread
+import functools
 import json
 import multiprocessing
 import random
 import runpy
+import shutil
 import signal
 import threading
 import time
@@ -67,6 +69,25 @@ def _fit(estimator=None, theta=THETA, outer_optimizer=None, **arguments):
     arguments = {"num_steps": 20, "steps_per_dispatch": 3, "progress": False} | arguments
     outer_optimizer = optax.sgd(0.1, momentum=0.9) if outer_optimizer is None else outer_optimizer
     return fit(_bowl() if estimator is None else estimator, theta, outer_optimizer, **arguments)
+
+
+@functools.cache
+def _left_alone():
+    """The run of twenty steps that nothing interrupts."""
+    return _fit()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("original") / "run"
+    _fit(num_steps=12, run_dir=folder)
+    return folder
+
+
+@pytest.fixture
+def twelve_steps(original, tmp_path):
+    """The folder of a run that made 12 of its 20 steps, a copy for each test."""
+    return shutil.copytree(original, tmp_path / "run")
 
 
 def _without_time(metrics):
@@ -147,7 +168,7 @@ def test_training_goes_on_without_the_particles_that_diverge():
 
 @pytest.mark.parametrize("counts", [(7, 20), (3, 4, 20), (20, 20)])
 def test_resume_is_bit_for_bit(tmp_path, counts):
-    expected = _fit()
+    expected = _left_alone()
     for count in counts:
         result = _fit(num_steps=count, run_dir=tmp_path, resume=True)
         assert len(result.metrics) == count
@@ -161,7 +182,7 @@ def test_what_a_session_is_to_do_is_written_down_and_not_needed_to_resume(tmp_pa
     assert run_session.read(tmp_path)[:2] == (7, 0)
     assert run_status.read(tmp_path).state == "finished"
     (tmp_path / "session.json").unlink()
-    _assert_same(_fit(run_dir=tmp_path, resume=True), _fit())
+    _assert_same(_fit(run_dir=tmp_path, resume=True), _left_alone())
     assert run_session.read(tmp_path)[:2] == (20, 7)
     found = run_status.read(tmp_path)
     assert (found.state, found.step, found.checkpoint_step, found.damage) == ("finished", 20, 20, None)
@@ -170,13 +191,12 @@ def test_what_a_session_is_to_do_is_written_down_and_not_needed_to_resume(tmp_pa
 @pytest.mark.parametrize(
     "tail", ['{"step": 13, "lo', '{"step": 13, "loss": 1.0}\n', '{"step": 13}\n{"step": 14}\n{"st', "\0\0\0", "\n"]
 )
-def test_lines_that_a_killed_run_left_are_replaced(tmp_path, tail):
-    _fit(num_steps=12, run_dir=tmp_path)
-    with (tmp_path / "metrics.jsonl").open("a") as file:
+def test_lines_that_a_killed_run_left_are_replaced(twelve_steps, tail):
+    with (twelve_steps / "metrics.jsonl").open("a") as file:
         file.write(tail)
-    result = _fit(run_dir=tmp_path, resume=True)
-    _assert_same(result, _fit())
-    assert _logged(tmp_path) == result.metrics
+    result = _fit(run_dir=twelve_steps, resume=True)
+    _assert_same(result, _left_alone())
+    assert _logged(twelve_steps) == result.metrics
 
 
 def test_an_unreadable_checkpoint(tmp_path):
@@ -189,7 +209,7 @@ def test_an_unreadable_checkpoint(tmp_path):
     with pytest.warns(UserWarning, match="goes on from checkpoint 7, for what is newer cannot be used") as warned:
         result = _fit(run_dir=tmp_path, resume=True)
     assert warned[0].filename == __file__
-    _assert_same(result, _fit())
+    _assert_same(result, _left_alone())
     assert _logged(tmp_path) == result.metrics
 
 
@@ -207,8 +227,7 @@ def test_losses_that_are_not_finite_are_null_in_the_file(tmp_path):
     np.testing.assert_equal(_without_time(result.metrics), _without_time(_fit(estimator, num_steps=4).metrics))
 
 
-def test_what_is_wrong_with_the_folder_is_found_before_anything_is_compiled(tmp_path, monkeypatch):
-    _fit(num_steps=12, run_dir=tmp_path / "run")
+def test_what_is_wrong_with_the_folder_is_found_before_anything_is_compiled(twelve_steps, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("of the user")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "run.json").write_text("")
@@ -224,8 +243,8 @@ def test_what_is_wrong_with_the_folder_is_found_before_anything_is_compiled(tmp_
     ):
         with pytest.raises(ValueError, match=message):
             _fit(run_dir=tmp_path / name, **arguments)
-    with pytest.raises(ValueError, match="another run is at work in"), run_lock.held(tmp_path / "run"):
-        _fit(run_dir=tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match="another run is at work in"), run_lock.held(twelve_steps):
+        _fit(run_dir=twelve_steps, resume=True)
 
 
 def test_a_run_with_nothing_left_to_do_compiles_no_steps(tmp_path, monkeypatch):
@@ -249,16 +268,15 @@ def test_ctrl_c_during_compilation_interrupts_at_once(tmp_path, monkeypatch):
     finally:
         signal.signal(signal.SIGINT, before)
     assert _lines(tmp_path) == []
-    _assert_same(_fit(run_dir=tmp_path, resume=True), _fit())
+    _assert_same(_fit(run_dir=tmp_path, resume=True), _left_alone())
 
 
-def test_a_folder_that_holds_a_run(tmp_path):
-    _fit(num_steps=12, run_dir=tmp_path)
+def test_a_folder_that_holds_a_run(twelve_steps):
     with pytest.raises(ValueError, match=r"already holds a run: pass resume=True"):
-        _fit(run_dir=tmp_path)
+        _fit(run_dir=twelve_steps)
     with pytest.raises(ValueError, match="holds a run of 12 outer steps already, more than num_steps=11"):
-        _fit(num_steps=11, run_dir=tmp_path, resume=True)
-    _assert_same(_fit(run_dir=tmp_path, resume=True), _fit())  # none of it did harm
+        _fit(num_steps=11, run_dir=twelve_steps, resume=True)
+    _assert_same(_fit(run_dir=twelve_steps, resume=True), _left_alone())  # none of it did harm
 
 
 @pytest.mark.parametrize(
@@ -274,10 +292,9 @@ def test_a_folder_that_holds_a_run(tmp_path):
         ({"clip_norm": None}, "structure"),
     ],
 )
-def test_another_run_is_not_resumed(tmp_path, change, named):
-    _fit(num_steps=1, run_dir=tmp_path)
+def test_another_run_is_not_resumed(twelve_steps, change, named):
     with pytest.raises(ValueError, match=rf"holds another run, whose (.*, )?{named}(, .*)? differ"):
-        _fit(run_dir=tmp_path, resume=True, **change)
+        _fit(run_dir=twelve_steps, resume=True, **change)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +343,7 @@ def test_outside_of_the_main_thread():
     thread = threading.Thread(target=lambda: results.append(_fit()))
     thread.start()
     thread.join()
-    _assert_same(results[0], _fit())
+    _assert_same(results[0], _left_alone())
 
 
 def test_ctrl_c_saves_a_last_checkpoint(tmp_path):
