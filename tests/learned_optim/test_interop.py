@@ -46,8 +46,8 @@ def _mean_square(predictions):
 @pytest.mark.optax_promotion
 def test_haiku(tx):
     network = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([16, 2])(x)))
-    params = network.init(jax.random.key(0), X)
-    state = tx.init(params)
+    params = jax.jit(network.init)(jax.random.key(0), X)
+    state = jax.jit(tx.init)(params)
 
     @jax.jit
     def train_step(params, state):
