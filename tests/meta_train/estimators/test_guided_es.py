@@ -249,11 +249,11 @@ def test_theta_without_weights_and_a_surrogate_without_gradient():
     sizes = {"num_particles": 2, "horizon": truncation.constant(6)}
     problem = Problem(lambda key, theta, num_steps: (), lambda key, theta, state, data: ((), jnp.ones(())))
     estimator, theta = guided_es(problem, unroll_length=3, **sizes), {"none": jnp.zeros((0, 2))}
-    state = estimator.init(jax.random.key(0), theta)
-    gradient, _, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+    run = lambda key: estimator.estimate(key, theta, estimator.init(key, theta), estimator.data)
+    gradient, _, info = jax.jit(run)(jax.random.key(0))
     assert gradient["none"].shape == (0, 2) and info.loss == 1.0
     losses_alone = estimators.episode_losses(problem, **sizes)
     estimator, theta = guided_es(problem, unroll_length=3, surrogate=losses_alone, **sizes), jnp.ones(2)
-    state = estimator.init(jax.random.key(0), theta)
+    run = lambda key: estimator.estimate(key, theta, estimator.init(key, theta), estimator.data)
     with pytest.raises(ValueError, match="a gradient of its surrogate, and it gives none"):
-        estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+        jax.eval_shape(run, jax.random.key(0))
