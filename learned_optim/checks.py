@@ -159,7 +159,10 @@ def theta(value: Any, init: Callable[[jax.Array], Any], kind: str) -> None:
 @functools.lru_cache(maxsize=64)
 def abstract_theta(init: Callable[[jax.Array], Any]) -> Any:
     """Returns structure, shapes and dtypes of theta. Nothing is computed, so no JAX backend starts."""
-    return jax.eval_shape(lambda: init(jax.random.key(0)))
+    # Without the shardings of the mesh, if any, inside of which it is first asked for: the result is kept.
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), jax.eval_shape(lambda: init(jax.random.key(0)))
+    )
 
 
 def params(tree: Any) -> None:

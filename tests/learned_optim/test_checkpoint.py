@@ -139,6 +139,19 @@ def test_save_refuses_theta_of_another_optimizer(tmp_path, other):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_optimizer_that_was_first_used_on_a_mesh_can_be_saved(path):
+    optimizer = learned_optim.learned_sgd()
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:2]), ("devices",))
+
+    def update(theta):
+        tx, params = optimizer.transform(theta), {"w": jnp.ones(3)}
+        return tx.update(params, tx.init(params), params)[0]["w"]
+
+    jax.shard_map(update, mesh=mesh, in_specs=jax.P(), out_specs=jax.P())(optimizer.init(jax.random.key(0)))
+    learned_optim.save(path, optimizer, optimizer.init(jax.random.key(0)))
+    assert learned_optim.load(path)[0].spec == optimizer.spec
+
+
 def test_a_saved_file_has_the_permissions_of_any_new_file(path):
     learned_optim.save(path, learned_optim.mlp((2,)), _theta(learned_optim.mlp((2,))))
     ordinary = path.with_name("ordinary")
