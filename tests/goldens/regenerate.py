@@ -75,13 +75,14 @@ def trajectory(optimizer, theta, start=0.0):
 def assert_matches(actual, golden, name, tolerance=4e-4):
     """Compares a trajectory with its golden: `tolerance` of each update, or of the largest at that step.
 
-    At the first step 1e-5: what rounding does there, later steps amplify, on one kind of processor more than on
-    another, and with random weights more than with trained ones.
+    At the first step 5e-5: the first direction of Adam is a matrix of signs, often of rank one, and orthogonalization
+    amplifies the rounding errors in its other singular values fortyfold. Later steps amplify what rounding does there,
+    on one kind of processor more than on another, and with random weights more than with trained ones.
     """
     golden = np.asarray(golden)
     scale = np.maximum(np.abs(golden), 0.1 * np.abs(golden).max(axis=1, keepdims=True))
     error = np.max(np.abs(actual - golden) / scale, axis=1)
-    assert error[0] <= 1e-5 and np.all(error <= tolerance), (
+    assert error[0] <= 5e-5 and np.all(error <= tolerance), (
         f"{name} no longer computes its golden updates: relative error {error.max():.1e}, and {error[0]:.1e} at the "
         f"first step. If a registry entry or an update rule changed on purpose, run `{COMMAND}`; the golden of a "
         "released theta never changes."
