@@ -16,7 +16,10 @@ import pytest
 
 import learned_optim
 from learned_optim import optimizers
+from meta_train.recipes import parts
+from meta_train.recipes import secant_muon_plain_v1
 from meta_train.training import engine
+from meta_train.unroll import truncation
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 
@@ -456,27 +459,46 @@ def test_gpu_benchmark_counts_and_names_what_does_not_fit():
 
 
 @pytest.mark.optax_promotion
-def test_network_gain_trains_and_judges_from_traced_programs(tmp_path, monkeypatch, capsys):
-    """The sibling without networks on one task, for one budget; the programs are traced first."""
+def test_network_gain_trains_and_judges(tmp_path, monkeypatch, capsys):
+    """The sibling without networks on one task, for one budget; runs that are finished are not repeated."""
     names = runpy.run_path(str(BENCHMARKS / "network_gain.py"))
     settings = names["main"].__globals__
-    chosen = {"KINDS": {"plain": names["KINDS"]["plain"]}, "BUDGETS": (1,), "STEPS": (5,), "SEEDS": 1}
-    for name, value in chosen.items():
+    small = secant_muon_plain_v1.recipe(num_steps=2)
+    small = small._replace(
+        estimators=(
+            parts.backprop_on_final_losses(
+                small.optimizer,
+                "quadratic",
+                num_particles=1,
+                horizon=truncation.constant(3),
+                horizon_dropout=0.0,
+                held_out=False,
+                floor=1e-5,
+            ),
+        )
+    )
+    made = []
+
+    def recipe(num_steps, seed):
+        made.append((num_steps, seed))
+        return small._replace(num_steps=num_steps, seed=seed)
+
+    for name, value in {"KINDS": {"plain": recipe}, "BUDGETS": (8,), "STEPS": (5,), "SEEDS": 1}.items():
         monkeypatch.setitem(settings, name, value)
-    programs, out = tmp_path / "programs", tmp_path / "out"
-    traced = ["network_gain.py", "--quick", "--export", str(programs), "--platform", jax.default_backend()]
-    monkeypatch.setattr("sys.argv", traced)
+    arguments = ["network_gain.py", "--steps", "16", "--seeds", "0", "--task", "iris-mlp", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", [*arguments, "--train", "plain"])
     names["main"]()
-    monkeypatch.setattr("sys.argv", ["network_gain.py", "--quick", "--programs", str(programs), "--out", str(out)])
+    assert not (tmp_path / "record.json").exists()
+    theta = (tmp_path / "plain-0-2" / "theta.safetensors").read_bytes()
+    monkeypatch.setitem(settings, "recipes", None)  # no run is begun again
+    monkeypatch.setattr("sys.argv", arguments)
     names["main"]()
-    record = json.loads((out / "record.json").read_text())
-    assert [(row["kind"], row["outer_steps"], row["share"]) for row in record["rows"]] == [
-        ("plain", 16, 1.0),
-        ("plain", 16, 0.5),
-    ]
-    assert np.shape(record["log_losses"]["iris-mlp"]) == (1, 2, 3)
-    optimizer, _ = learned_optim.load(out / "plain-0-16.safetensors")
-    assert optimizer.spec["hidden_size"] == 0 and (out / "curve.png").stat().st_size > 0
+    assert (tmp_path / "plain-0-2" / "theta.safetensors").read_bytes() == theta
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert [(row["kind"], row["outer_steps"], row["share"]) for row in record["rows"]] == [("plain", 2, 1.0)]
+    assert np.shape(record["log_losses"]["iris-mlp"]) == (1, 2, 2)
+    assert record["log_losses"]["iris-mlp"][0][0][0] != record["log_losses"]["iris-mlp"][0][0][1]
+    assert (tmp_path / "curve.png").stat().st_size > 0
     assert "plain     seed 0" in capsys.readouterr().out
 
 
@@ -553,3 +575,14 @@ def test_penalties_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch,
     assert [row["way"] for row in record["penalties"]["summary"]] == ["best single", "identity"]
     assert out.with_suffix(".penalties.png").stat().st_size > 10_000
     assert "few   linear     best single" in capsys.readouterr().out
+
+
+def test_long_derivatives_benchmark_writes_its_record(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper" / "figures.json"
+    arguments = ["--task", "quadratic", "--steps", "3", "--backward", "2", "--episodes", "8", "--es", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["long_derivatives.py", *arguments])
+    runpy.run_path(str(BENCHMARKS / "long_derivatives.py"), run_name="__main__")
+    record = json.loads(out.read_text())
+    assert record["change"]["without the networks"][0] < 0
+    assert record["snr"]["all"] > record["snr of evolution strategies"]
+    assert "evolution strategies: SNR" in capsys.readouterr().out
