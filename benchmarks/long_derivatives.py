@@ -20,6 +20,7 @@ import runpy
 from typing import Any
 
 import jax
+from jax import flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -65,7 +66,7 @@ def parts(theta: Any) -> dict[str, np.ndarray]:
     masks = {}
     for title, is_inside in inside.items():
         ones = {name: optax.tree.full_like(leaves, float(is_inside(name))) for name, leaves in theta.items()}
-        masks[title] = np.asarray(jax.flatten_util.ravel_pytree(ones)[0], np.float64)
+        masks[title] = np.asarray(flatten_util.ravel_pytree(ones)[0], np.float64)
     return masks
 
 
@@ -82,7 +83,7 @@ def gradients(problem: Any, theta: Any, arguments: argparse.Namespace) -> np.nda
 
     @jax.jit
     def batch(key, data):
-        one = lambda key: jax.flatten_util.ravel_pytree(estimator.estimate(key, theta, state, data)[0])[0]
+        one = lambda key: flatten_util.ravel_pytree(estimator.estimate(key, theta, state, data)[0])[0]
         return jax.vmap(one)(jax.random.split(key, _BATCH))
 
     keys = jax.random.split(jax.random.key(1), arguments.episodes // _BATCH)
@@ -128,9 +129,9 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.backward = arguments.backward or arguments.steps
     problem, theta = make_problem(arguments.task, arguments.held_out), start()
-    weights, unravel = jax.flatten_util.ravel_pytree(theta)
+    weights, unravel = flatten_util.ravel_pytree(theta)
     made, masks = gradients(problem, theta, arguments), parts(theta)
-    record = {"snr": {title: signal_to_noise(made[:, mask > 0]) for title, mask in masks.items()}}
+    record: dict[str, Any] = {"snr": {title: signal_to_noise(made[:, mask > 0]) for title, mask in masks.items()}}
     mean = made.mean(axis=0)
     error = np.maximum(made.std(axis=0, ddof=1) / np.sqrt(len(made)), 1e-12)
     direction = np.sign(mean) * np.minimum(1.0, np.abs(mean) / error / 2.0)

@@ -1,6 +1,7 @@
 """The benchmark scripts measure, and record what they measured on."""
 
 import argparse
+import functools
 import json
 import multiprocessing
 import pathlib
@@ -463,11 +464,11 @@ def test_network_gain_trains_and_judges(tmp_path, monkeypatch, capsys):
     """The sibling without networks on one task, for one budget; runs that are finished are not repeated."""
     names = runpy.run_path(str(BENCHMARKS / "network_gain.py"))
     settings = names["main"].__globals__
-    small = secant_muon_plain_v1.recipe(num_steps=2)
-    small = small._replace(
+    optimizer = learned_optim.secant_muon(0, 0)
+    small = secant_muon_plain_v1.recipe(num_steps=2)._replace(
         estimators=(
             parts.backprop_on_final_losses(
-                small.optimizer,
+                optimizer,
                 "quadratic",
                 num_particles=1,
                 horizon=truncation.constant(3),
@@ -485,7 +486,17 @@ def test_network_gain_trains_and_judges(tmp_path, monkeypatch, capsys):
 
     for name, value in {"KINDS": {"plain": recipe}, "BUDGETS": (8,), "STEPS": (5,), "SEEDS": 1}.items():
         monkeypatch.setitem(settings, name, value)
-    arguments = ["network_gain.py", "--steps", "16", "--seeds", "0", "--task", "iris-mlp", "--out", str(tmp_path)]
+    arguments = [
+        "network_gain.py",
+        "--steps",
+        "16",
+        "--seeds",
+        "0",
+        "--task",
+        "quadratic-noisy",
+        "--out",
+        str(tmp_path),
+    ]
     monkeypatch.setattr("sys.argv", [*arguments, "--train", "plain"])
     names["main"]()
     assert not (tmp_path / "record.json").exists()
@@ -496,8 +507,8 @@ def test_network_gain_trains_and_judges(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "plain-0-2" / "theta.safetensors").read_bytes() == theta
     record = json.loads((tmp_path / "record.json").read_text())
     assert [(row["kind"], row["outer_steps"], row["share"]) for row in record["rows"]] == [("plain", 2, 1.0)]
-    assert np.shape(record["log_losses"]["iris-mlp"]) == (1, 2, 2)
-    assert record["log_losses"]["iris-mlp"][0][0][0] != record["log_losses"]["iris-mlp"][0][0][1]
+    assert np.shape(record["log_losses"]["quadratic-noisy"]) == (1, 2, 2)
+    assert record["log_losses"]["quadratic-noisy"][0][0][0] != record["log_losses"]["quadratic-noisy"][0][0][1]
     assert (tmp_path / "curve.png").stat().st_size > 0
     assert "plain     seed 0" in capsys.readouterr().out
 
@@ -578,6 +589,7 @@ def test_penalties_benchmark_writes_its_record_and_a_plot(tmp_path, monkeypatch,
 
 
 def test_long_derivatives_benchmark_writes_its_record(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(learned_optim, "secant_muon", functools.partial(learned_optim.secant_muon, 2, 2))
     out = tmp_path / "deeper" / "figures.json"
     arguments = ["--task", "quadratic", "--steps", "3", "--backward", "2", "--episodes", "8", "--es", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["long_derivatives.py", *arguments])

@@ -32,7 +32,7 @@ def _constructors(**options):
     return found
 
 
-CHOICES = _constructors(unroll_length=5, noise_period=10)
+CHOICES = _constructors(unroll_length=5, noise_period=10, num_backward=10)
 
 
 def _linear():
