@@ -67,7 +67,7 @@ def adjoint(
       >>> estimator = adjoint(problems.gradient_flow(bilevel, duration=0.693147))
       >>> theta = jnp.asarray(3.0)
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> round(float(gradient), 3), round(float(info.loss), 3)
       (0.5, 1.5)
 

@@ -61,7 +61,7 @@ def aruba(
       >>> estimator = aruba(bilevel, num_steps=1, distance=1.0, slope=2.0)
       >>> theta = aruba_rates.begin(jnp.ones(()), distance=1.0, slope=2.0)
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> [float(x) for x in gradient]  # 1 - 1/2, -(1/8 + 1²/2), -(1² + 2²/2), -1
       [0.5, -0.625, -3.0, -1.0]
 

@@ -61,7 +61,7 @@ def darts(
       >>> estimator = darts(bilevel, inner_optimizer=optax.sgd(0.1), inner_steps=0, rate=0.25)
       >>> theta = jnp.zeros(())
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> round(float(gradient), 3)  # 2 (w' - 0.5) dw' / dtheta
       -0.5
 

@@ -36,7 +36,7 @@ def episode_losses(problem: Problem, *, num_particles: int, horizon: Horizon) ->
       >>> estimator = episode_losses(problem, num_particles=1, horizon=truncation.constant(4))
       >>> theta = jnp.ones(())
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> _, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> _, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> float(info.loss)
       2.5
     """

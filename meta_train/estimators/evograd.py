@@ -72,7 +72,7 @@ def evograd(
       ...     bilevel, inner_optimizer=optax.sgd(0.1), inner_steps=0, num_particles=100, std=0.1, temperature=0.5)
       >>> theta = jnp.zeros(())
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> bool(gradient < 0)
       True
 

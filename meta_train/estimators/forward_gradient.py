@@ -50,7 +50,7 @@ def forward_gradient(problem: Problem, *, num_particles: int, horizon: Horizon) 
       >>> estimator = forward_gradient(problem, num_particles=40_000, horizon=truncation.constant(4))
       >>> theta = jnp.zeros(())
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> bool(abs(gradient - 2.5) < 0.1)
       True
 

@@ -52,7 +52,7 @@ def forward_mode(problem: Problem, *, num_particles: int, horizon: Horizon, bloc
       >>> estimator = forward_mode(problem, num_particles=1, horizon=truncation.constant(4))
       >>> theta = jnp.zeros(())
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> float(gradient)
       2.5
 

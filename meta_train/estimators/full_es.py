@@ -66,7 +66,7 @@ def full_es(
       >>> estimator = full_es(problem, num_particles=40_000, horizon=truncation.constant(4))
       >>> theta = jnp.zeros(())
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> bool(abs(gradient - 2.5) < 0.1)
       True
 

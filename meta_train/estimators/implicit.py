@@ -68,7 +68,7 @@ def implicit(
       >>> estimator = implicit(bilevel, inner_optimizer=optax.sgd(0.25), inner_steps=20)
       >>> theta = jnp.ones(())
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> float(gradient)
       -0.25
 

@@ -69,7 +69,7 @@ def k_rmd(
       ... )
       >>> theta = jnp.zeros(())
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> float(gradient)
       2.0
 

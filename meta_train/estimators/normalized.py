@@ -42,7 +42,7 @@ def normalized(estimator: Estimator, power: float = 1.0) -> Estimator:
       >>> estimator = normalized(estimators.truncated_backprop(
       ...     problem, num_particles=1, unroll_length=2, horizon=truncation.constant(2)))
       >>> state = estimator.init(jax.random.key(0), jnp.zeros(()))
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), jnp.zeros(()), state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), jnp.zeros(()), state, estimator.data)
       >>> print(f"{gradient:.3f}")
       1.000
     """

@@ -63,9 +63,9 @@ def pes(
       >>> estimator = pes(problem, num_particles=1000, unroll_length=2, horizon=truncation.constant(4))
       >>> theta = jnp.zeros(())
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradients = []
+      >>> gradients, estimate = [], jax.jit(estimator.estimate)
       >>> for step in range(40):
-      ...     gradient, state, info = estimator.estimate(jax.random.key(step), theta, state, estimator.data)
+      ...     gradient, state, info = estimate(jax.random.key(step), theta, state, estimator.data)
       ...     gradients.append(float(gradient))
       >>> abs(sum(gradients) / len(gradients) - 2.5) < 0.1
       True

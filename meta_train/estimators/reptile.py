@@ -59,7 +59,7 @@ def reptile(
       >>> estimator = reptile(bilevel, inner_optimizer=optax.sgd(0.25), inner_steps=1, num_particles=1)
       >>> theta = jnp.zeros(())
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> float(gradient), float(info.loss)
       (-0.5, 0.25)
 

@@ -74,8 +74,9 @@ def restarts(estimator: Estimator, *, share: float = 0.5, size: int = 4, keep: f
       ...     problem, num_particles=1, unroll_length=2, horizon=truncation.constant(4), stagger=False)
       >>> estimator, theta = restarts(pes, share=1.0, keep=1.0), jnp.ones(())
       >>> state = estimator.init(jax.random.key(0), theta)
+      >>> estimate = jax.jit(estimator.estimate)
       >>> for step in range(4):
-      ...     gradient, state, info = estimator.estimate(jax.random.key(step), theta, state, estimator.data)
+      ...     gradient, state, info = estimate(jax.random.key(step), theta, state, estimator.data)
       ...     print(round(float(info.loss), 3))
       1.5
       3.5

@@ -70,8 +70,9 @@ def truncated_backprop(
       ... )
       >>> theta = jnp.zeros(())
       >>> state = estimator.init(jax.random.key(0), theta)
+      >>> estimate = jax.jit(estimator.estimate)
       >>> for step in range(2):
-      ...     gradient, state, info = estimator.estimate(jax.random.key(step), theta, state, estimator.data)
+      ...     gradient, state, info = estimate(jax.random.key(step), theta, state, estimator.data)
       >>> float(gradient)
       2.0
 

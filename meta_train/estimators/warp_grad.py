@@ -86,7 +86,7 @@ def warp_grad(
       >>> estimator = warp_grad(bilevel, inner_optimizer=optax.sgd(0.5), num_steps=1, num_points=4, buffer_size=4)
       >>> theta = jnp.ones(())
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> float(gradient)
       -0.5
 

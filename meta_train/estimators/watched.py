@@ -27,7 +27,7 @@ def watched(estimator: Estimator) -> Estimator:
       ...     problem, num_particles=1, unroll_length=2, horizon=truncation.constant(2)))
       >>> theta = jnp.asarray(3.0)
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> print(gradient, info.loss)
       0.0 3.0
     """

@@ -56,8 +56,9 @@ def weighted_sum(estimators: Sequence[Estimator], weights: Sequence[float | Call
       ...     num_particles=2, unroll_length=1, horizon=truncation.constant(1))
       >>> estimator = weighted_sum([linear(1.0), linear(3.0)], [optax.linear_schedule(1.0, 0.0, 2), 0.5])
       >>> state = estimator.init(jax.random.key(0), 0.0)
+      >>> estimate = jax.jit(estimator.estimate)
       >>> for step in range(3):
-      ...     gradient, state, _ = estimator.estimate(jax.random.key(step), 0.0, state, estimator.data)
+      ...     gradient, state, _ = estimate(jax.random.key(step), 0.0, state, estimator.data)
       ...     print(gradient)
       2.5
       2.0

@@ -84,7 +84,7 @@ def cell_network(
       >>> network = cell_network(cell_space(picture_operations(), num_nodes=2), 10)
       >>> params = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
       >>> chosen = jnp.array([2, 0, 5])  # a 3×3 convolution, then max-pooling
-      >>> network.apply(params, chosen, jnp.ones((4, 8, 8, 1))).shape
+      >>> jax.jit(network.apply)(params, chosen, jnp.ones((4, 8, 8, 1))).shape
       (4, 10)
     """
     for name, number in (

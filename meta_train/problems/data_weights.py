@@ -50,7 +50,7 @@ def data_weights(
       ...     bilevel, inner_optimizer=optax.sgd(1.0), inner_steps=200, solver=estimators.linear_solvers.identity())
       >>> theta = jnp.zeros(3)
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, _, _ = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, _, _ = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> (gradient > 0).tolist()
       [False, False, True]
 

@@ -136,7 +136,7 @@ def hyperparameters(bilevel: Bilevel, *, num_steps: int, num_counted: int = 1) -
       >>> estimator = estimators.forward_mode(problem, num_particles=1, horizon=truncation.constant(2))
       >>> theta = hyper_theta(learning_rate=0.5, momentum=0.0, num_blocks=1)
       >>> state = estimator.init(jax.random.key(0), theta)
-      >>> gradient, state, info = estimator.estimate(jax.random.key(1), theta, state, estimator.data)
+      >>> gradient, state, info = jax.jit(estimator.estimate)(jax.random.key(1), theta, state, estimator.data)
       >>> round(float(info.loss), 2), round(float(gradient.learning_rate[0]), 2)  # rate · -2 (1 - rate)
       (0.25, -0.5)
 

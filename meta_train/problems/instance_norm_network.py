@@ -35,7 +35,7 @@ def instance_norm_network(num_outputs: int, channels: int = 128, num_blocks: int
     Example:
       >>> network = instance_norm_network(10, channels=4, num_blocks=2)
       >>> params = network.init(jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
-      >>> network.apply(params, jnp.zeros((2, 8, 8, 1))).shape
+      >>> jax.jit(network.apply)(params, jnp.zeros((2, 8, 8, 1))).shape
       (2, 10)
       >>> params[network.head]["w"].shape
       (16, 10)

@@ -76,7 +76,7 @@ def sampled_choices(
       ...     problem, num_particles=1, unroll_length=1, horizon=truncation.constant(10))
       >>> theta = controller.init(jax.random.key(0))
       >>> state = reinforce.init(jax.random.key(1), theta)
-      >>> gradient, state, info = reinforce.estimate(jax.random.key(2), theta, state, reinforce.data)
+      >>> gradient, state, info = jax.jit(reinforce.estimate)(jax.random.key(2), theta, state, reinforce.data)
       >>> bool(gradient[0, 0] > 0 > gradient[0, 1])
       True
 

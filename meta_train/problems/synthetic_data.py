@@ -90,8 +90,8 @@ def gradient_matching(
       >>> digits = data.load("digits")
       >>> problem = gradient_matching(digits, few_shot.perceptron(10, (16,)), inner_optimizer=optax.sgd(0.01))
       >>> theta = real_examples(jax.random.key(0), digits, per_class=1)
-      >>> state = problem.init(jax.random.key(1), theta, jnp.asarray(1))
-      >>> state, distance = problem.step(jax.random.key(2), theta, state, problem.data)
+      >>> state = jax.jit(problem.init)(jax.random.key(1), theta, jnp.asarray(1))
+      >>> state, distance = jax.jit(problem.step)(jax.random.key(2), theta, state, problem.data)
       >>> bool(0 < distance < 10 * 2 * 26)  # 10 classes; 16 + 10 output units
       True
 
