@@ -96,13 +96,10 @@ def gradients(problem: Any, theta: Any, arguments: argparse.Namespace) -> np.nda
 
 
 def final_losses(problem: Any, unravel: Any, num_steps: int) -> Any:
-    """Compiled `(weights [particles, …] or […], keys) -> log of the final losses`."""
+    """`(weights [particles, …], keys) -> log of the final losses`."""
 
     def one(weights, key, data):
-        theta, (init_key, step_key) = unravel(weights), episodes.split(key)
-        state = problem.init(init_key, theta, jnp.int32(num_steps))
-        body = lambda state, time: problem.step(step_key(time), theta, state, data)
-        return jnp.sum(jax.lax.scan(body, state, jnp.arange(num_steps))[1]) / num_steps
+        return episodes.mean_loss(problem, key, unravel(weights), jnp.int32(num_steps), num_steps, data)[0]
 
     run = jax.jit(jax.vmap(one, in_axes=(0, 0, None)))
     return lambda weights, keys: np.asarray(run(jnp.asarray(weights, jnp.float32), keys, problem.data), np.float64)

@@ -6,10 +6,7 @@ runs each segment again and keeps the steps of that one.
 Chen, Xu, Zhang, Guestrin 2016, "Training Deep Nets with Sublinear Memory Cost", https://arxiv.org/abs/1604.06174
 """
 
-import math
-
 import jax
-import jax.numpy as jnp
 
 from meta_train.estimators.base import Estimator
 from meta_train.estimators.base import check_particles
@@ -59,28 +56,19 @@ def full_backprop(problem: Problem, *, num_particles: int, horizon: Horizon, rem
     """
     require_steps(problem, "full_backprop")
     check_particles(num_particles)
-    length = math.isqrt(horizon.high - 1) + 1 if rematerialize else horizon.high  # steps in a segment
-    num_segments = -(-horizon.high // length)
 
     def mean_loss(theta, key, num_steps, data):
         """The mean loss of an episode, and float[horizon.high] losses, NaN from num_steps on."""
         init_key, step_key = episodes.split(key)
-
-        def body(state, time):
-            following, loss = problem.step(step_key(time), theta, state, data)
-            made = time < num_steps
-            state = jax.tree.map(lambda new, old: jnp.where(made, new, old), following, state)
-            return state, (jnp.where(made, loss, 0), jnp.where(made, jax.lax.stop_gradient(loss), jnp.nan))
-
-        segment = lambda state, times: jax.lax.scan(body, state, times)
-        times = jnp.arange(num_segments * length, dtype=jnp.int32).reshape(num_segments, length)
-        state = problem.init(init_key, theta, num_steps)
-        if rematerialize:
-            segment = jax.checkpoint(segment, prevent_cse=False)  # a loop keeps the two runs apart as it is
-            _, (counted, losses) = jax.lax.scan(segment, state, times)
-        else:
-            _, (counted, losses) = segment(state, times[0])
-        return jnp.sum(counted) / num_steps.astype(counted.dtype), losses.ravel()[: horizon.high]
+        total, _, losses = episodes.run_differentiably(
+            lambda time, state: problem.step(step_key(time), theta, state, data),
+            problem.init(init_key, theta, num_steps),
+            0,
+            num_steps,
+            horizon.high,
+            rematerialize=rematerialize,
+        )
+        return total / num_steps.astype(total.dtype), losses[: horizon.high]
 
     def estimate(key, theta, state, data, axis_name=None):
         def particle(state):

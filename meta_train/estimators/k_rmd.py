@@ -5,7 +5,6 @@ https://arxiv.org/abs/1810.10667
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -84,42 +83,18 @@ def k_rmd(
         raise ValueError(f"decay must be between 0 and 1, got {decay}.")
     if max_norm is not None and not max_norm > 0:
         raise ValueError(f"max_norm must be positive, or None for no limit, got {max_norm}.")
-    length = math.isqrt(num_backward - 1) + 1  # steps in a segment
-    num_segments = -(-num_backward // length)
-
-    def forward(theta, state, step_key, num_steps, data):
-        """The state after num_steps, and float[horizon.high] losses, NaN from there on; without derivatives."""
-        theta, state = jax.lax.stop_gradient((theta, state))
-        dtype = jax.eval_shape(problem.step, step_key(0), theta, state, data)[1].dtype
-
-        def body(carry):
-            time, state, losses = carry
-            state, loss = problem.step(step_key(time), theta, state, data)
-            return time + 1, state, losses.at[time].set(loss)
-
-        carry = (jnp.zeros((), jnp.int32), state, jnp.full((horizon.high,), jnp.nan, dtype))
-        _, state, losses = jax.lax.while_loop(lambda carry: carry[0] < num_steps, body, carry)
-        return state, losses
 
     def mean_loss(theta, key, num_steps, data):
         """The mean loss of an episode, and float[horizon.high] losses, NaN from num_steps on."""
         init_key, step_key = episodes.split(key)
         first = problem.init(init_key, theta, num_steps)
         start = jnp.maximum(num_steps - num_backward, 0)
-        later, losses = forward(theta, first, step_key, start, data)
+        constants = jax.lax.stop_gradient((theta, first))
+        later, before, losses = episodes.run(problem, step_key, *constants, start, horizon.high, data)
         state = jax.tree.map(lambda first, later: jnp.where(start == 0, first, later), first, later)
-
-        def body(state, time):
-            following, loss = problem.step(step_key(time), theta, _faded(state, decay), data)
-            made = time < num_steps
-            state = jax.tree.map(lambda new, old: jnp.where(made, new, old), following, state)
-            return state, (jnp.where(made, loss, 0), jnp.where(made, jax.lax.stop_gradient(loss), jnp.nan))
-
-        segment = jax.checkpoint(lambda state, times: jax.lax.scan(body, state, times), prevent_cse=False)
-        times = start + jnp.arange(num_segments * length, dtype=jnp.int32).reshape(num_segments, length)
-        _, (counted, last) = jax.lax.scan(segment, state, times)
-        mean = (jnp.nansum(losses) + jnp.sum(counted)) / num_steps.astype(counted.dtype)
-        return mean, losses.at[times.ravel()].set(last.ravel(), mode="drop")
+        step = lambda time, state: problem.step(step_key(time), theta, _faded(state, decay), data)
+        total, times, last = episodes.run_differentiably(step, state, start, num_steps, num_backward)
+        return (before + total) / num_steps.astype(total.dtype), losses.at[times].set(last, mode="drop")
 
     def estimate(key, theta, state, data, axis_name=None):
         def particle(state):

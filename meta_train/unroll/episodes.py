@@ -1,6 +1,7 @@
 """Whole episodes: the part shared by estimators that run each episode from start to end in one outer step."""
 
 from collections.abc import Callable
+import math
 from typing import Any
 from typing import NamedTuple
 
@@ -64,7 +65,33 @@ def mean_loss(
     """
     init_key, step_key = split(key)
     state = problem.init(init_key, theta, num_steps)
-    dtype = jax.eval_shape(problem.step, key, theta, state, data)[1].dtype
+    _, total, losses = run(problem, step_key, theta, state, num_steps, max_steps, data)
+    return total / num_steps.astype(total.dtype), losses
+
+
+def run(
+    problem: Problem,
+    step_key: Callable[[jax.Array], jax.Array],
+    theta: Any,
+    state: Any,
+    num_steps: jax.Array,
+    max_steps: int,
+    data: Any,
+) -> tuple[Any, jax.Array, jax.Array]:
+    """Makes the first steps of an episode; forward mode goes through it, reverse mode does not.
+
+    Args:
+      problem, theta, data: as of `mean_loss`.
+      step_key: from a step's number to its key.
+      state: the first one.
+      num_steps: int32[], how many. Under vmap the loop ends with the largest.
+      max_steps: the largest number possible.
+
+    Returns:
+      `(state, total, losses)`: the last state, the sum of the losses, and losses float[max_steps] without derivative,
+      NaN from num_steps on.
+    """
+    dtype = jax.eval_shape(problem.step, step_key(jnp.int32(0)), theta, state, data)[1].dtype
 
     def body(carry):
         time, state, total, losses = carry
@@ -72,5 +99,43 @@ def mean_loss(
         return time + 1, state, total + loss, losses.at[time].set(jax.lax.stop_gradient(loss))
 
     carry = (jnp.zeros((), jnp.int32), state, jnp.zeros((), dtype), jnp.full((max_steps,), jnp.nan, dtype))
-    _, _, total, losses = jax.lax.while_loop(lambda carry: carry[0] < num_steps, body, carry)
-    return total / num_steps.astype(dtype), losses
+    return jax.lax.while_loop(lambda carry: carry[0] < num_steps, body, carry)[1:]
+
+
+def run_differentiably(
+    step: Callable[[jax.Array, Any], tuple[Any, jax.Array]],
+    state: Any,
+    start: int | jax.Array,
+    num_steps: jax.Array,
+    max_steps: int,
+    *,
+    rematerialize: bool = True,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Makes steps of an episode that reverse mode goes through.
+
+    Args:
+      step: `(time, state) -> (state, loss)`.
+      state: the one before `start`.
+      start: number of the first step.
+      num_steps: int32[], the episode ends before the step of this number.
+      max_steps: how many steps are run, those after the end in vain.
+      rematerialize: whether only the states between about √max_steps segments are kept, and steps are run twice.
+
+    Returns:
+      `(total, times, losses)`: the sum of the losses, the numbers of the steps, and their losses without derivative,
+      NaN after the episode's end.
+    """
+    length = math.isqrt(max_steps - 1) + 1 if rematerialize else max_steps  # steps in a segment
+
+    def body(state, time):
+        following, loss = step(time, state)
+        made = time < num_steps
+        state = jax.tree.map(lambda new, old: jnp.where(made, new, old), following, state)
+        return state, (jnp.where(made, loss, 0), jnp.where(made, jax.lax.stop_gradient(loss), jnp.nan))
+
+    segment = lambda state, times: jax.lax.scan(body, state, times)
+    if rematerialize:
+        segment = jax.checkpoint(segment, prevent_cse=False)  # a loop keeps the two runs apart as it is
+    times = start + jnp.arange(-(-max_steps // length) * length, dtype=jnp.int32)
+    _, (counted, losses) = jax.lax.scan(segment, state, times.reshape(-1, length))
+    return jnp.sum(counted), times, losses.ravel()
