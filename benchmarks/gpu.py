@@ -441,7 +441,7 @@ def prepare_meta_training(pairs: int, window: int) -> tuple[engine.Engine, engin
     state = case.init(optimizer.init(jax.random.key(0)), 0)
     case.ready()
     compile_seconds = time.perf_counter() - began
-    memory = _standard["memory_of"](case.lower(state).compile())
+    memory = _standard["memory_of"](next(case.lower(state)).compile())
     facts = {"state_bytes": memory.argument_size_in_bytes, "temporary_bytes": memory.temp_size_in_bytes}
     return case, state, compile_seconds, facts
 

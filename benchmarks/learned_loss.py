@@ -150,7 +150,7 @@ def run(case: Case, estimator: estimators.Estimator, seed: int, accuracy: Callab
     built = engine.build([estimator], case.outer_optimizer, steps_per_dispatch=DISPATCH, devices=jax.devices()[:1])
     theta = case.theta(jax.random.key(seed))
     state = built.init(theta, seed, ahead=False)
-    memory = _STANDARD["memory_of"](built.lower(state).compile())
+    memory = _STANDARD["memory_of"](next(built.lower(state)).compile())
     seconds, curve = [], []
     for done in range(0, case.num_steps, DISPATCH):
         count = min(DISPATCH, case.num_steps - done)

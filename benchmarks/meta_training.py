@@ -167,7 +167,7 @@ def measure(
         if repeat == 0:
             first = time.perf_counter() - began
     rates = rates[1:]
-    memory = memory_of(case.lower(state).compile())  # of one device
+    memory = memory_of(next(case.lower(state)).compile())  # of one device
     return {
         "devices": case.mesh.size,
         "weights": sum(leaf.size for leaf in jax.tree.leaves(state.theta)),

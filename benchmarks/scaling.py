@@ -134,7 +134,7 @@ def _build(optimizer, devices=None, **arguments):
 
 
 def _memory(case, state):
-    memory = _STANDARD["memory_of"](case.lower(state).compile())  # of one device
+    memory = _STANDARD["memory_of"](next(case.lower(state)).compile())  # of one device
     return {
         "state_bytes": memory.argument_size_in_bytes * case.mesh.size,
         "temporary_bytes": memory.temp_size_in_bytes * case.mesh.size,

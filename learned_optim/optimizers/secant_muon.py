@@ -253,7 +253,7 @@ def _slow_direction(averages, step):
 
 
 def _cosines(x, y):
-    return jnp.sum(x * y, axis=1) / (_norms(x) * _norms(y))
+    return features.ratio(jnp.sum(x * y, axis=1), _norms(x) * _norms(y))
 
 
 def _norms(x):

@@ -5,6 +5,7 @@ threads that start here, and `leave` ends a program that should not wait.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import concurrent.futures
@@ -16,6 +17,8 @@ from typing import Any
 from typing import NoReturn
 
 import jax
+
+from meta_train.host import cores
 
 _NAME = "over_devices"  # of the threads
 
@@ -84,17 +87,20 @@ def over_devices(
         stop.set()
 
 
-def aside(work: Callable[[], Any]) -> concurrent.futures.Future:
-    """Starts work in a thread of its own. The future returns its result or raises its error.
+def aside(works: Iterable[Callable[[], Any]]) -> list[concurrent.futures.Future]:
+    """Starts works in threads beside the caller, one thread a core. The futures return their results or raise errors.
+
+    A work begins when the iterable has yielded it, so that what makes the next one runs meanwhile.
 
     Example:
-      >>> aside(lambda: 1 + 1).result()
-      2
+      >>> [future.result() for future in aside([lambda: 1 + 1])]
+      [2]
     """
-    pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="aside")
-    future = pool.submit(work)
-    pool.shutdown(wait=False)  # the thread ends with its work
-    return future
+    pool = concurrent.futures.ThreadPoolExecutor(cores.count(), thread_name_prefix="aside")
+    try:
+        return [pool.submit(work) for work in works]
+    finally:
+        pool.shutdown(wait=False)  # the threads end with their work
 
 
 def busy() -> bool:

@@ -40,6 +40,7 @@ class Recipe(NamedTuple):
       share: the result is `initial + share * (final - initial)` of theta. Part of what is learned on a few tasks holds
         for these tasks only, and a share below 1 keeps more of what holds for others, as in Wortsman et al. 2022
         (https://arxiv.org/abs/2109.01903).
+      program_per_task: as of `fit`.
     """
 
     optimizer: LearnedOptimizer | None
@@ -50,6 +51,7 @@ class Recipe(NamedTuple):
     seed: int
     clip_norm: float | None = 1.0
     share: float = 1.0
+    program_per_task: bool = False
 
 
 def names() -> tuple[str, ...]:
@@ -153,6 +155,7 @@ def run(
         resume=resume,
         tensorboard=tensorboard,
         progress=progress,
+        program_per_task=recipe.program_per_task,
     )
     theta = optax.incremental_update(result.theta, recipe.theta, recipe.share)
     return result._replace(theta=jax.tree.map(np.asarray, theta))

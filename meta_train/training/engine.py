@@ -4,6 +4,7 @@ One dispatch is one compiled program that makes several outer steps. State is do
 Data, seed and the number of steps are arguments, so that changing them compiles nothing again.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence
 import concurrent.futures
 import pathlib
@@ -67,10 +68,10 @@ class RunFn(Protocol):
 
 
 class LowerFn(Protocol):
-    """Lowers `run`, to look at the program, its memory and its cost."""
+    """Lowers what `run` runs, to look at the programs, their memory and their cost."""
 
-    def __call__(self, state: EngineState) -> jax.stages.Lowered:
-        """Lowers it for a state, whose arrays may be abstract."""
+    def __call__(self, state: EngineState) -> Iterator[jax.stages.Lowered]:
+        """Lowers it for a state, whose arrays may be abstract: one program, or one for each task."""
         ...
 
 
@@ -83,7 +84,8 @@ class Engine(NamedTuple):
       run: `(state, seed, num_steps) -> (state, Metrics)`. Makes num_steps outer steps, at most `steps_per_dispatch`,
         and takes the memory of the state it is given: a state can be used once. Rows of the metrics from num_steps on
         are zero.
-      lower: `(state) -> jax.stages.Lowered` of `run`, to look at the program, its memory and its cost.
+      lower: `(state) -> iterator of jax.stages.Lowered`, to look at the program, its memory and its cost; one for each
+        task if each has its own.
       mesh: the one-axis mesh of devices in use.
     """
 
@@ -113,6 +115,7 @@ def build(
     *,
     steps_per_dispatch: int,
     devices: Sequence[Any] | None = None,
+    program_per_task: bool = False,
 ) -> Engine:
     """Builds the engine. An outer step averages the gradients of all estimators, each of them one task.
 
@@ -125,6 +128,7 @@ def build(
       steps_per_dispatch: the most outer steps that one call of `run` makes.
       devices: where to run, a sequence of `jax.Device`. By default as many of `jax.devices()` as divide the particles
         evenly.
+      program_per_task: see `fit`.
 
     Raises:
       ValueError: if there is no estimator, or the particles do not divide evenly among the given devices, or so that
@@ -137,8 +141,9 @@ def build(
     mesh = jax.sharding.Mesh(np.asarray(placement.choose_devices(estimators, devices)), (programs.AXIS,))
     data = placement.put_once(tuple(e.data for e in estimators), jax.sharding.NamedSharding(mesh, jax.P()))
     rule = outer_rule(estimators, outer_optimizer, programs.AXIS)
-    compiled = programs.build(rule, mesh, steps_per_dispatch)
+    compiled = programs.build(rule, mesh, steps_per_dispatch, program_per_task)
     after_host = None if rule.after_host is None else _host_part(rule.after_host, compiled.put)
+    one_by_one = program_per_task or after_host is not None
     compilations: list[concurrent.futures.Future] = []  # of what `run` needs, while `init` compiles and runs
 
     def init(theta, seed, ahead=True):
@@ -146,7 +151,7 @@ def build(
         arguments = jax.tree.map(np.asarray, theta), np.uint32(seed)
         if ahead and not compilations:  # what has been compiled is there when the program is called
             lowered = lower(compiled.placed_state(*arguments))
-            compilations.append(parallel.aside(lowered.compile))
+            compilations.extend(parallel.aside(each.compile for each in lowered))
         state = compiled.start(*arguments)
         return state if after_host is None else after_host(state)
 
@@ -163,12 +168,12 @@ def build(
         if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
             raise ValueError("run takes the memory of the state it is given: go on with the state that it returned.")
         ready()
-        if after_host is None:
+        if not one_by_one:
             return dispatch(state, seed, num_steps)
-        return _run_one_by_one(dispatch, after_host, state, seed, num_steps)
+        return _run_one_by_one(dispatch, after_host, state, seed, num_steps, steps_per_dispatch)
 
     def lower(state):
-        return compiled.dispatch.lower(state, np.uint32(0), np.int32(1), data)
+        return compiled.lower(state, data)
 
     return Engine(init, ready, run, lower, mesh)
 
@@ -183,12 +188,12 @@ def _host_part(after_host, put):
     return finish
 
 
-def _run_one_by_one(dispatch, after_host, state, seed, num_steps):
+def _run_one_by_one(dispatch, after_host, state, seed, num_steps, num_rows):
     """A dispatch for each outer step, with the part on the host after it; the result is that of one dispatch."""
-    singles, rows = [], None
+    singles = []
     for _ in range(num_steps):
         state, rows = dispatch(state, seed, 1)
-        state = after_host(state)
+        state = state if after_host is None else after_host(state)
         singles.append(jax.tree.map(lambda x: np.asarray(x[:1]), rows))
-    rest = jax.tree.map(lambda x: np.asarray(x[num_steps:]), rows)
+    rest = jax.tree.map(lambda x: np.zeros((num_rows - num_steps, *x.shape[1:]), x.dtype), singles[0])
     return state, jax.tree.map(lambda *x: np.concatenate(x), *singles, rest)

@@ -49,6 +49,7 @@ def fit(
     progress: bool = True,
     tensorboard: bool = False,
     devices: Sequence[Any] | None = None,
+    program_per_task: bool = False,
 ) -> FitResult:
     """Meta-trains theta.
 
@@ -75,6 +76,9 @@ def fit(
       tensorboard: whether to write the metrics as TensorBoard's event files too, to the folder `tensorboard` in
         run_dir; needs the extra `tensorboard`. Steps are outer steps; a resumed run has each of them once.
       devices: where to run, a sequence of `jax.Device`; see `meta_train.training.engine.build`.
+      program_per_task: whether each task has a compiled program of its own. The random numbers are the same, the result
+        differs by rounding. Many tasks that take long to compile are then compiled side by side, and in far less time
+        and memory than as one program; each outer step starts a program for each task, which takes a millisecond or so.
 
     Returns:
       A `FitResult`. Each metrics dict has `step`, `loss`, `loss/NAME` for each task, `grad_norm` (before clipping),
@@ -115,7 +119,13 @@ def fit(
         events.require()
     if clip_norm is not None and not isinstance(outer_optimizer, SearchStrategy):
         outer_optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), outer_optimizer)
-    run_engine = engine.build(estimators, outer_optimizer, steps_per_dispatch=steps_per_dispatch, devices=devices)
+    run_engine = engine.build(
+        estimators,
+        outer_optimizer,
+        steps_per_dispatch=steps_per_dispatch,
+        devices=devices,
+        program_per_task=program_per_task,
+    )
     known = {"seed": int(seed), "tasks": names, "particles": [estimator.num_particles for estimator in estimators]}
     with contextlib.ExitStack() as stack:
         folder = writer = None

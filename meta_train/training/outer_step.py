@@ -1,4 +1,8 @@
-"""One outer step: an `OuterRule` says how theta moves, by an outer optimizer or by a search."""
+"""One outer step: an `OuterRule` says how theta moves, by an outer optimizer or by a search.
+
+The step has three parts: what to evaluate, one estimate for each task, and what follows from all of them. So it can be
+one program, or a program for each task.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,16 +39,53 @@ class BeginFn(Protocol):
         ...
 
 
-class UpdateFn(Protocol):
-    """Makes an outer step."""
+class AskFn(Protocol):
+    """Says where the estimators are to be evaluated."""
 
-    def __call__(self, key: jax.Array, carried: Carried, data: Any, /) -> tuple[Carried, Any, list[Info]]:
-        """Makes the step.
+    def __call__(self, key: jax.Array, carried: Carried, /) -> Any:
+        """Asks.
 
         Args:
           key: random key of the outer step.
-          carried: what the last outer step handed on; of the estimators' states, the shard of this device.
-          data: the `data` of each estimator.
+          carried: what the last outer step handed on.
+
+        Returns:
+          theta, or the candidates of a search, whose leaves have a leading axis.
+        """
+        ...
+
+
+class EstimateFn(Protocol):
+    """Makes the estimate for one task."""
+
+    def __call__(self, key: jax.Array, asked: Any, state: Any, data: Any, /) -> tuple[Any, Any, Info]:
+        """Estimates.
+
+        Args:
+          key: random key of the outer step.
+          asked: what `ask` gave.
+          state: the estimator's state, of the particles on this device.
+          data: the estimator's data.
+
+        Returns:
+          `(gradient, state, info)`, as an estimator gives them; in a search with an axis of candidates.
+        """
+        ...
+
+
+class TellFn(Protocol):
+    """Makes of all estimates what the outer step hands on."""
+
+    def __call__(
+        self, key: jax.Array, carried: Carried, asked: Any, results: Sequence[tuple[Any, Any, Info]], /
+    ) -> tuple[Carried, Any, list[Info]]:
+        """Finishes the step.
+
+        Args:
+          key: random key of the outer step.
+          carried: what the last outer step handed on.
+          asked: what `ask` gave.
+          results: what the estimators gave for it.
 
         Returns:
           `(carried, gradient, infos)`: the gradient averaged over the estimators, and an `Info` of each of them.
@@ -72,14 +113,37 @@ class OuterRule(NamedTuple):
 
     Fields:
       begin: `(key, theta) -> carried`.
-      update: `(key, carried, data) -> (carried, gradient, infos)`. It is compiled, with the particles on a mapped axis.
-      after_host: `(outer_state) -> (theta, outer_state)`, called on the host after `begin` and after each `update`;
-        None if the whole step is compiled.
+      ask: `(key, carried) -> asked`, theta or candidates.
+      estimates: `(key, asked, state, data) -> (gradient, state, info)` for each estimator, with the particles on a
+        mapped axis.
+      tell: `(key, carried, asked, results) -> (carried, gradient, infos)`.
+      after_host: `(outer_state) -> (theta, outer_state)`, called on the host after `begin` and after each step; None if
+        the whole step is compiled.
     """
 
     begin: BeginFn
-    update: UpdateFn
+    ask: AskFn
+    estimates: tuple[EstimateFn, ...]
+    tell: TellFn
     after_host: AfterHostFn | None = None
+
+
+def update(rule: OuterRule, key: jax.Array, carried: Carried, data: Any) -> tuple[Carried, Any, list[Info]]:
+    """Makes an outer step: `ask`, the estimates, `tell`.
+
+    Args:
+      rule: how.
+      key: random key of the outer step.
+      carried: what the last outer step handed on; of the estimators' states, the shard of this device.
+      data: the `data` of each estimator.
+
+    Returns:
+      What `tell` gives.
+    """
+    asked = rule.ask(key, carried)
+    each = zip(rule.estimates, carried.estimator_states, data, strict=True)
+    results = [estimate(key, asked, state, its_data) for estimate, state, its_data in each]
+    return rule.tell(key, carried, asked, results)
 
 
 def outer_rule(
@@ -103,12 +167,8 @@ def descending(estimators: Sequence[Estimator], outer_optimizer: optax.GradientT
         states = tuple(e.init(jax.random.fold_in(key, i), theta) for i, e in enumerate(estimators))
         return Carried(theta, tx.init(theta), states)
 
-    def update(key, carried, data):
-        theta = carried.theta
-        results = [
-            estimator.estimate(jax.random.fold_in(key, i), theta, state, data[i], axis_name=axis)
-            for i, (estimator, state) in enumerate(zip(estimators, carried.estimator_states, strict=True))
-        ]
+    def tell(key, carried, theta, results):
+        del key
         gradients = [gradient for gradient, _, _ in results]
         infos = [info for _, _, info in results]
         if any(gradient is None for gradient in gradients):
@@ -122,7 +182,7 @@ def descending(estimators: Sequence[Estimator], outer_optimizer: optax.GradientT
         states = tuple(state for _, state, _ in results)
         return Carried(optax.apply_updates(theta, updates), outer_state, states), gradient, infos
 
-    return OuterRule(begin, update)
+    return OuterRule(begin, lambda key, carried: carried.theta, _estimates(estimators, axis), tell)
 
 
 def searching(estimators: Sequence[Estimator], strategy: SearchStrategy, axis: str) -> OuterRule:
@@ -134,20 +194,22 @@ def searching(estimators: Sequence[Estimator], strategy: SearchStrategy, axis: s
     count = len(estimators)
 
     def begin(key, theta):
-        for_all = lambda x: jnp.repeat(x[:, None], strategy.num_candidates, axis=1)
+        repeated = lambda x: jnp.repeat(x[:, None], strategy.num_candidates, axis=1)
         states = [e.init(jax.random.fold_in(key, i), theta) for i, e in enumerate(estimators)]
         search_state = strategy.init(jax.random.fold_in(key, count), theta)
-        return Carried(theta, search_state, tuple(jax.tree.map(for_all, states)))
+        return Carried(theta, search_state, tuple(jax.tree.map(repeated, states)))
 
-    def update(key, carried, data):
-        candidates = strategy.ask(jax.random.fold_in(key, count), carried.outer_state)
-        results = []
-        for i, (estimator, state) in enumerate(zip(estimators, carried.estimator_states, strict=True)):
+    def ask(key, carried):
+        return strategy.ask(jax.random.fold_in(key, count), carried.outer_state)
 
-            def estimate(theta, state, i=i, estimator=estimator):
-                return estimator.estimate(jax.random.fold_in(key, i), theta, state, data[i], axis_name=axis)
+    def for_all(estimate):
+        def over_candidates(key, candidates, state, data):
+            one = lambda theta, state: estimate(key, theta, state, data)
+            return jax.vmap(one, in_axes=(0, 1), out_axes=(0, 1, 0))(candidates, state)
 
-            results.append(jax.vmap(estimate, in_axes=(0, 1), out_axes=(0, 1, 0))(candidates, state))
+        return over_candidates
+
+    def tell(key, carried, candidates, results):
         zeros = optax.tree.zeros_like(candidates)
         gradients = _mean([zeros if gradient is None else gradient for gradient, _, _ in results])
         losses = strategy.combine(jnp.stack([info.loss for _, _, info in results]))
@@ -158,15 +220,27 @@ def searching(estimators: Sequence[Estimator], strategy: SearchStrategy, axis: s
         states = tuple(state for _, state, _ in results)
         return Carried(strategy.best(outer_state), outer_state, states), gradient, infos
 
+    parts = begin, ask, tuple(for_all(estimate) for estimate in _estimates(estimators, axis)), tell
     on_host = strategy.on_host
     if on_host is None:
-        return OuterRule(begin, update)
+        return OuterRule(*parts)
 
     def after_host(outer_state):
         outer_state = on_host(outer_state)
         return strategy.best(outer_state), outer_state
 
-    return OuterRule(begin, update, after_host)
+    return OuterRule(*parts, after_host)
+
+
+def _estimates(estimators, axis):
+    """Each estimator with random numbers of its own: `(key, theta, state, data) -> (gradient, state, info)`."""
+
+    def numbered(i, estimator):
+        return lambda key, theta, state, data: estimator.estimate(
+            jax.random.fold_in(key, i), theta, state, data, axis_name=axis
+        )
+
+    return tuple(numbered(i, estimator) for i, estimator in enumerate(estimators))
 
 
 def _mean(trees):

@@ -1,4 +1,4 @@
-"""The compiled programs of a run: one that starts it, and one that makes several outer steps.
+"""The compiled programs of a run: one that starts it, and one that makes several outer steps, or one for each task.
 
 The particles are spread over a one-axis mesh of devices. Everything else is replicated on all of them.
 """
@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from meta_train.outer.outer_metrics import reported
 from meta_train.training.outer_step import Carried
 from meta_train.training.outer_step import OuterRule
+from meta_train.training.outer_step import update
 
 AXIS = "particles"
 # For CPUs. `start` of many tasks takes as long to compile as `dispatch` with XLA's optimizations, without them a
@@ -50,19 +52,29 @@ class Programs(NamedTuple):
 
     Fields:
       start: `(theta, seed) -> EngineState`, before the first outer step.
-      dispatch: `(state, seed, num_steps, data) -> (state, Metrics)`. It takes the memory of the state.
+      dispatch: `(state, seed, num_steps, data) -> (state, Metrics)`. It takes the memory of the state. With a program
+        for each task it makes one step, whatever num_steps is.
+      lower: `(state, data) -> iterator of jax.stages.Lowered`, of all programs that take long to compile.
       put: `((theta, outer_state)) -> (theta, outer_state)` on the devices.
       placed_state: `(theta, seed) -> EngineState` of abstract arrays, as `start` returns them.
     """
 
     start: Any
     dispatch: Any
+    lower: Any
     put: Any
     placed_state: Any
 
 
-def build(rule: OuterRule, mesh: jax.sharding.Mesh, steps_per_dispatch: int) -> Programs:
-    """Builds the programs for a rule; nothing is traced before it is needed."""
+def build(rule: OuterRule, mesh: jax.sharding.Mesh, steps_per_dispatch: int, by_task: bool = False) -> Programs:
+    """Builds the programs for a rule; nothing is traced before it is needed.
+
+    Args:
+      rule: how theta moves.
+      mesh: the devices, one axis.
+      steps_per_dispatch: the most outer steps that a dispatch makes.
+      by_task: whether each task has a program of its own, so that each dispatch makes one step.
+    """
     replicated: Any = jax.P()  # partition specs and shardings stand in the places of the arrays that they are for
     sharded: Any = jax.P(AXIS)
     specs = EngineState(replicated, replicated, replicated, sharded)
@@ -73,19 +85,22 @@ def build(rule: OuterRule, mesh: jax.sharding.Mesh, steps_per_dispatch: int) -> 
         theta = jax.tree.map(jnp.copy, theta)  # not the caller's memory, for `dispatch` takes it
         return EngineState(jnp.zeros((), jnp.int32), *rule.begin(key, theta))
 
-    # The replicated outputs are equal on all devices by construction; check_vma cannot see it through the optimizers.
-    spread = jax.shard_map(
-        _dispatch(rule, steps_per_dispatch),
-        mesh=mesh,
-        in_specs=(specs, replicated, replicated, replicated),
-        out_specs=(specs, replicated),
-        check_vma=False,
-    )
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     quickly = _QUICK_TO_COMPILE if on_cpu else None  # it runs once
+    options = wide_vectors() if on_cpu else None
+    # The replicated outputs are equal on all devices by construction; check_vma cannot see it through the optimizers.
+    spread = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
+    if by_task:
+        dispatch, lower = _task_by_task(rule, spread, options)
+    else:
+        in_specs, out_specs = (specs, replicated, replicated, replicated), (specs, replicated)
+        whole = spread(_dispatch(rule, steps_per_dispatch), in_specs=in_specs, out_specs=out_specs)
+        dispatch = jax.jit(whole, donate_argnums=0, compiler_options=options)
+        lower = lambda state, data: iter([dispatch.lower(state, np.uint32(0), np.int32(1), data)])
     return Programs(
         start=jax.jit(start, out_shardings=shardings, compiler_options=quickly),
-        dispatch=jax.jit(spread, donate_argnums=0, compiler_options=wide_vectors() if on_cpu else None),
+        dispatch=dispatch,
+        lower=lower,
         put=jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings.theta),
         placed_state=lambda theta, seed: _placed(jax.eval_shape(start, theta, seed), shardings),
     )
@@ -111,23 +126,73 @@ def _is_option(name, value):
     return True
 
 
+def _task_by_task(rule, spread, options):
+    """`dispatch`, which makes an outer step by a program for each task and two small ones, and `lower`."""
+    replicated, sharded = jax.P(), jax.P(AXIS)
+
+    def ask(seed, step, theta, outer_state):
+        return rule.ask(_step_key(seed, step), Carried(theta, outer_state, ()))
+
+    def task(estimate):
+        run = lambda asked, state, seed, step, data: estimate(_step_key(seed, step), asked, state, data)
+        in_specs = (replicated, sharded, replicated, replicated, replicated)
+        run = spread(run, in_specs=in_specs, out_specs=(replicated, sharded, replicated))
+        return jax.jit(run, donate_argnums=1, compiler_options=options)
+
+    def tell(seed, step, theta, outer_state, asked, results):
+        none = ((),) * len(results)  # the estimators' states stay outside
+        results = [(gradient, (), info) for gradient, info in results]
+        carried, gradient, infos = rule.tell(_step_key(seed, step), Carried(theta, outer_state, none), asked, results)
+        rows = jax.tree.map(lambda x: x[None], _metrics(infos, gradient, carried.outer_state))
+        return step + 1, carried.theta, carried.outer_state, rows
+
+    ask, tasks = jax.jit(ask), [task(estimate) for estimate in rule.estimates]
+    replicate = spread(tell, in_specs=replicated, out_specs=replicated)
+    tell = jax.jit(replicate, donate_argnums=3)
+
+    def dispatch(state, seed, num_steps, data):
+        del num_steps
+        asked = ask(seed, state.step, state.theta, state.outer_state)
+        made = [
+            run(asked, each, seed, state.step, its_data)
+            for run, each, its_data in zip(tasks, state.estimator_states, data, strict=True)
+        ]
+        results = [(gradient, info) for gradient, _, info in made]
+        step, theta, outer_state, rows = tell(seed, state.step, state.theta, state.outer_state, asked, results)
+        return EngineState(step, theta, outer_state, tuple(each for _, each, _ in made)), rows
+
+    def lower(state, data):
+        seed, shapes = np.uint32(0), []
+        asked = jax.eval_shape(ask, seed, state.step, state.theta, state.outer_state)
+        for run, each, its_data in zip(tasks, state.estimator_states, data, strict=True):
+            gradient, _, info = jax.eval_shape(run, asked, each, seed, state.step, its_data)
+            shapes.append((gradient, info))
+        jax.eval_shape(tell, seed, state.step, state.theta, state.outer_state, asked, shapes)  # errors come early
+        for run, each, its_data in zip(tasks, state.estimator_states, data, strict=True):
+            yield run.lower(asked, each, seed, state.step, its_data)
+
+    return dispatch, lower
+
+
+def _step_key(seed, step):
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), step)
+
+
 def _dispatch(rule, steps_per_dispatch):
     """Several outer steps: `(state, seed, num_steps, data) -> (state, metrics [steps_per_dispatch, …])`."""
 
     @functools.partial(jax.jit, inline=True)  # traced once, for its shapes and for the loop
-    def outer_step(state, key, data):
-        key = jax.random.fold_in(key, state.step)
-        carried, gradient, infos = rule.update(key, Carried(*state[1:]), data)
+    def outer_step(state, seed, data):
+        carried, gradient, infos = update(rule, _step_key(seed, state.step), Carried(*state[1:]), data)
         return EngineState(state.step + 1, *carried), _metrics(infos, gradient, carried.outer_state)
 
     def dispatch(state, seed, num_steps, data):
-        key = jax.random.fold_in(jax.random.key(seed), 1)
-        shapes = jax.eval_shape(outer_step, state, key, data)[1]
+        shapes = jax.eval_shape(outer_step, state, seed, data)[1]
         rows = jax.tree.map(lambda x: jnp.zeros((steps_per_dispatch, *x.shape), x.dtype), shapes)
 
         def body(i, carry):
             state, rows = carry
-            state, metrics = outer_step(state, key, data)
+            state, metrics = outer_step(state, seed, data)
             return state, jax.tree.map(lambda row, x: row.at[i].set(x), rows, metrics)
 
         return jax.lax.fori_loop(0, num_steps, body, (state, rows))

@@ -126,10 +126,22 @@ def test_aside_gives_results_and_errors_and_prints_nothing(capfd):
     def fail():
         raise KeyError("the message")
 
-    assert parallel.aside(lambda: 3).result() == 3
+    given, failed = parallel.aside([lambda: 3, fail])
+    assert given.result() == 3
     with pytest.raises(KeyError, match="the message"):
-        parallel.aside(fail).result()
+        failed.result()
     assert capfd.readouterr().err == ""
+
+
+def test_works_aside_begin_while_the_next_one_is_made():
+    begun = threading.Event()
+
+    def works():
+        yield begun.set
+        assert begun.wait(60)
+        yield lambda: 5
+
+    assert [future.result() for future in parallel.aside(works())] == [None, 5]
 
 
 def _wait_for_threads():

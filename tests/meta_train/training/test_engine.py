@@ -37,7 +37,7 @@ def _step(key, theta, state, data):
 
 
 @functools.cache  # an engine compiles once for several tests
-def _real(num_devices, steps_per_dispatch):
+def _real(num_devices, steps_per_dispatch, program_per_task=False):
     """PES with four pairs on a noisy quadratic, and an outer optimizer with a state of its own."""
     estimator = estimators.pes(
         Problem(_init, _step, np.float32(0.1)),
@@ -51,6 +51,7 @@ def _real(num_devices, steps_per_dispatch):
         optax.sgd(0.01, momentum=0.5),
         steps_per_dispatch=steps_per_dispatch,
         devices=jax.devices()[:num_devices],
+        program_per_task=program_per_task,
     )
 
 
@@ -98,6 +99,15 @@ def test_the_number_of_steps_in_a_dispatch_changes_no_bit():
         jax.tree.map(np.testing.assert_array_equal, _run(built, counts), expected)
     assert expected[0].step == 10
     assert len(set(expected[1].loss.tolist())) == 10
+
+
+def test_a_program_for_each_task_makes_the_same_steps():
+    """Up to rounding, and to the bit whatever the dispatches."""
+    expected, made = _run(_real(2, 10), [10]), _run(_real(2, 10, program_per_task=True), [10])
+    for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+    again = _run(_real(2, 10, program_per_task=True), [3, 7])
+    jax.tree.map(np.testing.assert_array_equal, again, made)
 
 
 def test_the_seed_changes_everything_random():
@@ -212,12 +222,13 @@ raise KeyError("the error")
     assert done.stderr.endswith("KeyError: 'the error'\n"), done.stderr
 
 
-def test_an_outer_step_averages_the_estimators():
+@pytest.mark.parametrize("program_per_task", [False, True])
+def test_an_outer_step_averages_the_estimators(program_per_task):
     tasks = [
         _fake(lambda key, data: 1 + data, loss=5.0, dropped=1, inner_steps=10, variance=10.0),
         _fake(lambda key, data: 3 + data, loss=8.0, dropped=2, inner_steps=30, num_particles=4, variance=6.0),
     ]
-    built = engine.build(tasks, _record(), steps_per_dispatch=4)
+    built = engine.build(tasks, _record(), steps_per_dispatch=4, program_per_task=program_per_task)
     state, metrics = built.run(built.init({"x": np.float32(7.0)}, 0), 0, 3)
     gradient, value = state.outer_state
     assert float(gradient["x"]) == 102.0
@@ -284,7 +295,8 @@ def test_arguments_out_of_range():
             built.run(state, 0, num_steps)
 
 
-def test_a_search_that_runs_on_the_host():
+@pytest.mark.parametrize("program_per_task", [False, True])
+def test_a_search_that_runs_on_the_host(program_per_task):
     """Its state goes to the host after init and after each generation, and comes back for the next one."""
     calls = []
 
@@ -301,7 +313,8 @@ def test_a_search_that_runs_on_the_host():
         num_candidates=2,
         on_host=on_host,
     )
-    built = engine.build([_fake(lambda key, data: data, loss=0.5)], strategy, steps_per_dispatch=4)
+    task = _fake(lambda key, data: data, loss=0.5)
+    built = engine.build([task], strategy, steps_per_dispatch=4, program_per_task=program_per_task)
     state = built.init({"x": np.float32(7.0)}, 0)
     assert (float(state.theta["x"]), calls) == (8.0, [0.0])
     state, metrics = built.run(state, 0, 3)

@@ -1,5 +1,7 @@
 """Searches in the engine: what each candidate is evaluated on, what the strategy is told, what the metrics say."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,8 +43,10 @@ def _fake(scale, name):
     return Estimator(init, estimate, (), 2, name)
 
 
-def test_candidates_in_the_engine():
-    built = engine.build([_fake(2.0, "a"), _fake(4.0, "b")], _ledger(), steps_per_dispatch=2)
+@pytest.mark.parametrize("program_per_task", [False, True])
+def test_candidates_in_the_engine(program_per_task):
+    tasks = [_fake(2.0, "a"), _fake(4.0, "b")]
+    built = engine.build(tasks, _ledger(), steps_per_dispatch=2, program_per_task=program_per_task)
     assert built.mesh.size == 2
     state = built.init({"x": np.float32(7.0)}, 0)
     assert float(state.theta["x"]) == 7.0
@@ -80,13 +84,15 @@ def _losses_only(estimator):
     return estimator._replace(estimate=estimate)
 
 
-def test_estimators_of_losses_only():
+@pytest.mark.parametrize("program_per_task", [False, True])
+def test_estimators_of_losses_only(program_per_task):
     """They count as a gradient of zero to a search, and an outer optimizer refuses them."""
     blind = _losses_only(_fake(2.0, "a"))
-    built = engine.build([blind, _fake(4.0, "b")], _ledger(), steps_per_dispatch=1)
+    build = functools.partial(engine.build, steps_per_dispatch=1, program_per_task=program_per_task)
+    built = build([blind, _fake(4.0, "b")], _ledger())
     state, _ = built.run(built.init({"x": np.float32(7.0)}, 0), 0, 1)
     np.testing.assert_array_equal(state.outer_state["losses"], [3, np.nan, 6])
     np.testing.assert_array_equal(state.outer_state["gradients"], [2, 2, 2])
-    built = engine.build([blind], optax.sgd(0.1), steps_per_dispatch=1)
+    built = build([blind], optax.sgd(0.1))
     with pytest.raises(ValueError, match="needs estimators of the gradient, got one that gives losses only"):
         built.init({"x": np.float32(7.0)}, 0)  # before the work begins

@@ -21,24 +21,33 @@ def _begin(key, theta):
     return Carried(theta, outer_state, (jnp.arange(PARTICLES, dtype=jnp.float32),))
 
 
-def _update(key, carried, data):
-    """Theta becomes 2 theta + data, each particle p becomes p + 1; the gradient is the sum of all particles."""
-    (particles,) = carried.estimator_states
+def _estimate(key, asked, particles, data):
+    """Each particle p becomes p + 1; the gradient is the sum of all particles, and theta + data beside it."""
     gradient = {"x": jax.lax.psum(jnp.sum(particles), programs.AXIS) * jnp.array([0.6, 0.8])}
-    theta = jax.tree.map(lambda x: 2 * x + data, carried.theta)
     counts = jnp.asarray(1, jnp.int32), jnp.asarray(10, jnp.int32)
+    draw = Info(jax.random.normal(key), *counts, gradient_variance=jnp.asarray(6.0))
+    return {**gradient, "theta": jax.tree.map(lambda x: x + data, asked)}, particles + 1, draw
+
+
+def _tell(key, carried, asked, results):
+    """Theta becomes 2 theta + data."""
+    ((gradient, particles, draw),) = results
     infos = [
-        Info(jnp.asarray(1.0), *counts, gradient_variance=jnp.asarray(3.0)),
-        Info(jnp.asarray(5.0), *counts, gradient_variance=jnp.asarray(9.0)),
-        Info(jax.random.normal(key), *counts, gradient_variance=jnp.asarray(6.0)),
+        draw._replace(loss=jnp.asarray(1.0), gradient_variance=jnp.asarray(3.0)),
+        draw._replace(loss=jnp.asarray(5.0), gradient_variance=jnp.asarray(9.0)),
+        draw,
     ]
-    return Carried(theta, carried.outer_state, (particles + 1,)), gradient, infos
+    theta = jax.tree.map(jnp.add, gradient["theta"], carried.theta)
+    return Carried(theta, carried.outer_state, (particles,)), {"x": gradient["x"]}, infos
+
+
+RULE = OuterRule(_begin, lambda key, carried: carried.theta, (_estimate,), _tell)
 
 
 @functools.cache  # compiled once for several tests
-def _built(num_devices):
+def _built(num_devices, by_task=False):
     mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:num_devices]), (programs.AXIS,))
-    return programs.build(OuterRule(_begin, _update), mesh, LENGTH)
+    return programs.build(RULE, mesh, LENGTH, by_task)
 
 
 def _theta():
@@ -50,7 +59,7 @@ def _run(num_devices, counts, seed=0):
     built, rows = _built(num_devices), []
     state = built.start(_theta(), np.uint32(seed))
     for count in counts:
-        state, metrics = built.dispatch(state, np.uint32(seed), np.int32(count), DATA)
+        state, metrics = built.dispatch(state, np.uint32(seed), np.int32(count), (DATA,))
         rows.append(jax.tree.map(lambda x, count=count: np.asarray(x)[:count], metrics))
     return jax.tree.map(np.asarray, state), jax.tree.map(lambda *x: np.concatenate(x), *rows)
 
@@ -79,7 +88,7 @@ def test_metrics_of_a_mean_of_independent_estimates():
 
 def test_rows_of_steps_that_were_not_made_are_zero():
     built = _built(1)
-    state, metrics = built.dispatch(built.start(_theta(), np.uint32(0)), np.uint32(0), np.int32(2), DATA)
+    state, metrics = built.dispatch(built.start(_theta(), np.uint32(0)), np.uint32(0), np.int32(2), (DATA,))
     assert int(state.step) == 2
     for row in jax.tree.leaves(metrics):
         assert len(row) == LENGTH
@@ -117,9 +126,31 @@ def test_dispatch_takes_the_memory_of_the_state_and_start_leaves_theta_alone():
     built = _built(1)
     theta = jax.device_put(_theta(), jax.tree.leaves(built.placed_state(_theta(), np.uint32(0)).theta)[0].sharding)
     state = built.start(theta, np.uint32(0))
-    built.dispatch(state, np.uint32(0), np.int32(1), DATA)
+    built.dispatch(state, np.uint32(0), np.int32(1), (DATA,))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     np.testing.assert_array_equal(theta["x"], _theta()["x"])
+
+
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_a_program_for_each_task_makes_the_same_steps(num_devices):
+    whole, rows = _run(num_devices, [3])
+    built = _built(num_devices, by_task=True)
+    state = built.start(_theta(), np.uint32(0))
+    for i in range(3):
+        state, metrics = built.dispatch(state, np.uint32(0), np.int32(1), (DATA,))
+        jax.tree.map(lambda row, rows, i=i: np.testing.assert_allclose(row[0], rows[i], rtol=1e-6), metrics, rows)
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, state), whole)
+    assert len(state.estimator_states[0].addressable_shards[0].data) == PARTICLES // num_devices
+
+
+@pytest.mark.parametrize("by_task", [False, True])
+def test_what_was_compiled_ahead_is_what_runs(by_task):
+    built = _built(1, by_task)
+    lowered = list(built.lower(built.placed_state(_theta(), np.uint32(0)), (DATA,)))
+    assert len(lowered) == 1  # one task
+    inputs = jax.tree.leaves(lowered[0].in_avals)
+    assert any(x.shape == (PARTICLES,) for x in inputs)
+    assert lowered[0].compile().cost_analysis()["flops"] > 0
 
 
 def test_put_copies_to_all_devices():
