@@ -18,6 +18,7 @@ TIME_SCALES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 
 MAX_GRADIENT = 1e15  # larger entries of a gradient are clipped: the sum of their squares stays finite in float32
 MAX_MEAN_SQUARE = 1e37
+_SMALL_MOMENT = 1e-22  # a hundred times what is added to second moments before they divide
 _SMALL = 1e-18  # the square of a smaller number, by which derivatives of a quotient divide, may be zero in float32
 
 
@@ -77,6 +78,21 @@ def ratio(x: Float32[Array, " ..."], y: Float32[Array, " ..."]) -> Float32[Array
     ordinary = y > _SMALL
     small = jax.lax.stop_gradient(x / jnp.where(ordinary, 1.0, y))
     return jnp.where(ordinary, x / jnp.where(ordinary, y, 1.0), small)
+
+
+def constant_where_small(x: Float32[Array, " ..."], moment: Float32[Array, " ..."]) -> Float32[Array, " ..."]:
+    """x itself, which counts as a constant where the second moment that it was divided by is below 1e-22.
+
+    There a division by the root of the moment has a derivative of up to 1e12, which overflows on the way back through
+    several steps. XLA knows that both cases are equal, so that values cost nothing.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> sign = lambda g: constant_where_small(g / jnp.sqrt(g**2 + 1e-24), g**2)
+      >>> jax.grad(sign)(0.0), jax.grad(lambda g: g / jnp.sqrt(g**2 + 1e-24))(0.0)
+      (Array(0., dtype=float32, weak_type=True), Array(1.e+12, dtype=float32, weak_type=True))
+    """
+    return jnp.where(moment < _SMALL_MOMENT, jax.lax.stop_gradient(x), x)
 
 
 def second_moment(

@@ -286,7 +286,7 @@ def nesterov(grad: jax.Array, averages: Any, lookahead: jax.Array, correction: j
     (m,) = features.momenta(grad, (averages.momentum,), (MOMENTUM_DECAY,))
     v = features.second_moment(grad, averages.moment, MOMENT_DECAY)
     direction = (m + lookahead * (grad - m)) * (correction / jnp.sqrt(v + _TINY))
-    return jnp.clip(direction, -4.0, 4.0), Averages(m, v)
+    return features.constant_where_small(jnp.clip(direction, -4.0, 4.0), v), Averages(m, v)
 
 
 def _agreement(grad, momentum, moment, agreement, step):

@@ -249,7 +249,8 @@ def _limited(grad):
 def _slow_direction(averages, step):
     """ñ / √v. The two bias corrections make one, as both decays are .99."""
     correction = 1.0 / jnp.sqrt(1.0 - SLOW_DECAY ** (step + 1.0))
-    return jnp.clip(averages.slow * (correction / jnp.sqrt(averages.moment + _TINY)), -_MOST, _MOST)
+    slow = jnp.clip(averages.slow * (correction / jnp.sqrt(averages.moment + _TINY)), -_MOST, _MOST)
+    return features.constant_where_small(slow, averages.moment)
 
 
 def _cosines(x, y):
@@ -292,6 +293,7 @@ def _direction(theta, grad, param, averages, mix, step):
         return x, averages
     network, correction = theta["direction_network"], jnp.sqrt(1.0 - MOMENT_DECAY ** (step + 1.0))
     plain = jnp.clip(_limited(grad) * (correction / jnp.sqrt(averages.moment + _TINY)), -_MOST, _MOST)
+    plain = features.constant_where_small(plain, averages.moment)
     inputs = (x, slow, plain, jnp.clip(param / mix.size, -_MOST, _MOST))
     u = x
     for j in range(network["w_out"].shape[0]):  # unrolled: on CPUs XLA makes one loop over the coordinates of it

@@ -51,4 +51,5 @@ def recipe(num_steps: int = 64, seed: int = 0, hidden_size: int = 8, step_hidden
         num_steps=num_steps,
         seed=seed,
         clip_norm=None,
+        program_per_task=True,
     )

@@ -18,6 +18,7 @@ _REFERENCE = pathlib.Path(__file__).parents[2] / "reference"
 adam_parts = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "adam_parts.py")))
 control_parts = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "control_parts.py")))
 muon_parts = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "muon_parts.py")))
+vanishing = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "vanishing.py")))
 
 # "large", "long" and "deep" have more coordinates than are sampled. "large" has three blocks of 24 rows, of which the
 # last has two rows of zeros; "tall" has two of its columns.
@@ -336,29 +337,7 @@ def test_sampled_tensors_may_lie_on_several_devices(kind):
 
 
 def test_derivatives_with_respect_to_theta_are_finite_where_gradients_or_parameters_vanish():
-    """A row and a column of zeros, as behind dead units; a matrix at zero; a vector and a matrix without gradient.
-
-    The gradients depend on the parameters, so that derivatives pass through all that is computed from them.
-    """
-    optimizer = learned_optim.adaptive_muon()
-    mask = {"w": jnp.ones((3, 2)).at[0].set(0.0).at[:, 1].set(0.0), "b": jnp.zeros(2), "k": jnp.zeros((40, 60))}
-
-    def total(theta, shift, scale):
-        tx = optimizer.transform(theta, num_steps=2)
-
-        def step(carry, _):
-            params, state = carry
-            grads = jax.tree.map(lambda m, p, s: scale * (m * (p - 1.0) + s), mask, params, shift)
-            updates, state = tx.update(grads, state, params)
-            return (jax.tree.map(jnp.add, params, updates), state), None
-
-        params = jax.tree.map(jnp.zeros_like, mask) | {"b": jnp.ones(2)}
-        (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), None, length=3)
-        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params))
-
-    derivative, theta = jax.jit(jax.grad(total, argnums=(0, 1))), _float32(_theta())
-    zeros = jax.tree.map(jnp.zeros_like, mask)
-    made = {scale: derivative(theta, zeros, scale) for scale in (1.0, 0.0, 1e-8, 1e-12, 1e-20, 1e-35, 1e10)}
+    made = vanishing.derivatives(learned_optim.adaptive_muon(), _float32(_theta()))
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(made))
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves({**made[1.0][0], "unknown_horizon": jnp.ones(())}))
 

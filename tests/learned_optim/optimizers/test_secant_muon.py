@@ -18,6 +18,7 @@ _REFERENCE = pathlib.Path(__file__).parents[2] / "reference"
 adam_parts = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "adam_parts.py")))
 control_parts = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "control_parts.py")))
 muon_parts = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "muon_parts.py")))
+vanishing = types.SimpleNamespace(**runpy.run_path(str(_REFERENCE / "vanishing.py")))
 
 SHAPES = {"bias": (4,), "large": (90, 70), "scale": (), "w": (3, 5)}  # "large" is sampled, and has two blocks
 HIDDEN, STEP_HIDDEN = 3, 2
@@ -291,6 +292,12 @@ def test_a_tensor_without_finite_gradients_leaves_others_alone():
     for have, want in zip(together, alone, strict=True):
         limit = 1e-5 * np.max(np.abs(want["large"]))
         np.testing.assert_allclose(have["large"], want["large"], rtol=0, atol=limit)
+
+
+def test_derivatives_with_respect_to_theta_are_finite_where_gradients_or_parameters_vanish():
+    made = vanishing.derivatives(learned_optim.secant_muon(HIDDEN, STEP_HIDDEN), _float32(_theta()))
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(made))
+    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves({**made[1.0][0], "unknown_horizon": jnp.ones(())}))
 
 
 def test_without_networks_it_has_no_weights_of_theirs():
