@@ -143,8 +143,13 @@ def adam_with_pull(
       peak_rate, final_rate: learning rates after the warm-up and at the end.
       pull_weight: see `pull`.
     """
-    rate = optax.warmup_cosine_decay_schedule(0.0, peak_rate, min(20, num_steps // 10), num_steps, final_rate)
+    rate = warm_up_and_cosine(num_steps, peak_rate, final_rate)
     return optax.chain(optax.scale_by_adam(b2=0.99), pull(theta, pull_weight), optax.scale_by_learning_rate(rate))
+
+
+def warm_up_and_cosine(num_steps: int, peak_rate: float, final_rate: float) -> optax.Schedule:
+    """A learning rate for a run of that many outer steps: twenty of warm-up, or a tenth, then a cosine."""
+    return optax.warmup_cosine_decay_schedule(0.0, peak_rate, min(20, num_steps // 10), num_steps, final_rate)
 
 
 def pull(center: Any, weight: float) -> optax.GradientTransformation:

@@ -158,6 +158,7 @@ TASKS = {
     "broad-linear": _broad(broad_linear),
     "broad-perceptron": _broad(broad_perceptron),
     "broad-perceptron-narrow": _broad(broad_perceptron, width=16),
+    "broad-perceptron-small": _broad(broad_perceptron, width=32, batch_size=32),
     "broad-perceptron-wide": _broad(broad_perceptron, width=320, batch_size=64),
     # To choose by.
     "digits-wide": _validation(mlp, _DIGITS, hidden_sizes=(128,)),

@@ -506,8 +506,11 @@ def test_network_gain_trains_and_judges(tmp_path, monkeypatch, capsys):
     names["main"]()
     assert (tmp_path / "plain-0-2" / "theta.safetensors").read_bytes() == theta
     record = json.loads((tmp_path / "record.json").read_text())
-    assert [(row["kind"], row["outer_steps"], row["share"]) for row in record["rows"]] == [("plain", 2, 1.0)]
-    assert np.shape(record["log_losses"]["quadratic-noisy"]) == (1, 2, 2)
+    assert [(row["kind"], row["outer_steps"], row["share"]) for row in record["rows"]] == [
+        ("plain", 2, 1.0),
+        ("plain", 2, 0.25),
+    ]
+    assert np.shape(record["log_losses"]["quadratic-noisy"]) == (1, 2, 3)
     assert record["log_losses"]["quadratic-noisy"][0][0][0] != record["log_losses"]["quadratic-noisy"][0][0][1]
     assert (tmp_path / "curve.png").stat().st_size > 0
     assert "plain     seed 0" in capsys.readouterr().out

@@ -25,7 +25,8 @@ def test_a_recipe_trains_on_meta_training_tasks_only(monkeypatch, name):
         pictures = draw.random((40, *shape), np.float32)
         return data.Dataset(pictures, labels, pictures, labels)
 
-    files, load = {"mnist": made_up(28, 28, 1), "cifar10": made_up(32, 32, 3)}, Source.load
+    files = {"mnist": made_up(28, 28, 1), "fashion_mnist": made_up(8, 8, 1), "cifar10": made_up(32, 32, 3)}
+    load = Source.load
     monkeypatch.setattr(
         Source, "load", lambda self, folder: files[self.name] if self.name in files else load(self, folder)
     )

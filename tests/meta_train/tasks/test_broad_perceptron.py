@@ -107,7 +107,7 @@ def test_no_evaluation_task_trains_what_an_episode_could_draw():
     """Neither a data set that is kept for evaluation, nor widths of an evaluation task on a data set of the pool."""
     evaluation = [entry for entry in tasks.TASKS.values() if entry.suite in ("validation", "test", "full", "large")]
     broad = [entry for entry in tasks.TASKS.values() if entry.family is tasks.broad_perceptron]
-    assert len(broad) == 3
+    assert len(broad) == 4
     names = set(tasks.pool().names)
     training = {entry.source.name for entry in tasks.TASKS.values() if entry.suite == "meta-train" and entry.source}
     assert names - {"gaussian", "clusters"} <= training
