@@ -91,7 +91,7 @@ def build(rule: OuterRule, mesh: jax.sharding.Mesh, steps_per_dispatch: int, by_
     # The replicated outputs are equal on all devices by construction; check_vma cannot see it through the optimizers.
     spread = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
     if by_task:
-        dispatch, lower = _task_by_task(rule, spread, options)
+        dispatch, lower = _task_by_task(rule, spread, shardings.theta, options)
     else:
         in_specs, out_specs = (specs, replicated, replicated, replicated), (specs, replicated)
         whole = spread(_dispatch(rule, steps_per_dispatch), in_specs=in_specs, out_specs=out_specs)
@@ -126,7 +126,7 @@ def _is_option(name, value):
     return True
 
 
-def _task_by_task(rule, spread, options):
+def _task_by_task(rule, spread, everywhere, options):
     """`dispatch`, which makes an outer step by a program for each task and two small ones, and `lower`."""
     replicated, sharded = jax.P(), jax.P(AXIS)
 
@@ -134,9 +134,11 @@ def _task_by_task(rule, spread, options):
         return rule.ask(_step_key(seed, step), Carried(theta, outer_state, ()))
 
     def task(estimate):
-        run = lambda asked, state, seed, step, data: estimate(_step_key(seed, step), asked, state, data)
+        def estimate_task(asked, state, seed, step, data):
+            return estimate(_step_key(seed, step), asked, state, data)
+
         in_specs = (replicated, sharded, replicated, replicated, replicated)
-        run = spread(run, in_specs=in_specs, out_specs=(replicated, sharded, replicated))
+        run = spread(estimate_task, in_specs=in_specs, out_specs=(replicated, sharded, replicated))
         return jax.jit(run, donate_argnums=1, compiler_options=options)
 
     def tell(seed, step, theta, outer_state, asked, results):
@@ -146,7 +148,7 @@ def _task_by_task(rule, spread, options):
         rows = jax.tree.map(lambda x: x[None], _metrics(infos, gradient, carried.outer_state))
         return step + 1, carried.theta, carried.outer_state, rows
 
-    ask, tasks = jax.jit(ask), [task(estimate) for estimate in rule.estimates]
+    ask, tasks = jax.jit(ask, out_shardings=everywhere), [task(estimate) for estimate in rule.estimates]
     replicate = spread(tell, in_specs=replicated, out_specs=replicated)
     tell = jax.jit(replicate, donate_argnums=3)
 
@@ -163,7 +165,8 @@ def _task_by_task(rule, spread, options):
 
     def lower(state, data):
         seed, shapes = np.uint32(0), []
-        asked = jax.eval_shape(ask, seed, state.step, state.theta, state.outer_state)
+        # With the shardings that it will have: else each task would be compiled again when it first runs.
+        asked = _on(everywhere, jax.eval_shape(ask, seed, state.step, state.theta, state.outer_state))
         for run, each, its_data in zip(tasks, state.estimator_states, data, strict=True):
             gradient, _, info = jax.eval_shape(run, asked, each, seed, state.step, its_data)
             shapes.append((gradient, info))
@@ -223,7 +226,10 @@ def _total(counts: list[jax.Array]) -> jax.Array:
 
 def _placed(shapes, shardings):
     """Abstract arrays with their shardings, as `jit` sees the arrays that it made."""
-    place = lambda sharding, tree: jax.tree.map(
+    return jax.tree.map(_on, shardings, shapes)
+
+
+def _on(sharding, tree):
+    return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding, weak_type=x.weak_type), tree
     )
-    return jax.tree.map(place, shardings, shapes)

@@ -163,11 +163,13 @@ def test_compiles_once_for_all_seeds_and_numbers_of_steps():
     assert dict(TRACES) == before
 
 
-def test_run_is_compiled_beside_init_and_not_again(caplog):
-    count = lambda: sum("Finished XLA compilation of jit(dispatch)" in message for message in caplog.messages)
+@pytest.mark.parametrize("program_per_task", [False, True])
+def test_run_is_compiled_beside_init_and_not_again(caplog, program_per_task):
+    name = "estimate_task" if program_per_task else "dispatch"
+    count = lambda: sum(f"Finished XLA compilation of jit({name})" in message for message in caplog.messages)
     jax.config.update("jax_log_compiles", True)
     try:
-        built = _real(2, 3)
+        built = _real(2, 3, program_per_task)
         built.init(THETA, 0, ahead=False)
         built.ready()
         assert count() == 0
