@@ -205,6 +205,7 @@ EXAMPLES = {
         f(f32(3, 4), [f32(3, 4)] * 2, f32(2)),
     ),
     "learned_optim.features:normalize": lambda f: f(f32(3, 4)),
+    "learned_optim.features:constant_where_small": lambda f: f(f32(3, 4), f32(3, 4)),
     "learned_optim.features:ratio": lambda f: (f(f32(3, 4), f32(3, 4)), f(f32(3, 4), f32())),
     "learned_optim.features:second_moment": lambda f: (f(f32(3, 4), f32(3, 4), 0.9), f(f32(2), f32(2), f32())),
     "learned_optim.features:tanh_time": lambda f: f(f32()),
