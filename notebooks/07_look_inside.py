@@ -2,12 +2,11 @@
 # # Look inside a learned optimizer
 #
 # A learned optimizer is a function with some hundred weights. What has meta-training made of them? This notebook
-# looks at three released optimizers:
+# looks at two released optimizers:
 #
 # - `adam-residual-schedule-v1`, an earlier default. Its rule acts on each coordinate separately, so it can be drawn.
 #   Today's default, `adaptive-muon-scanned-v1`, acts on whole matrices and cannot. Nor was it meta-trained.
 # - `mlp-digits-v1`, a small network that was meta-trained on three small tasks and is good at little else.
-# - at the end, `secant-muon-plain-v1`: today's default with more to learn, which was meta-trained.
 
 # %%
 import os
@@ -277,116 +276,3 @@ plt.show()
 #
 # An ablation on one task says something about that task only. To find out what a feature is good for, train without
 # it and judge on a suite: `python -m meta_train evaluate FILE --suite validation --embedded`.
-#
-# ## What meta-training changed in a designed rule
-#
-# Before meta-training `secant-muon-plain-v1` was the default. Its 101 weights say how the direction of each tensor is
-# mixed, and how its step size and its decay follow from seventeen features. Backpropagation from final losses moved
-# them. How far did they get?
-#
-# First the directions, of a vector, which nothing orthogonalizes: as above, a coordinate for each gradient and
-# momentum. Adam's is m / √v, and what Muon orthogonalizes is Nesterov momentum.
-
-# %%
-secant, secant_theta = learned_optim.load_pretrained("secant-muon-plain-v1")
-
-
-def of_vector(theta):
-    tx = secant.transform(theta, num_steps=1000)
-    params, flat = jnp.zeros(gradients.size), momenta.ravel()
-    state = tx.init(params)
-    slots = jax.tree.unflatten(jax.tree.structure(state.slots), [flat, flat, jnp.ones_like(flat)])
-    updates, _ = tx.update(gradients.ravel(), state._replace(step=jnp.asarray(500), slots=slots), params)
-    return (-updates / jnp.sqrt(jnp.mean(updates**2))).reshape(gradients.shape)
-
-
-nesterov = 0.95 * (0.95 * momenta + 0.05 * gradients) + 0.05 * gradients
-surfaces = {
-    "Adam": surfaces["Adam"],
-    "Muon, before it orthogonalizes": nesterov / jnp.sqrt(jnp.mean(nesterov**2)),
-    "before meta-training": of_vector(secant.init(jax.random.key(0))),
-    "secant-muon-plain-v1": of_vector(secant_theta),
-}
-figure, panels = plt.subplots(1, 4, figsize=(12, 3), dpi=75, sharey=True, layout="constrained")
-for panel, (name, values) in zip(panels, surfaces.items(), strict=True):
-    picture = panel.contourf(gradients, momenta, values, np.linspace(-3, 3, 13), cmap="RdBu", extend="both")
-    panel.contour(gradients, momenta, values, levels=[0], colors="k")
-    panel.set(title=name, xlabel="gradient")
-    change = jnp.sqrt(jnp.mean((values - surfaces["before meta-training"]) ** 2))
-    print(f"{name:32} differs from that before meta-training by {change:.3f}")
-panels[0].set_ylabel("momentum")
-figure.colorbar(picture, ax=panels, label="- update, scaled")
-plt.show()
-
-# %% [markdown]
-# The direction is that of before meta-training, to one percent. It is quicker than Adam's and Muon's by design: the
-# gradient has a weight of a quarter beside the momentum.
-#
-# Then the weights of the features of a tensor, for all that they decide: what meta-training added to each.
-
-# %%
-tensor_features = (
-    "progress",
-    "first steps",
-    "length of training",
-    "decay of the steps",
-    "num_steps known",
-    "size of the direction",
-    "agreement of gradients",
-    "Prodigy's estimate",
-    "growth of the step size",
-    "growth of the parameters",
-    "vector or matrix",
-    "squareness",
-    "number of blocks",
-    "steps fall short",
-    "straightness",
-    "momenta .9 and .99 agree",
-    "size of momentum .99",
-)
-first = secant.init(jax.random.key(0))
-changed = {
-    "step size": secant_theta["step"] - first["step"],
-    "decay of parameters": secant_theta["decay"]["skip"] - first["decay"]["skip"],
-    "weight of the gradient": secant_theta["mix"]["lookahead"] - first["mix"]["lookahead"],
-    "weight of momentum .99": secant_theta["mix"]["slow"]["skip"] - first["mix"]["slow"]["skip"],
-}
-figure, panels = plt.subplots(1, 4, figsize=(12, 4.2), dpi=75, sharey=True, sharex=True, layout="constrained")
-for panel, (name, change) in zip(panels, changed.items(), strict=True):
-    panel.barh(tensor_features, np.asarray(change))
-    panel.axvline(0, color="k", linewidth=1)
-    panel.set(title=name)
-panels[0].invert_yaxis()
-plt.show()
-for name in ("first", "rates", "bias", "gain"):
-    print(f"controller, {name:5}", np.round(first["control"][name], 3), "→", np.round(secant_theta["control"][name], 3))
-
-# %% [markdown]
-# No weight moved by more than .08: the optimizer was meta-trained for 64 outer steps and taken a quarter of the way.
-# Many small changes add up, and none stands out. The controller lengthens steps by up to 2.13 at a time instead of 2,
-# and leans less to shorter ones.
-#
-# Which of them count? We put the weights of one part back to what they were before, and train the digits MLP as above.
-
-# %%
-parts = {
-    "controller of the step size": ("control", "secants"),
-    "features of the step size": ("step",),
-    "decay of parameters": ("decay",),
-    "direction": ("lookahead", "mix"),
-}
-thetas = {"nothing": secant_theta}
-thetas |= {name: secant_theta | {key: first[key] for key in keys} for name, keys in parts.items()}
-thetas["all of them"] = first
-figure, panel = plt.subplots(figsize=(6, 2.5), dpi=75, layout="constrained")
-losses, steps = outcomes(secant, [jax.tree.map(jnp.asarray, theta) for theta in thetas.values()])
-show(panel, "secant-muon-plain-v1, put back", list(thetas), losses)
-plt.show()
-for name, change in zip(thetas, (steps - steps[0]).mean(axis=1), strict=True):
-    print(f"put back: {name:28} relative step × {2**change:.2f}")
-
-# %% [markdown]
-# What was learned makes steps shorter here, and on this task that neither helps nor harms: all changes are about as large
-# as their errors. On the 22 tasks of the suite `test` the mean training loss is a tenth lower at 200 steps and a fifth
-# lower at 1,000, and no single task shows it. A network for each coordinate and one for each tensor, meta-trained with
-# the rest, were worth nothing beyond that: see the [lab log](../docs/lab-log.md).

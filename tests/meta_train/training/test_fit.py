@@ -263,7 +263,7 @@ def test_ctrl_c_during_compilation_interrupts_at_once(tmp_path, monkeypatch):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background begin with it ignored
     try:
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(parallel, "aside", lambda work: Compilation())
+            patched.setattr(parallel, "aside", lambda works: [Compilation()])
             _fit(run_dir=tmp_path)
     finally:
         signal.signal(signal.SIGINT, before)
