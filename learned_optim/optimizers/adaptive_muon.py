@@ -33,6 +33,7 @@ MOMENTUM_DECAY = 0.9
 MOMENT_DECAY = 0.99
 MAX_BLOCK = 64  # rows of a matrix that are orthogonalized together
 NUM_ITERATIONS = 3  # Newton–Schulz iterations
+MOST = 4.0  # of the absolute value of a coordinate of a direction
 _TINY = 1e-24  # added to second moments and mean squares
 # Values before meta-training.
 _UNKNOWN_EXPONENT = 0.8  # of the decay if the number of steps is not known
@@ -285,8 +286,12 @@ def nesterov(grad: jax.Array, averages: Any, lookahead: jax.Array, correction: j
     grad = jnp.clip(grad, -features.MAX_GRADIENT, features.MAX_GRADIENT)
     (m,) = features.momenta(grad, (averages.momentum,), (MOMENTUM_DECAY,))
     v = features.second_moment(grad, averages.moment, MOMENT_DECAY)
-    direction = (m + lookahead * (grad - m)) * (correction / jnp.sqrt(v + _TINY))
-    return features.constant_where_small(jnp.clip(direction, -4.0, 4.0), v), Averages(m, v)
+    return over_root(m + lookahead * (grad - m), correction, v), Averages(m, v)
+
+
+def over_root(x: jax.Array, factor: jax.Array, moment: jax.Array) -> jax.Array:
+    """x times the factor over the root of its second moment, clipped to ±4. A constant where the moment is tiny."""
+    return features.constant_where_small(jnp.clip(x * (factor / jnp.sqrt(moment + _TINY)), -MOST, MOST), moment)
 
 
 def _agreement(grad, momentum, moment, agreement, step):

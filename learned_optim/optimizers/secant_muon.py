@@ -26,18 +26,19 @@ from learned_optim.base import momentum
 from learned_optim.base import zeros
 from learned_optim.optimizers.adaptive_muon import MOMENT_DECAY
 from learned_optim.optimizers.adaptive_muon import MOMENTUM_DECAY
+from learned_optim.optimizers.adaptive_muon import MOST
 from learned_optim.optimizers.adaptive_muon import TensorFeatures
 from learned_optim.optimizers.adaptive_muon import adaptive_muon
 from learned_optim.optimizers.adaptive_muon import advance
 from learned_optim.optimizers.adaptive_muon import first_shared
 from learned_optim.optimizers.adaptive_muon import momentum_factors
 from learned_optim.optimizers.adaptive_muon import nesterov
+from learned_optim.optimizers.adaptive_muon import over_root
 from learned_optim.optimizers.adaptive_muon import scaled
 
 FEATURE_VERSION = 1
 SLOW_DECAY = 0.99
 _SECANT_DECAY = 0.9
-_MOST = 4.0  # of the absolute value of a coordinate of a direction
 _TINY = 1e-24  # added to second moments
 _TINIEST = 1e-30  # added to averages of products
 
@@ -248,9 +249,7 @@ def _limited(grad):
 
 def _slow_direction(averages, step):
     """ñ / √v. The two bias corrections make one, as both decays are .99."""
-    correction = 1.0 / jnp.sqrt(1.0 - SLOW_DECAY ** (step + 1.0))
-    slow = jnp.clip(averages.slow * (correction / jnp.sqrt(averages.moment + _TINY)), -_MOST, _MOST)
-    return features.constant_where_small(slow, averages.moment)
+    return over_root(averages.slow, 1.0 / jnp.sqrt(1.0 - SLOW_DECAY ** (step + 1.0)), averages.moment)
 
 
 def _cosines(x, y):
@@ -288,15 +287,14 @@ def _direction(theta, grad, param, averages, mix, step):
     averages = Averages(pair.momentum, _slow_momentum(grad, averages.slow), pair.moment)
     slow = _slow_direction(averages, step)
     relative = jnp.clip(jnp.log(averages.moment + _TINY) - mix.log_moment, -10.0, 10.0)
-    x = jnp.clip((direction + mix.slow * slow) * jnp.exp(mix.exponent * relative), -_MOST, _MOST)
+    x = jnp.clip((direction + mix.slow * slow) * jnp.exp(mix.exponent * relative), -MOST, MOST)
     if "direction_network" not in theta:
         return x, averages
     network, correction = theta["direction_network"], jnp.sqrt(1.0 - MOMENT_DECAY ** (step + 1.0))
-    plain = jnp.clip(_limited(grad) * (correction / jnp.sqrt(averages.moment + _TINY)), -_MOST, _MOST)
-    plain = features.constant_where_small(plain, averages.moment)
-    inputs = (x, slow, plain, jnp.clip(param / mix.size, -_MOST, _MOST))
+    plain = over_root(_limited(grad), correction, averages.moment)
+    inputs = (x, slow, plain, jnp.clip(param / mix.size, -MOST, MOST))
     u = x
     for j in range(network["w_out"].shape[0]):  # unrolled: on CPUs XLA makes one loop over the coordinates of it
         hidden = sum(network["w"][i, j] * f for i, f in enumerate(inputs)) * mix.gates[j]
         u = u + network["w_out"][j] * jnp.clip(hidden, -1.0, 1.0)
-    return jnp.clip(u, -_MOST, _MOST), averages
+    return jnp.clip(u, -MOST, MOST), averages

@@ -5,8 +5,8 @@ It has no networks, and was trained on six tasks. The results are in pretrained/
 
 import learned_optim
 from meta_train.recipes import Recipe
-from meta_train.recipes.secant_muon_general_v1 import Episodes
-from meta_train.recipes.secant_muon_general_v1 import backprop_on
+from meta_train.recipes.on_final_losses import Episodes
+from meta_train.recipes.on_final_losses import backprop_on
 
 EPISODES = (
     Episodes("digits-mlp", 4, 1000, False, 0.01),

@@ -1,7 +1,8 @@
 """The compiled outer step: estimate, average over tasks, update theta, with particles spread over all devices.
 
-One dispatch is one compiled program that makes several outer steps. State is donated and never leaves the devices.
-Data, seed and the number of steps are arguments, so that changing them compiles nothing again.
+One dispatch is one compiled program that makes several outer steps, or one program for each task in turn. State is
+donated and never leaves the devices. Data, seed and the number of steps are arguments, so that changing them compiles
+nothing again.
 """
 
 from collections.abc import Iterator

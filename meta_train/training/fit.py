@@ -77,8 +77,8 @@ def fit(
         run_dir; needs the extra `tensorboard`. Steps are outer steps; a resumed run has each of them once.
       devices: where to run, a sequence of `jax.Device`; see `meta_train.training.engine.build`.
       program_per_task: whether each task has a compiled program of its own. The random numbers are the same, the result
-        differs by rounding. Many tasks that take long to compile are then compiled side by side, and in far less time
-        and memory than as one program; each outer step starts a program for each task, which takes a millisecond or so.
+        differs by rounding. Tasks that take long to compile are then compiled side by side, see
+        docs/meta-training-at-scale.md; each outer step starts a program for each task and waits for it.
 
     Returns:
       A `FitResult`. Each metrics dict has `step`, `loss`, `loss/NAME` for each task, `grad_norm` (before clipping),

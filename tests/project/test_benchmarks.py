@@ -478,13 +478,12 @@ def test_network_gain_trains_and_judges(tmp_path, monkeypatch, capsys):
             ),
         )
     )
-    made = []
-
-    def recipe(num_steps, seed):
-        made.append((num_steps, seed))
-        return small._replace(num_steps=num_steps, seed=seed)
-
-    for name, value in {"KINDS": {"plain": recipe}, "BUDGETS": (8,), "STEPS": (5,), "SEEDS": 1}.items():
+    for name, value in {
+        "KINDS": {"plain": lambda **fields: small._replace(**fields)},
+        "BUDGETS": (8,),
+        "STEPS": (5,),
+        "SEEDS": 1,
+    }.items():
         monkeypatch.setitem(settings, name, value)
     arguments = [
         "network_gain.py",

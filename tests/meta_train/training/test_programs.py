@@ -143,16 +143,6 @@ def test_a_program_for_each_task_makes_the_same_steps(num_devices):
     assert len(state.estimator_states[0].addressable_shards[0].data) == PARTICLES // num_devices
 
 
-@pytest.mark.parametrize("by_task", [False, True])
-def test_what_was_compiled_ahead_is_what_runs(by_task):
-    built = _built(1, by_task)
-    lowered = list(built.lower(built.placed_state(_theta(), np.uint32(0)), (DATA,)))
-    assert len(lowered) == 1  # one task
-    inputs = jax.tree.leaves(lowered[0].in_avals)
-    assert any(x.shape == (PARTICLES,) for x in inputs)
-    assert lowered[0].compile().cost_analysis()["flops"] > 0
-
-
 def test_put_copies_to_all_devices():
     given = ({"x": np.arange(3.0)}, (np.int32(4),))
     placed = _built(2).put(given)

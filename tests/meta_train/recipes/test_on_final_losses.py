@@ -1,4 +1,4 @@
-"""The recipe of `secant_muon`: which weights move how far, and what the sibling without networks has in common."""
+"""The recipes of `secant_muon`: which weights move how far, and what the sibling without networks has in common."""
 
 import jax
 import jax.numpy as jnp
@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 import learned_optim
-from meta_train.recipes import secant_muon_general_v1
+from meta_train.recipes import on_final_losses
 from meta_train.recipes import secant_muon_plain_v1
 
-_QUADRATIC = (secant_muon_general_v1.Episodes("quadratic-ill-conditioned", 2, 200, False, 1e-5),)
+_QUADRATIC = (on_final_losses.Episodes("quadratic-ill-conditioned", 2, 200, False, 1e-5),)
 
 
 @pytest.mark.optax_promotion  # of its schedules
 @pytest.mark.parametrize("sizes", [(8, 16), (0, 0)])
 def test_networks_have_a_third_of_the_rate(sizes):
     """Adam moves every weight by its rate where all gradients are alike."""
-    made = secant_muon_general_v1.backprop_on(_QUADRATIC, learned_optim.secant_muon(*sizes), 10, 0)
+    made = on_final_losses.backprop_on(_QUADRATIC, learned_optim.secant_muon(*sizes), 10, 0)
     state = made.outer_optimizer.init(made.theta)
     ones = jax.tree.map(jnp.ones_like, made.theta)
     for _ in range(2):  # the first is that of the warm-up's rate, 0
